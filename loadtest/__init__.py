@@ -1,0 +1,1 @@
+"""The load test and the synthetic cart: outsiders that speak the wire protocol."""

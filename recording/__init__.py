@@ -1,0 +1,1 @@
+"""The archive: consultations on disk, found, verified and exported."""
