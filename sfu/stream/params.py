@@ -1,0 +1,154 @@
+"""What the control plane tells the data plane, and what it hears back.
+
+`Engine` (virtual time, for tests) and `Worker` (a thread with a socket) take the same commands; `Plane` is
+their common face. Identifiers are positive integers that the control plane hands out and never uses twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from mediaserver.sfu.stream.tap import TapRing
+
+Address = tuple[str, int]
+"""An IP address in text and a UDP port."""
+
+
+class PayloadParams(msgspec.Struct, frozen=True):
+    """One payload type that a publisher may send on a track.
+
+    `codec` is a `mediaserver.codecs.payload.Codec`. `rtx_type` is the payload type of its retransmissions
+    (RFC 4588), 0 when the peer offers none. The flags say which feedback (RFC 4585, RFC 5104) was agreed.
+    """
+
+    payload_type: int
+    codec: int
+    clock_rate: int
+    rtx_type: int = 0
+    nack: bool = False
+    pli: bool = False
+    fir: bool = False
+    transport_cc: bool = False
+    remb: bool = False
+
+
+class TrackParams(msgspec.Struct, frozen=True):
+    """An incoming track: how its packets are recognised and what they may carry.
+
+    `ssrcs` are those that the SDP names, empty when they are to be learnt from the mid (RFC 8843, section 9.2).
+    `rtx_ssrcs` runs parallel to `ssrcs`, 0 where there is none. `extensions` are pairs of the negotiated id
+    and its `ExtKind`. `keyframe_interval_us` is the least time between two keyframe requests to the publisher.
+    """
+
+    mid: str
+    video: bool
+    payloads: tuple[PayloadParams, ...]
+    ssrcs: tuple[int, ...] = ()
+    rtx_ssrcs: tuple[int, ...] = ()
+    extensions: tuple[tuple[int, int], ...] = ()
+    keyframe_interval_us: int = 500_000
+
+
+class LegPayload(msgspec.Struct, frozen=True):
+    """How a publisher's payload type leaves on a leg; `rtx_type` is 0 where the viewer takes no RTX."""
+
+    incoming: int
+    outgoing: int
+    rtx_type: int = 0
+    nack: bool = False
+
+
+class LegParams(msgspec.Struct, frozen=True):
+    """An outgoing copy of a track to one viewer. `extensions` are pairs of the viewer's id and its `ExtKind`."""
+
+    mid: str
+    ssrc: int
+    rtx_ssrc: int
+    cname: str
+    payloads: tuple[LegPayload, ...]
+    extensions: tuple[tuple[int, int], ...] = ()
+    paused: bool = False
+
+
+class EventKind(IntEnum):
+    """What the data plane reports. `id` names the peer, track or leg; `value` and `data` depend on the kind."""
+
+    CONNECTED = 1  # peer: the first valid ICE check has passed; data: the address as text "ip port"
+    MOVED = 2  # peer: media now goes to another address; data as above
+    DTLS = 3  # peer: a datagram with DTLS records from a checked address; data: the datagram
+    SILENT = 4  # peer: no valid check for the consent timeout (RFC 7675)
+    TRACK_LIVE = 5  # track: its first packet; value: ssrc; data: the payload type, one byte
+    PICTURE = 6  # track: the size of the picture; value: width << 16 | height
+    TRACK_BYE = 7  # track: the publisher said BYE (RFC 3550, section 6.6)
+    LEG_LIVE = 8  # leg: its first packet has left; value: µs since the leg was added
+    REMOVED = 9  # peer, track, leg or tap: its removal is complete, nothing refers to it any more
+    REFUSED = 10  # a command that the engine could not carry out (limits); data: the reason
+
+
+class PlaneEvent(NamedTuple):
+    """One report of the data plane."""
+
+    kind: EventKind
+    id: int
+    value: int
+    data: bytes
+    time: int
+    """µs on the worker's monotonic clock"""
+
+
+class Plane(Protocol):
+    """Commands to a data plane. None blocks; none raises for an unknown id (its object may just have gone)."""
+
+    def add_peer(self, peer: int, ufrag: str, pwd: str) -> None:
+        """Answer ICE checks for this username fragment and password."""
+
+    def restart_peer(self, peer: int, ufrag: str, pwd: str) -> None:
+        """ICE restart (RFC 8445, section 9): new credentials; the old ones hold until the new ones are used."""
+
+    def set_keys(self, peer: int, profile: int, rx_key: bytes, rx_salt: bytes, tx_key: bytes, tx_salt: bytes) -> None:
+        """The SRTP keys of both directions; `profile` as in RFC 5764 and RFC 7714."""
+
+    def send_dtls(self, peer: int, datagram: bytes) -> None:
+        """Send a datagram of DTLS records to the peer's address."""
+
+    def remove_peer(self, peer: int) -> None:
+        """Forget the peer, its tracks and its legs; legs of its tracks elsewhere get BYE."""
+
+    def add_track(self, track: int, peer: int, params: TrackParams) -> None: ...
+
+    def update_track(self, track: int, params: TrackParams) -> None:
+        """After a re-offer: other payload types, ssrcs or extension ids."""
+
+    def mute_track(self, track: int, muted: bool) -> None:
+        """Forward nothing of a muted track; the legs continue without a gap when it is unmuted."""
+
+    def remove_track(self, track: int) -> None: ...
+
+    def add_leg(self, leg: int, track: int, peer: int, params: LegParams) -> None: ...
+
+    def update_leg(self, leg: int, params: LegParams) -> None: ...
+
+    def pause_leg(self, leg: int, paused: bool) -> None: ...
+
+    def remove_leg(self, leg: int) -> None: ...
+
+    def request_keyframe(self, track: int) -> None: ...
+
+    def add_tap(self, tap: int, track: int, ring: TapRing) -> None: ...
+
+    def remove_tap(self, tap: int) -> None: ...
+
+    def poll_events(self) -> Sequence[PlaneEvent]: ...
+
+    def counters(self) -> Mapping[str, int]: ...
+
+    def track_stats(self, track: int) -> Mapping[str, int]:
+        """packets, bytes, lost, recovered, jitter (RTP units), frames, keyframes, last_arrival_us; empty when unknown."""
+
+    def leg_stats(self, leg: int) -> Mapping[str, int]:
+        """packets, bytes, retransmitted, nacked, plis, fraction_lost (of 256), rtt_us; empty when unknown."""
