@@ -1,0 +1,53 @@
+"""SRTP and SRTCP (RFC 3711, RFC 7714) over libcrypto: what other modules cimport."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+
+# The protection profiles by their DTLS-SRTP numbers (RFC 5764 section 4.1.2, RFC 7714 section 14.2).
+cpdef enum SrtpProfile:
+    PROFILE_AES128_CM_SHA1_80 = 0x0001
+    PROFILE_AEAD_AES_128_GCM = 0x0007
+    PROFILE_AEAD_AES_256_GCM = 0x0008
+
+cdef enum:
+    SRTP_OK = 0
+    SRTP_ERR_SHORT = -1    # truncated, no room, or not a packet of this kind
+    SRTP_ERR_AUTH = -2     # the tag does not verify
+    SRTP_ERR_REPLAY = -3   # seen before, or older than the replay window
+    SRTP_ERR_LIMIT = -4    # index space exhausted, or libcrypto failed
+
+cdef enum:
+    SRTP_MAX_TAG = 16        # most bytes that srtp_protect adds
+    SRTCP_MAX_OVERHEAD = 20  # most bytes that srtcp_protect adds
+    SRTP_WINDOW_WORDS = 16   # 1,024 packets
+    SRTP_MAX_PACKET = 65535
+
+# One direction of one session: the session keys with their persistent EVP contexts, the SRTCP index of the
+# sender and the SRTCP replay windows of the receiver. Belongs to one thread at a time.
+cdef struct SrtpContext
+
+# The replay state of one inbound SSRC. Zero-initialised is fresh.
+cdef struct SrtpReceiver:
+    uint64_t highest                     # highest authenticated index, ROC << 16 | sequence
+    uint64_t window[SRTP_WINDOW_WORDS]   # bit index % 1024: that index was seen
+    uint8_t started
+
+# NULL when the profile is unknown, a size does not fit it, or libcrypto fails.
+cdef SrtpContext* srtp_new(int profile, const uint8_t* key, size_t key_size,
+                           const uint8_t* salt, size_t salt_size) noexcept nogil
+cdef void srtp_free(SrtpContext* context) noexcept nogil
+cdef size_t srtp_tag_size(const SrtpContext* context) noexcept nogil
+cdef size_t srtp_key_size(int profile) noexcept nogil    # master key bytes; 0 for an unknown profile
+cdef size_t srtp_salt_size(int profile) noexcept nogil   # master salt bytes; 0 for an unknown profile
+
+# In place. Plain size (header and payload) or an error; *index is the packet's 48-bit index.
+cdef int srtp_unprotect(SrtpContext* context, SrtpReceiver* receiver, uint8_t* packet, size_t size,
+                        size_t header_size, uint64_t* index) noexcept nogil
+# Out of place: the header stands at out already, the payload is read from elsewhere and never modified.
+# out has room for header_size + payload_size + srtp_tag_size. index = ROC << 16 | sequence, never used twice
+# for one SSRC. Total size or an error.
+cdef int srtp_protect(SrtpContext* context, uint64_t index, uint8_t* out, size_t header_size,
+                      const uint8_t* payload, size_t payload_size) noexcept nogil
+# In place. Sizes or errors.
+cdef int srtcp_protect(SrtpContext* context, uint8_t* packet, size_t size, size_t capacity) noexcept nogil
+cdef int srtcp_unprotect(SrtpContext* context, uint8_t* packet, size_t size) noexcept nogil
