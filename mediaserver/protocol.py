@@ -1,0 +1,378 @@
+"""The signalling messages of `/ws`: the one definition from which the AsyncAPI document and the JS typings are made.
+
+Each message is one JSON object in one text frame; `type` says which. A request carries an `id` of the client's
+choice, and what answers it carries the same: `joined`, `answer`, `participants`, `pong`, `ok` or `error`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from mediaserver.budgets import Skew, SourceBudget
+
+VERSION = 1
+"""Grows when a message changes in a way that an older client can't read."""
+
+MAX_SDP = 128 * 1024
+MAX_TRACKS = 64
+
+RoleName = Literal["cart", "doctor", "observer", "archivist", "operator"]
+RightName = Literal["publish", "subscribe", "record", "admin"]
+SourceName = Literal[
+    "camera", "ultrasound", "stethoscope", "microphone", "screen", "dermatoscope", "otoscope", "vitals"
+]
+KindName = Literal["audio", "video"]
+RecordingState = Literal["off", "starting", "on", "alarm"]
+TransportState = Literal["new", "connecting", "connected", "closed"]
+ErrorCode = Literal[
+    "bad-message",
+    "unsupported-version",
+    "unauthorized",
+    "forbidden",
+    "not-joined",
+    "already-joined",
+    "not-found",
+    "bad-offer",
+    "resume-failed",
+    "room-full",
+    "too-fast",
+    "too-slow",
+    "shutting-down",
+    "internal",
+]
+
+RequestId = Annotated[int, Meta(ge=0, le=2**53 - 1, description="Chosen by the client; the answer carries it again.")]
+ObjectId = Annotated[str, Meta(min_length=1, max_length=64)]
+Mid = Annotated[str, Meta(min_length=1, max_length=32, description="The mid of an m-line in the offer (RFC 8843).")]
+RoomName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        description="Letters, digits, `.`, `_`, `-`; a letter or digit first.",
+        extra_json_schema={"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"},
+    ),
+]
+DisplayName = Annotated[str, Meta(max_length=80)]
+Label = Annotated[str, Meta(max_length=80)]
+Token = Annotated[str, Meta(min_length=1, max_length=8192)]
+Sdp = Annotated[str, Meta(min_length=1, max_length=MAX_SDP)]
+
+
+class Message(msgspec.Struct, frozen=True, tag_field="type"):
+    """What all messages share: the `type` field."""
+
+
+# Parts of messages
+
+
+class Publication(msgspec.Struct, frozen=True, kw_only=True):
+    """What the client sends on one m-line."""
+
+    mid: Mid
+    source: SourceName
+    label: Label = ""
+
+
+class Subscription(msgspec.Struct, frozen=True, kw_only=True):
+    """The track that the client wants to receive on one m-line."""
+
+    mid: Mid
+    track: ObjectId
+
+
+class Binding(msgspec.Struct, frozen=True, kw_only=True):
+    """Which track an m-line of the answer carries, in either direction."""
+
+    mid: str
+    track: str
+
+
+class ParticipantView(msgspec.Struct, frozen=True, kw_only=True):
+    """A participant as the others see it."""
+
+    id: str
+    name: str
+    role: RoleName
+
+
+class TrackView(msgspec.Struct, frozen=True, kw_only=True):
+    """One published medium. `codec` is empty and the size 0 until the first packet has told."""
+
+    id: str
+    participant: str
+    source: SourceName
+    kind: KindName
+    label: str = ""
+    codec: str = ""
+    muted: bool = False
+    width: int = 0
+    height: int = 0
+
+
+class RecordingView(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the room is being recorded. `alarm`: it should be, and something of it is being lost."""
+
+    state: RecordingState = "off"
+    recording: str | None = None
+    detail: str = ""
+
+
+class IceServer(msgspec.Struct, frozen=True, kw_only=True):
+    """A STUN or TURN server, shaped as the browsers' RTCIceServer."""
+
+    urls: list[str]
+    username: str | None = None
+    credential: str | None = None
+
+
+class Budgets(msgspec.Struct, frozen=True, kw_only=True):
+    """The policy by which a client judges what it sends and shows."""
+
+    sources: dict[str, SourceBudget]
+    skew: Skew
+
+
+# Client to server
+
+
+class Join(Message, kw_only=True, tag="join"):
+    """The first message of a connection. `resume` is what an earlier `joined` gave: it takes up that session."""
+
+    id: RequestId
+    version: int
+    room: RoomName
+    token: Token
+    name: DisplayName = ""
+    resume: Annotated[str, Meta(max_length=64)] | None = None
+
+
+class Offer(Message, kw_only=True, tag="offer"):
+    """A WebRTC offer: the first, or a later one that adds or removes tracks or restarts ICE.
+
+    An m-line that sends is named in `publish`, one that receives in `subscribe`; what is in neither is declined.
+    """
+
+    id: RequestId
+    sdp: Sdp
+    publish: Annotated[list[Publication], Meta(max_length=MAX_TRACKS)] = []
+    subscribe: Annotated[list[Subscription], Meta(max_length=MAX_TRACKS)] = []
+
+
+class Candidate(Message, kw_only=True, tag="candidate"):
+    """A trickled ICE candidate; an empty one ends the list."""
+
+    candidate: Annotated[str, Meta(max_length=1024)]
+    mid: Annotated[str, Meta(max_length=32)] = ""
+
+
+class Mute(Message, kw_only=True, tag="mute"):
+    """Stop or go on forwarding a track of one's own."""
+
+    id: RequestId
+    track: ObjectId
+    muted: bool
+
+
+class Subscribe(Message, kw_only=True, tag="subscribe"):
+    """Go on receiving a track that the answer has bound."""
+
+    id: RequestId
+    track: ObjectId
+
+
+class Unsubscribe(Message, kw_only=True, tag="unsubscribe"):
+    """Pause a received track: its packets stop, its m-line stays."""
+
+    id: RequestId
+    track: ObjectId
+
+
+class Keyframe(Message, kw_only=True, tag="keyframe"):
+    """Ask the publisher of a track for a keyframe; limited by the server."""
+
+    track: ObjectId
+
+
+class Record(Message, kw_only=True, tag="record"):
+    """Switch the recording of the room; needs the right `record`."""
+
+    id: RequestId
+    on: bool
+
+
+class ListParticipants(Message, kw_only=True, tag="participants"):
+    """Ask for the list of those in the room."""
+
+    id: RequestId
+
+
+class Leave(Message, kw_only=True, tag="leave"):
+    """Leave the room for good; the server answers `ok` and closes the connection."""
+
+    id: RequestId
+
+
+class Ping(Message, kw_only=True, tag="ping"):
+    """Ask for a sign of life."""
+
+    id: RequestId
+
+
+# Server to client
+
+
+class Joined(Message, kw_only=True, tag="joined"):
+    """The join was granted. `resume` is the key that takes this session up again after a dropped connection."""
+
+    id: RequestId
+    version: int = VERSION
+    participant: str
+    room: str
+    name: str
+    role: RoleName
+    rights: list[RightName]
+    resume: str
+    resumed: bool = False
+    resume_seconds: float
+    participants: list[ParticipantView]
+    tracks: list[TrackView]
+    recording: RecordingView
+    ice_servers: list[IceServer]
+    budgets: Budgets
+
+
+class Answer(Message, kw_only=True, tag="answer"):
+    """The answer to an offer. A track that was asked for and is not in `bound` can't be had on that m-line."""
+
+    id: RequestId
+    sdp: str
+    bound: list[Binding]
+
+
+class ParticipantJoined(Message, kw_only=True, tag="participant-joined"):
+    """Somebody has joined."""
+
+    participant: ParticipantView
+
+
+class ParticipantLeft(Message, kw_only=True, tag="participant-left"):
+    """Somebody has left; `reason` is `left`, `silent`, `timeout`, `replaced`, `removed` or `closed`."""
+
+    participant: str
+    reason: str
+
+
+class TrackAdded(Message, kw_only=True, tag="track-added"):
+    """A track can be subscribed to."""
+
+    track: TrackView
+
+
+class TrackChanged(Message, kw_only=True, tag="track-changed"):
+    """A track's codec, size, label or mute has changed."""
+
+    track: TrackView
+
+
+class TrackRemoved(Message, kw_only=True, tag="track-removed"):
+    """A track is gone."""
+
+    track: str
+
+
+class RecordingChanged(Message, kw_only=True, tag="recording"):
+    """The recording was switched, or is in trouble."""
+
+    recording: RecordingView
+
+
+class TransportChanged(Message, kw_only=True, tag="transport"):
+    """The state of the client's own media connection, as the server sees it."""
+
+    state: TransportState
+
+
+class Participants(Message, kw_only=True, tag="participants"):
+    """Those in the room."""
+
+    id: RequestId
+    participants: list[ParticipantView]
+
+
+class Ok(Message, kw_only=True, tag="ok"):
+    """The request was carried out."""
+
+    id: RequestId
+
+
+class Pong(Message, kw_only=True, tag="pong"):
+    """The answer to `ping`."""
+
+    id: RequestId
+
+
+class Error(Message, kw_only=True, tag="error"):
+    """A request was refused, or, with `fatal`, the connection is about to be closed.
+
+    `line` is the line of the offer that can't be served.
+    """
+
+    code: ErrorCode
+    message: str
+    id: RequestId | None = None
+    line: str | None = None
+    fatal: bool = False
+
+
+ClientMessage = (
+    Join | Offer | Candidate | Mute | Subscribe | Unsubscribe | Keyframe | Record | ListParticipants | Leave | Ping
+)
+ServerMessage = (
+    Joined
+    | Answer
+    | ParticipantJoined
+    | ParticipantLeft
+    | TrackAdded
+    | TrackChanged
+    | TrackRemoved
+    | RecordingChanged
+    | TransportChanged
+    | Participants
+    | Ok
+    | Pong
+    | Error
+)
+
+
+class CloseCode:
+    """The codes with which the server closes a WebSocket, beside RFC 6455's own (section 7.4)."""
+
+    LEFT = 1000
+    GOING_AWAY = 1001
+    TOO_BIG = 1009
+    BAD_MESSAGE = 4400
+    UNAUTHORIZED = 4401
+    FORBIDDEN = 4403
+    TIMEOUT = 4408
+    REPLACED = 4409
+    TOO_SLOW = 4413
+    TOO_FAST = 4429
+    REMOVED = 4410
+
+
+_decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
+_encoder = msgspec.json.Encoder()
+
+
+def decode(data: str | bytes) -> ClientMessage:
+    """A client's message. Raises `msgspec.DecodeError` (or its `ValidationError`, which names the field)."""
+    return _decoder.decode(data)
+
+
+def encode(message: ServerMessage) -> bytes:
+    """A server's message as UTF-8 JSON."""
+    return _encoder.encode(message)
