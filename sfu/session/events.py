@@ -1,0 +1,78 @@
+"""What a room reports: the outcome of commands, of the data plane's events, and of time."""
+
+from __future__ import annotations
+
+import msgspec
+
+from mediaserver.sfu.session.model import ParticipantInfo, TrackInfo, TransportState
+
+
+class ParticipantJoined(msgspec.Struct, frozen=True):
+    participant: ParticipantInfo
+
+
+class ParticipantLeft(msgspec.Struct, frozen=True):
+    """`reason`: what was given to `leave`, or "silent", "never-connected", "transport-closed", "room-closed"."""
+
+    participant: str
+    reason: str
+    hidden: bool = False
+
+
+class TrackAdded(msgspec.Struct, frozen=True):
+    track: TrackInfo
+
+
+class TrackChanged(msgspec.Struct, frozen=True):
+    """Muted, relabelled, its codec or its picture's size became known, or it went live."""
+
+    track: TrackInfo
+
+
+class TrackRemoved(msgspec.Struct, frozen=True):
+    track: str
+    participant: str
+
+
+class TransportChanged(msgspec.Struct, frozen=True):
+    participant: str
+    state: TransportState
+
+
+class TrackLive(msgspec.Struct, frozen=True):
+    """The first packet of a track, or of its new SSRC. `codec` is a `mediaserver.codecs.payload.Codec`."""
+
+    track: str
+    codec: int
+    ssrc: int
+    payload_type: int
+    clock_rate: int
+    time: int
+    """µs, the clock of the plane"""
+
+
+class PictureChanged(msgspec.Struct, frozen=True):
+    track: str
+    width: int
+    height: int
+
+
+class LegLive(msgspec.Struct, frozen=True):
+    """The first packet of a track has left for this participant. `since_join_us` counts from its `join`."""
+
+    participant: str
+    track: str
+    since_join_us: int
+
+
+Event = (
+    ParticipantJoined
+    | ParticipantLeft
+    | TrackAdded
+    | TrackChanged
+    | TrackRemoved
+    | TransportChanged
+    | TrackLive
+    | PictureChanged
+    | LegLive
+)

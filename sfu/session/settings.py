@@ -1,0 +1,60 @@
+"""What the composition root tells the session layer, and the policy of a room."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from mediaserver.sfu.session.dtls import Identity
+from mediaserver.sfu.session.model import Source
+from mediaserver.sfu.stream.params import Address
+
+SECOND = 1_000_000
+
+
+class SessionSettings(msgspec.Struct, frozen=True):
+    """One worker's: the certificate of all its peers and the addresses at which it is reached.
+
+    `candidates` go into every answer, the preferred one first (IPv4 or IPv6 text and the worker's UDP port).
+    Times are microseconds.
+    """
+
+    identity: Identity
+    candidates: tuple[Address, ...]
+    connect_timeout_us: int = 30 * SECOND
+    """a participant that has joined but is not connected by then is removed"""
+    dtls_timeout_us: int = 20 * SECOND
+    """a handshake that is not done by then is given up"""
+    max_sdp_bytes: int = 256 * 1024
+    max_media_lines: int = 64
+
+
+class SourcePolicy(msgspec.Struct, frozen=True):
+    """`video_codecs` are rtpmap names in the order of preference, upper case; those unnamed follow in the offer's order."""
+
+    video_codecs: tuple[str, ...] = ()
+    keyframe_interval_us: int = 500_000
+    opus_bitrate: int = 0
+    """bit/s asked of an Opus encoder, 0: its own choice"""
+    opus_dtx: bool = True
+    opus_stereo: bool = True
+
+
+DEFAULT_SOURCES: Mapping[Source, SourcePolicy] = {
+    Source.ULTRASOUND: SourcePolicy(video_codecs=("H264",)),  # what DICOM can hold
+    Source.STETHOSCOPE: SourcePolicy(opus_bitrate=128_000, opus_dtx=False, opus_stereo=False),
+}
+
+
+class RoomPolicy(msgspec.Struct, frozen=True):
+    """Limits and preferences of one room."""
+
+    sources: Mapping[Source, SourcePolicy] = msgspec.field(default_factory=lambda: dict(DEFAULT_SOURCES))
+    max_participants: int = 200
+    max_tracks: int = 200
+    max_tracks_per_participant: int = 32
+
+    def source(self, source: Source) -> SourcePolicy:
+        """The policy of one source."""
+        return self.sources.get(source, SourcePolicy())
