@@ -129,13 +129,6 @@ class IceServer(msgspec.Struct, frozen=True, kw_only=True):
     credential: str | None = None
 
 
-class Budgets(msgspec.Struct, frozen=True, kw_only=True):
-    """The policy by which a client judges what it sends and shows."""
-
-    sources: dict[str, SourceBudget]
-    skew: Skew
-
-
 # Client to server
 
 
@@ -242,7 +235,8 @@ class Joined(Message, kw_only=True, tag="joined"):
     tracks: list[TrackView]
     recording: RecordingView
     ice_servers: list[IceServer]
-    budgets: Budgets
+    budgets: dict[SourceName, SourceBudget]
+    skew: Skew
 
 
 class Answer(Message, kw_only=True, tag="answer"):
@@ -285,9 +279,11 @@ class TrackRemoved(Message, kw_only=True, tag="track-removed"):
 
 
 class RecordingChanged(Message, kw_only=True, tag="recording"):
-    """The recording was switched, or is in trouble."""
+    """The recording was switched, or is in trouble; fields as in `RecordingView`."""
 
-    recording: RecordingView
+    state: RecordingState
+    recording: str | None = None
+    detail: str = ""
 
 
 class TransportChanged(Message, kw_only=True, tag="transport"):
