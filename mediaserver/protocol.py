@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from mediaserver.budgets import Skew, SourceBudget
+from mediaserver.sfu.session.model import Right, Role, Source, TrackInfo, TransportState
 
 VERSION = 1
 """Grows when a message changes in a way that an older client can't read."""
@@ -19,14 +20,7 @@ VERSION = 1
 MAX_SDP = 128 * 1024
 MAX_TRACKS = 64
 
-RoleName = Literal["cart", "doctor", "observer", "archivist", "operator"]
-RightName = Literal["publish", "subscribe", "record", "admin"]
-SourceName = Literal[
-    "camera", "ultrasound", "stethoscope", "microphone", "screen", "dermatoscope", "otoscope", "vitals"
-]
-KindName = Literal["audio", "video"]
 RecordingState = Literal["off", "starting", "on", "alarm"]
-TransportState = Literal["new", "connecting", "connected", "closed"]
 ErrorCode = Literal[
     "bad-message",
     "unsupported-version",
@@ -73,7 +67,7 @@ class Publication(msgspec.Struct, frozen=True, kw_only=True):
     """What the client sends on one m-line."""
 
     mid: Mid
-    source: SourceName
+    source: Source
     label: Label = ""
 
 
@@ -96,21 +90,7 @@ class ParticipantView(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     name: str
-    role: RoleName
-
-
-class TrackView(msgspec.Struct, frozen=True, kw_only=True):
-    """One published medium. `codec` is empty and the size 0 until the first packet has told."""
-
-    id: str
-    participant: str
-    source: SourceName
-    kind: KindName
-    label: str = ""
-    codec: str = ""
-    muted: bool = False
-    width: int = 0
-    height: int = 0
+    role: Role
 
 
 class RecordingView(msgspec.Struct, frozen=True, kw_only=True):
@@ -226,16 +206,16 @@ class Joined(Message, kw_only=True, tag="joined"):
     participant: str
     room: str
     name: str
-    role: RoleName
-    rights: list[RightName]
+    role: Role
+    rights: list[Right]
     resume: str
     resumed: bool = False
     resume_seconds: float
     participants: list[ParticipantView]
-    tracks: list[TrackView]
+    tracks: list[TrackInfo]
     recording: RecordingView
     ice_servers: list[IceServer]
-    budgets: dict[SourceName, SourceBudget]
+    budgets: dict[Source, SourceBudget]
     skew: Skew
 
 
@@ -263,13 +243,13 @@ class ParticipantLeft(Message, kw_only=True, tag="participant-left"):
 class TrackAdded(Message, kw_only=True, tag="track-added"):
     """A track can be subscribed to."""
 
-    track: TrackView
+    track: TrackInfo
 
 
 class TrackChanged(Message, kw_only=True, tag="track-changed"):
     """A track's codec, size, label or mute has changed."""
 
-    track: TrackView
+    track: TrackInfo
 
 
 class TrackRemoved(Message, kw_only=True, tag="track-removed"):
