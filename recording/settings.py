@@ -1,0 +1,62 @@
+"""What the recorder is given: its settings and who is recorded."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+
+from mediaserver.sfu.stream.params import PayloadParams
+
+IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What a track's or recording's identifier may look like: it becomes part of a file name."""
+
+
+class RecordingSettings(msgspec.Struct, frozen=True):
+    """Settings of the recorder; times in µs.
+
+    What a crash can cost is at most `reorder_us + fragment_us + poll_us` and the time of one write.
+    """
+
+    folder: Path
+    """The archive's root; recordings go to <folder>/<yyyy>/<mm>/<dd>/<recording id>/."""
+    fragment_us: int = 800_000
+    """A fragment is written and synced when it is this long; at most one second."""
+    reorder_us: int = 600_000
+    """How long a missing packet is waited for before it becomes a gap."""
+    poll_us: int = 50_000
+    """How often the writer looks into the rings."""
+    read_limit: int = 512
+    """Packets taken from one ring at once, so that one track never starves another."""
+    retry_us: int = 500_000
+    """How often a write that failed is tried again."""
+    hold_bytes: int = 64 << 20
+    """What a track may hold in memory while the disk refuses; beyond it the oldest becomes a gap."""
+
+
+class ParticipantMeta(msgspec.Struct, frozen=True):
+    """A participant as the manifest names it."""
+
+    id: str
+    name: str = ""
+    role: str = ""
+
+
+class TrackMeta(msgspec.Struct, frozen=True):
+    """A track to record. `codec` is the name of the codec now in use, where known ("H264"); what counts is
+    `payloads`, which says how each payload type is to be read."""
+
+    id: str
+    source: str
+    kind: str
+    payloads: tuple[PayloadParams, ...]
+    codec: str = ""
+    label: str = ""
+    participant: str = ""
+
+    def __post_init__(self) -> None:
+        if not IDENTIFIER.fullmatch(self.id):
+            raise ValueError(f"a track's id must match {IDENTIFIER.pattern}: {self.id!r}")
+        if self.kind not in ("audio", "video"):
+            raise ValueError(f"a track is audio or video, not {self.kind!r}")
