@@ -1,0 +1,156 @@
+"""Loops of encoded media: drawn and encoded once, then replayed for as long as needed at next to no cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+
+import av
+import msgspec
+import numpy as np
+
+from mediaserver.loadtest import phantom, scene, sound
+
+AUDIO_FRAME = 960
+"""Samples of one Opus packet, 20 ms at 48 kHz."""
+
+
+class Loop(msgspec.Struct, frozen=True):
+    """One period of a stream. `frames[i]` is an access unit: Annex B for H.264, a frame for VP8, a packet for Opus.
+
+    `keyframes[i]` says whether a decoder can start at frame i; `duration` is the time of a frame in units of
+    `clock_rate`. Frame 0 is always a keyframe.
+    """
+
+    codec: str
+    """H264, VP8 or opus, as SDP names it"""
+    clock_rate: int
+    duration: int
+    frames: tuple[bytes, ...]
+    keyframes: tuple[bool, ...]
+    width: int = 0
+    height: int = 0
+
+    @property
+    def seconds(self) -> float:
+        return len(self.frames) * self.duration / self.clock_rate
+
+    @property
+    def bitrate(self) -> float:
+        """Bits per second of the frames alone."""
+        return sum(map(len, self.frames)) * 8 / self.seconds
+
+
+def ultrasound(codec: str = "H264", bitrate: int = 2_500_000, beats: int = 12, size: tuple[int, int] = (640, 480)) -> Loop:
+    """The phantom; a keyframe starts each heart beat."""
+    drawn = phantom.Phantom(*size)
+    count = beats * phantom.FRAMES_PER_BEAT
+    grey = np.full((size[1] // 2, size[0]), 128, np.uint8)
+    pictures = (np.concatenate((luma, grey)) for luma in drawn.frames(count))
+    return encode_video(pictures, codec, size, phantom.FRAME_RATE, bitrate, phantom.FRAMES_PER_BEAT)
+
+
+def camera(codec: str = "VP8", bitrate: int = 700_000, seconds: int = 10, size: tuple[int, int] = (640, 360)) -> Loop:
+    """The room; a keyframe each second."""
+    pictures = scene.Scene(*size).frames(seconds * scene.FRAME_RATE)
+    return encode_video(pictures, codec, size, scene.FRAME_RATE, bitrate, scene.FRAME_RATE)
+
+
+def stethoscope(bitrate: int = 128_000, seconds: int = 10) -> Loop:
+    return encode_audio(sound.heart(seconds), bitrate)
+
+
+def microphone(bitrate: int = 32_000, seconds: int = 10) -> Loop:
+    return encode_audio(sound.speech(seconds), bitrate)
+
+
+SOURCES: dict[str, Callable[[], Loop]] = {
+    "camera": camera,
+    "ultrasound": ultrasound,
+    "stethoscope": stethoscope,
+    "microphone": microphone,
+}
+"""What a synthetic cart can publish, by source."""
+
+
+def encode_video(
+    pictures: Iterator[np.ndarray[tuple[int, int], np.dtype[np.uint8]]],
+    codec: str,
+    size: tuple[int, int],
+    rate: int,
+    bitrate: int,
+    keyframe_every: int,
+) -> Loop:
+    """Encode planar 4:2:0 pictures without delay: no B frames, no look-ahead, a keyframe every so many frames."""
+    encoder = av.CodecContext.create({"H264": "libx264", "VP8": "libvpx"}[codec], "w")
+    assert isinstance(encoder, av.VideoCodecContext)
+    encoder.width, encoder.height = size
+    encoder.pix_fmt = "yuv420p"
+    encoder.bit_rate = bitrate
+    encoder.time_base = Fraction(1, rate)
+    encoder.framerate = Fraction(rate, 1)
+    encoder.gop_size = keyframe_every
+    encoder.thread_count = 1
+    kilobits = bitrate // 1000
+    encoder.options = {
+        "H264": {
+            "preset": "superfast",
+            "tune": "zerolatency",
+            "profile": "baseline",
+            "level": "31" if size[0] * size[1] <= 1280 * 720 else "40",
+            # A buffer of a third of a second keeps the keyframes from being much larger than the rest.
+            "x264-params": f"scenecut=0:keyint={keyframe_every}:min-keyint={keyframe_every}"
+            f":vbv-maxrate={kilobits}:vbv-bufsize={kilobits // 3}:repeat-headers=1",
+        },
+        "VP8": {
+            "deadline": "realtime",
+            "cpu-used": "8",
+            "lag-in-frames": "0",
+            "error-resilient": "1",
+            "static-thresh": "0",
+            "minrate": str(bitrate),
+            "maxrate": str(bitrate),
+            "bufsize": str(bitrate // 2),
+        },
+    }[codec]
+    frames: list[bytes] = []
+    keyframes: list[bool] = []
+    for number, picture in enumerate(pictures):
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="yuv420p")
+        frame.pts = number
+        frame.time_base = encoder.time_base
+        if number % keyframe_every == 0:
+            frame.pict_type = av.video.frame.PictureType.I
+        for packet in encoder.encode(frame):
+            frames.append(bytes(packet))
+            keyframes.append(bool(packet.is_keyframe))
+    for packet in encoder.encode(None):
+        frames.append(bytes(packet))
+        keyframes.append(bool(packet.is_keyframe))
+    return Loop(codec, 90_000, 90_000 // rate, tuple(frames), tuple(keyframes), *size)
+
+
+def encode_audio(samples: sound.Samples, bitrate: int) -> Loop:
+    """Encode 48 kHz mono as Opus in packets of 20 ms, without DTX."""
+    encoder = av.CodecContext.create("libopus", "w")
+    assert isinstance(encoder, av.AudioCodecContext)
+    encoder.sample_rate = sound.SAMPLE_RATE
+    encoder.layout = "mono"
+    encoder.format = "s16"
+    encoder.bit_rate = bitrate
+    encoder.time_base = Fraction(1, sound.SAMPLE_RATE)
+    encoder.options = {"application": "audio", "frame_duration": "20"}
+    whole = len(samples) // AUDIO_FRAME
+    pcm = (samples[: whole * AUDIO_FRAME] * 32767).astype(np.int16)
+    packets: list[bytes] = []
+    # The first packets carry the coder's start from silence: a second turn gives a loop without a seam.
+    for turn in range(2):
+        packets = []
+        for number in range(whole):
+            block = pcm[number * AUDIO_FRAME : (number + 1) * AUDIO_FRAME]
+            frame = av.AudioFrame.from_ndarray(block.reshape(1, -1), format="s16", layout="mono")
+            frame.sample_rate = sound.SAMPLE_RATE
+            frame.pts = (turn * whole + number) * AUDIO_FRAME
+            frame.time_base = encoder.time_base
+            packets += [bytes(packet) for packet in encoder.encode(frame)]
+    return Loop("opus", sound.SAMPLE_RATE, AUDIO_FRAME, tuple(packets), (True,) * len(packets))
