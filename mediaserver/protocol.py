@@ -112,7 +112,7 @@ class IceServer(msgspec.Struct, frozen=True, kw_only=True):
 # Client to server
 
 
-class Join(Message, kw_only=True, tag="join"):
+class Join(Message, frozen=True, kw_only=True, tag="join"):
     """The first message of a connection. `resume` is what an earlier `joined` gave: it takes up that session."""
 
     id: RequestId
@@ -123,7 +123,7 @@ class Join(Message, kw_only=True, tag="join"):
     resume: Annotated[str, Meta(max_length=64)] | None = None
 
 
-class Offer(Message, kw_only=True, tag="offer"):
+class Offer(Message, frozen=True, kw_only=True, tag="offer"):
     """A WebRTC offer: the first, or a later one that adds or removes tracks or restarts ICE.
 
     An m-line that sends is named in `publish`, one that receives in `subscribe`; what is in neither is declined.
@@ -135,14 +135,14 @@ class Offer(Message, kw_only=True, tag="offer"):
     subscribe: Annotated[list[Subscription], Meta(max_length=MAX_TRACKS)] = []
 
 
-class Candidate(Message, kw_only=True, tag="candidate"):
+class Candidate(Message, frozen=True, kw_only=True, tag="candidate"):
     """A trickled ICE candidate; an empty one ends the list."""
 
     candidate: Annotated[str, Meta(max_length=1024)]
     mid: Annotated[str, Meta(max_length=32)] = ""
 
 
-class Mute(Message, kw_only=True, tag="mute"):
+class Mute(Message, frozen=True, kw_only=True, tag="mute"):
     """Stop or go on forwarding a track of one's own."""
 
     id: RequestId
@@ -150,46 +150,46 @@ class Mute(Message, kw_only=True, tag="mute"):
     muted: bool
 
 
-class Subscribe(Message, kw_only=True, tag="subscribe"):
+class Subscribe(Message, frozen=True, kw_only=True, tag="subscribe"):
     """Go on receiving a track that the answer has bound."""
 
     id: RequestId
     track: ObjectId
 
 
-class Unsubscribe(Message, kw_only=True, tag="unsubscribe"):
+class Unsubscribe(Message, frozen=True, kw_only=True, tag="unsubscribe"):
     """Pause a received track: its packets stop, its m-line stays."""
 
     id: RequestId
     track: ObjectId
 
 
-class Keyframe(Message, kw_only=True, tag="keyframe"):
+class Keyframe(Message, frozen=True, kw_only=True, tag="keyframe"):
     """Ask the publisher of a track for a keyframe; limited by the server."""
 
     track: ObjectId
 
 
-class Record(Message, kw_only=True, tag="record"):
+class Record(Message, frozen=True, kw_only=True, tag="record"):
     """Switch the recording of the room; needs the right `record`."""
 
     id: RequestId
     on: bool
 
 
-class ListParticipants(Message, kw_only=True, tag="participants"):
+class ListParticipants(Message, frozen=True, kw_only=True, tag="participants"):
     """Ask for the list of those in the room."""
 
     id: RequestId
 
 
-class Leave(Message, kw_only=True, tag="leave"):
+class Leave(Message, frozen=True, kw_only=True, tag="leave"):
     """Leave the room for good; the server answers `ok` and closes the connection."""
 
     id: RequestId
 
 
-class Ping(Message, kw_only=True, tag="ping"):
+class Ping(Message, frozen=True, kw_only=True, tag="ping"):
     """Ask for a sign of life."""
 
     id: RequestId
@@ -198,7 +198,7 @@ class Ping(Message, kw_only=True, tag="ping"):
 # Server to client
 
 
-class Joined(Message, kw_only=True, tag="joined"):
+class Joined(Message, frozen=True, kw_only=True, tag="joined"):
     """The join was granted. `resume` is the key that takes this session up again after a dropped connection."""
 
     id: RequestId
@@ -219,7 +219,7 @@ class Joined(Message, kw_only=True, tag="joined"):
     skew: Skew
 
 
-class Answer(Message, kw_only=True, tag="answer"):
+class Answer(Message, frozen=True, kw_only=True, tag="answer"):
     """The answer to an offer. A track that was asked for and is not in `bound` can't be had on that m-line."""
 
     id: RequestId
@@ -227,38 +227,38 @@ class Answer(Message, kw_only=True, tag="answer"):
     bound: list[Binding]
 
 
-class ParticipantJoined(Message, kw_only=True, tag="participant-joined"):
+class ParticipantJoined(Message, frozen=True, kw_only=True, tag="participant-joined"):
     """Somebody has joined."""
 
     participant: ParticipantView
 
 
-class ParticipantLeft(Message, kw_only=True, tag="participant-left"):
+class ParticipantLeft(Message, frozen=True, kw_only=True, tag="participant-left"):
     """Somebody has left; `reason` is `left`, `silent`, `timeout`, `replaced`, `removed` or `closed`."""
 
     participant: str
     reason: str
 
 
-class TrackAdded(Message, kw_only=True, tag="track-added"):
+class TrackAdded(Message, frozen=True, kw_only=True, tag="track-added"):
     """A track can be subscribed to."""
 
     track: TrackInfo
 
 
-class TrackChanged(Message, kw_only=True, tag="track-changed"):
+class TrackChanged(Message, frozen=True, kw_only=True, tag="track-changed"):
     """A track's codec, size, label or mute has changed."""
 
     track: TrackInfo
 
 
-class TrackRemoved(Message, kw_only=True, tag="track-removed"):
+class TrackRemoved(Message, frozen=True, kw_only=True, tag="track-removed"):
     """A track is gone."""
 
     track: str
 
 
-class RecordingChanged(Message, kw_only=True, tag="recording"):
+class RecordingChanged(Message, frozen=True, kw_only=True, tag="recording"):
     """The recording was switched, or is in trouble; fields as in `RecordingView`."""
 
     state: RecordingState
@@ -266,32 +266,32 @@ class RecordingChanged(Message, kw_only=True, tag="recording"):
     detail: str = ""
 
 
-class TransportChanged(Message, kw_only=True, tag="transport"):
+class TransportChanged(Message, frozen=True, kw_only=True, tag="transport"):
     """The state of the client's own media connection, as the server sees it."""
 
     state: TransportState
 
 
-class Participants(Message, kw_only=True, tag="participants"):
+class Participants(Message, frozen=True, kw_only=True, tag="participants"):
     """Those in the room."""
 
     id: RequestId
     participants: list[ParticipantView]
 
 
-class Ok(Message, kw_only=True, tag="ok"):
+class Ok(Message, frozen=True, kw_only=True, tag="ok"):
     """The request was carried out."""
 
     id: RequestId
 
 
-class Pong(Message, kw_only=True, tag="pong"):
+class Pong(Message, frozen=True, kw_only=True, tag="pong"):
     """The answer to `ping`."""
 
     id: RequestId
 
 
-class Error(Message, kw_only=True, tag="error"):
+class Error(Message, frozen=True, kw_only=True, tag="error"):
     """A request was refused, or, with `fatal`, the connection is about to be closed.
 
     `line` is the line of the offer that can't be served.
