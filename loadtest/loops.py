@@ -41,7 +41,9 @@ class Loop(msgspec.Struct, frozen=True):
         return sum(map(len, self.frames)) * 8 / self.seconds
 
 
-def ultrasound(codec: str = "H264", bitrate: int = 2_500_000, beats: int = 12, size: tuple[int, int] = (640, 480)) -> Loop:
+def ultrasound(
+    codec: str = "H264", bitrate: int = 2_500_000, beats: int = 12, size: tuple[int, int] = (640, 480)
+) -> Loop:
     """The phantom; a keyframe starts each heart beat."""
     drawn = phantom.Phantom(*size)
     count = beats * phantom.FRAMES_PER_BEAT

@@ -76,7 +76,8 @@ class Phantom:
         tissue = self._tissue[shift : shift + _DEPTHS]
         blood = self._blood[int(beats * FRAMES_PER_BEAT) % len(self._blood)]
         grain = np.where(radius < 1.0, blood, tissue)
-        return np.clip(16 + 219 * echo * grain, 16, 235).astype(np.uint8)
+        picture: Plane = np.clip(16 + 219 * echo * grain, 16, 235).astype(np.uint8)
+        return picture
 
     def _scan_table(self) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
         rows, columns = np.mgrid[0 : self.height, 0 : self.width].astype(np.float32)

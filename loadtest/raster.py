@@ -50,7 +50,7 @@ _GLYPHS = {
 
 
 def draw_text(luma: Plane, text: str, x: int, y: int, scale: int = 2, level: int = _WHITE) -> None:
-    """Draw capital letters and digits into `luma`, 6 x 7 cells of `scale` pixels each; unknown characters are blanks."""
+    """Draw capital letters and digits into `luma`, cells of 6 x 7 times `scale` pixels; others are blanks."""
     for position, character in enumerate(text):
         rows = bytes.fromhex(_GLYPHS.get(character, "00" * 7))
         bits = np.unpackbits(np.frombuffer(rows, np.uint8)[:, None], axis=1)[:, 3:]

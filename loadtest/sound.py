@@ -1,4 +1,4 @@
-"""Synthetic sound: a heart as a stethoscope hears it, and a voice that is like speech. 48 kHz, mono, float32 in -1 .. 1."""
+"""Synthetic sound: a heart as a stethoscope hears it, and a voice like speech. 48 kHz, mono, float32 in -1 .. 1."""
 
 from __future__ import annotations
 
@@ -45,7 +45,11 @@ def speech(seconds: float, seed: int = 1) -> Samples:
 def _thump(time: NDArray[np.float64], frequencies: tuple[float, ...], decay: float) -> NDArray[np.float64]:
     after = np.maximum(time, 0)
     envelope = np.where(time > 0, (after / decay) ** 1.5 * np.exp(1.5 - 1.5 * after / decay), 0)
-    return envelope * sum(np.sin(2 * np.pi * f * after + 0.7 * f) for f in frequencies) / len(frequencies)
+    tones = np.zeros_like(time)
+    for frequency in frequencies:
+        tones += np.sin(2 * np.pi * frequency * after + 0.7 * frequency)
+    sound: NDArray[np.float64] = envelope * tones / len(frequencies)
+    return sound
 
 
 def _shaped_noise(count: int, seed: int, low: float, high: float) -> NDArray[np.float64]:
