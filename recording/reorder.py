@@ -1,0 +1,106 @@
+"""Brings packets back into their order and names what is missing.
+
+Pure: time is an int of µs that comes in with the call. Sequence numbers are the unwrapped ones of one SSRC, so
+they only compare and count up.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, NamedTuple, TypeVar
+
+PacketT = TypeVar("PacketT")
+
+MAX_WAITING = 8192
+"""Packets held behind a hole; more of them, and the hole is given up before its time."""
+
+
+class Missing(NamedTuple):
+    """A run of sequence numbers that never came. The times are the arrivals of the packets next to it, in µs."""
+
+    first: int
+    last: int
+    from_us: int
+    to_us: int
+
+    @property
+    def count(self) -> int:
+        return self.last - self.first + 1
+
+
+class Reorder(Generic[PacketT]):
+    """One SSRC's packets: push them as they arrive, pop them in order.
+
+    A hole is waited for until `window_us` after the first packet behind it has arrived; then it is popped as
+    `Missing`. What comes for it later is counted in `late` and dropped, and so is a packet that came twice.
+    """
+
+    __slots__ = ("_hole_since", "_last_arrival", "_next", "_ready", "_waiting", "duplicates", "late", "window_us")
+
+    def __init__(self, window_us: int) -> None:
+        self.window_us = window_us
+        self.late = 0
+        self.duplicates = 0
+        self._next: int | None = None
+        self._last_arrival = 0
+        self._hole_since = 0
+        self._waiting: dict[int, tuple[int, PacketT]] = {}
+        self._ready: list[PacketT | Missing] = []
+
+    @property
+    def waiting(self) -> int:
+        """Packets held behind a hole."""
+        return len(self._waiting)
+
+    def push(self, sequence: int, arrival: int, packet: PacketT) -> None:
+        if self._next is None:
+            self._next = sequence
+        if sequence == self._next:
+            self._next += 1
+            self._last_arrival = arrival
+            self._ready.append(packet)
+            if self._waiting:
+                self._release()
+        elif sequence < self._next:
+            self.late += 1
+        elif sequence in self._waiting:
+            self.duplicates += 1
+        else:
+            if not self._waiting:
+                self._hole_since = arrival
+            self._waiting[sequence] = (arrival, packet)
+            if len(self._waiting) > MAX_WAITING:
+                self._give_up()
+
+    def pop(self, now: int) -> list[PacketT | Missing]:
+        """What is in order by now."""
+        while self._waiting and now - self._hole_since >= self.window_us:
+            self._give_up()
+        ready = self._ready
+        if ready:
+            self._ready = []
+        return ready
+
+    def flush(self) -> list[PacketT | Missing]:
+        """Everything; nothing is waited for any more."""
+        while self._waiting:
+            self._give_up()
+        ready, self._ready = self._ready, []
+        return ready
+
+    def _give_up(self) -> None:
+        """Turn the hole in front into `Missing`, and go on behind it."""
+        assert self._next is not None
+        first_held = min(self._waiting)
+        arrival = self._waiting[first_held][0]
+        self._ready.append(Missing(self._next, first_held - 1, self._last_arrival, arrival))
+        self._next = first_held
+        self._release()
+
+    def _release(self) -> None:
+        assert self._next is not None
+        while (held := self._waiting.pop(self._next, None)) is not None:
+            self._last_arrival, packet = held
+            self._ready.append(packet)
+            self._next += 1
+        if self._waiting:
+            self._hole_since = min(arrival for arrival, _ in self._waiting.values())
