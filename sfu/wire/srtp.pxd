@@ -1,36 +1,51 @@
 """SRTP and SRTCP (RFC 3711, RFC 7714) over libcrypto: what other modules cimport."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from mediaserver.sfu.wire.srtp_transform cimport (
+    SRTP_ERR_AUTH,
+    SRTP_ERR_LIMIT,
+    SRTP_ERR_REPLAY,
+    SRTP_ERR_SHORT,
+    SRTP_OK,
+    Transform,
+)
 
 
 # The protection profiles by their DTLS-SRTP numbers (RFC 5764 section 4.1.2, RFC 7714 section 14.2).
-cpdef enum SrtpProfile:
+cpdef enum:
     PROFILE_AES128_CM_SHA1_80 = 0x0001
     PROFILE_AEAD_AES_128_GCM = 0x0007
     PROFILE_AEAD_AES_256_GCM = 0x0008
 
 cdef enum:
-    SRTP_OK = 0
-    SRTP_ERR_SHORT = -1    # truncated, no room, or not a packet of this kind
-    SRTP_ERR_AUTH = -2     # the tag does not verify
-    SRTP_ERR_REPLAY = -3   # seen before, or older than the replay window
-    SRTP_ERR_LIMIT = -4    # index space exhausted, or libcrypto failed
-
-cdef enum:
     SRTP_MAX_TAG = 16        # most bytes that srtp_protect adds
     SRTCP_MAX_OVERHEAD = 20  # most bytes that srtcp_protect adds
     SRTP_WINDOW_WORDS = 16   # 1,024 packets
+    SRTCP_WINDOW_WORDS = 2   # 128 packets
     SRTP_MAX_PACKET = 65535
 
-# One direction of one session: the session keys with their persistent EVP contexts, the SRTCP index of the
+# SRTCP replay state of one inbound SSRC.
+cdef struct SrtcpSource:
+    uint64_t highest
+    uint64_t window[SRTCP_WINDOW_WORDS]
+    uint32_t ssrc
+
+# One direction of one session: the session keys with their persistent cipher contexts, the SRTCP index of the
 # sender and the SRTCP replay windows of the receiver. Belongs to one thread at a time.
-cdef struct SrtpContext
+cdef struct SrtpContext:
+    Transform rtp
+    Transform rtcp
+    uint32_t rtcp_index          # of the next SRTCP packet to send
+    SrtcpSource* sources
+    uint32_t source_count
+    uint32_t source_room
+    uint32_t source_recent
 
 # The replay state of one inbound SSRC. Zero-initialised is fresh.
 cdef struct SrtpReceiver:
     uint64_t highest                     # highest authenticated index, ROC << 16 | sequence
     uint64_t window[SRTP_WINDOW_WORDS]   # bit index % 1024: that index was seen
-    uint8_t started
 
 # NULL when the profile is unknown, a size does not fit it, or libcrypto fails.
 cdef SrtpContext* srtp_new(int profile, const uint8_t* key, size_t key_size,
