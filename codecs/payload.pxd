@@ -2,6 +2,7 @@
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int8_t, int32_t, uint8_t, uint16_t
+from libc.string cimport memset
 
 
 cpdef enum Codec:
@@ -30,6 +31,16 @@ cdef struct PayloadFacts:
     uint16_t width            # of the whole picture, cropped; 0 when this payload does not tell
     uint16_t height
     uint16_t descriptor_size  # bytes before the media data
+
+
+cdef inline void facts_clear(PayloadFacts* facts) noexcept nogil:
+    """Nothing is known."""
+    memset(facts, 0, sizeof(PayloadFacts))
+    facts.temporal_id = -1
+    facts.spatial_id = -1
+    facts.picture_id = -1
+    facts.tl0_pic_idx = -1
+    facts.key_idx = -1
 
 
 # Fills `facts` from the `size` bytes at `data`; 1 when they are a valid payload of this codec, else 0.
