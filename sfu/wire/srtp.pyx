@@ -5,10 +5,11 @@ was to be opened are undefined, and the state is as it was: nothing follows from
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
+from mediaserver.sfu.wire.packet cimport RTP_HEADER_SIZE, RtpHeader, read_u16, read_u32, rtp_parse, write_u32
 from mediaserver.sfu.wire.replay cimport estimate_index, replay_mark, replay_seen
 from mediaserver.sfu.wire.srtp_transform cimport (
     AUTH_KEY,
@@ -31,7 +32,6 @@ from mediaserver.sfu.wire.srtp_transform cimport (
 
 
 cdef enum:
-    RTP_FIXED_HEADER = 12
     RTCP_CLEAR_HEADER = 8        # the first header and the sender's SSRC stay in the clear
     RTCP_WORD = 4                # E flag and 31-bit index
     # Only the peer itself can make entries, since they follow authentication. Past this bound its new sources are
@@ -40,17 +40,6 @@ cdef enum:
 
 cdef uint64_t INDEX_END = <uint64_t>1 << 48
 cdef uint32_t RTCP_INDEX_END = <uint32_t>1 << 31
-
-
-cdef inline uint32_t read32(const uint8_t* data) noexcept nogil:
-    return <uint32_t>data[0] << 24 | <uint32_t>data[1] << 16 | <uint32_t>data[2] << 8 | data[3]
-
-
-cdef inline void write32(uint8_t* out, uint32_t value) noexcept nogil:
-    out[0] = <uint8_t>(value >> 24)
-    out[1] = <uint8_t>(value >> 16)
-    out[2] = <uint8_t>(value >> 8)
-    out[3] = <uint8_t>value
 
 
 # ---- contexts
@@ -110,11 +99,11 @@ cdef int open_rtp(const Transform* transform, uint8_t* packet, size_t plain, siz
     cdef uint8_t roc[4]
     cdef uint8_t digest[SHA1_SIZE]
     cdef uint8_t* payload = packet + header_size
-    cdef uint32_t ssrc = read32(packet + 8)
+    cdef uint32_t ssrc = read_u32(packet + 8)
     if transform.aead:
         return aead_open(transform, ssrc, index, packet, header_size, NULL, payload, plain - header_size,
                          packet + plain)
-    write32(roc, <uint32_t>(index >> 16))
+    write_u32(roc, <uint32_t>(index >> 16))
     cm_tag(transform, packet, plain, roc, digest)
     if CRYPTO_memcmp(digest, packet + plain, CM_TAG) != 0:
         return SRTP_ERR_AUTH
@@ -126,9 +115,9 @@ cdef int srtp_unprotect(SrtpContext* context, SrtpReceiver* receiver, uint8_t* p
     cdef size_t tag_size = context.rtp.tag_size
     cdef uint64_t guess
     cdef int status
-    if header_size < RTP_FIXED_HEADER or size > SRTP_MAX_PACKET or size < header_size + tag_size:
+    if header_size < RTP_HEADER_SIZE or size > SRTP_MAX_PACKET or size < header_size + tag_size:
         return SRTP_ERR_SHORT
-    guess = estimate_index(receiver.highest, <uint16_t>(packet[2] << 8 | packet[3]))
+    guess = estimate_index(receiver.highest, read_u16(packet + 2))
     if guess >= INDEX_END:
         return SRTP_ERR_LIMIT
     if replay_seen(receiver.window, SRTP_WINDOW_WORDS * 64, receiver.highest, guess):
@@ -150,18 +139,18 @@ cdef int srtp_protect(SrtpContext* context, uint64_t index, uint8_t* out, size_t
     cdef uint32_t ssrc
     cdef int status
     # An index that contradicts the header's sequence number is a caller's error that no receiver could undo.
-    if header_size < RTP_FIXED_HEADER or header_size > SRTP_MAX_PACKET or payload_size > SRTP_MAX_PACKET \
-            or plain + transform.tag_size > SRTP_MAX_PACKET or <uint16_t>index != <uint16_t>(out[2] << 8 | out[3]):
+    if header_size < RTP_HEADER_SIZE or header_size > SRTP_MAX_PACKET or payload_size > SRTP_MAX_PACKET \
+            or plain + transform.tag_size > SRTP_MAX_PACKET or (index & 0xFFFF) != read_u16(out + 2):
         return SRTP_ERR_SHORT
     if index >= INDEX_END:
         return SRTP_ERR_LIMIT
-    ssrc = read32(out + 8)
+    ssrc = read_u32(out + 8)
     if transform.aead:
         status = aead_seal(transform, ssrc, index, out, header_size, NULL, payload, payload_size, out + header_size,
                            out + plain)
     else:
         status = cm_crypt(transform, ssrc, index, payload, payload_size, out + header_size)
-        write32(roc, <uint32_t>(index >> 16))
+        write_u32(roc, <uint32_t>(index >> 16))
         cm_tag(transform, out, plain, roc, digest)
         memcpy(out + plain, digest, CM_TAG)
     return status if status != SRTP_OK else <int>(plain + transform.tag_size)
@@ -223,8 +212,8 @@ cdef int srtcp_unprotect(SrtpContext* context, uint8_t* packet, size_t size) noe
     if size > SRTP_MAX_PACKET or size < <size_t>RTCP_CLEAR_HEADER + RTCP_WORD + transform.tag_size:
         return SRTP_ERR_SHORT
     plain = size - RTCP_WORD - transform.tag_size
-    word = read32(packet + (plain + GCM_TAG if transform.aead else plain))
-    ssrc = read32(packet + 4)
+    word = read_u32(packet + (plain + GCM_TAG if transform.aead else plain))
+    ssrc = read_u32(packet + 4)
     index = word & 0x7FFFFFFF
     # WebRTC always encrypts SRTCP: a packet that says it is not (E flag 0) is none of this session.
     if word < RTCP_INDEX_END:
@@ -258,13 +247,13 @@ cdef int srtcp_protect(SrtpContext* context, uint8_t* packet, size_t size, size_
     if index >= RTCP_INDEX_END:
         return SRTP_ERR_LIMIT
     context.rtcp_index += 1
-    ssrc = read32(packet + 4)
+    ssrc = read_u32(packet + 4)
     if transform.aead:
-        write32(end + GCM_TAG, index | RTCP_INDEX_END)
+        write_u32(end + GCM_TAG, index | RTCP_INDEX_END)
         status = aead_seal(transform, ssrc, index, packet, RTCP_CLEAR_HEADER, end + GCM_TAG, body,
                            size - RTCP_CLEAR_HEADER, body, end)
     else:
-        write32(end, index | RTCP_INDEX_END)
+        write_u32(end, index | RTCP_INDEX_END)
         status = cm_crypt(transform, ssrc, index, body, size - RTCP_CLEAR_HEADER, body)
         cm_tag(transform, packet, size + RTCP_WORD, NULL, digest)
         memcpy(end + RTCP_WORD, digest, CM_TAG)
@@ -282,18 +271,10 @@ class SrtpError(ValueError):
 
 
 cdef size_t rtp_header_size(const uint8_t* data, size_t size) except 0:
-    """Bytes of the RTP header with its CSRCs and its extension (RFC 3550 section 5)."""
-    cdef size_t end
-    if size < RTP_FIXED_HEADER or data[0] >> 6 != 2:
+    cdef RtpHeader header
+    if rtp_parse(data, size, &header) < 0:
         raise SrtpError(SRTP_ERR_SHORT)
-    end = RTP_FIXED_HEADER + 4 * (data[0] & 15)
-    if data[0] & 16:
-        if size < end + 4:
-            raise SrtpError(SRTP_ERR_SHORT)
-        end += 4 + 4 * (<size_t>data[end + 2] << 8 | data[end + 3])
-    if size < end:
-        raise SrtpError(SRTP_ERR_SHORT)
-    return end
+    return header.header_size
 
 
 cdef void load_keys(SessionKeys* keys, tuple parts) except *:
@@ -370,7 +351,7 @@ cdef class SrtpSession:
         cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(packet)
         cdef size_t size = len(packet)
         cdef size_t header = rtp_header_size(data, size)
-        cdef uint64_t index = <uint64_t>roc << 16 | data[2] << 8 | data[3]
+        cdef uint64_t index = <uint64_t>roc << 16 | read_u16(data + 2)
         cdef bytes out = PyBytes_FromStringAndSize(NULL, size + srtp_tag_size(self.context))
         cdef uint8_t* room = <uint8_t*>PyBytes_AS_STRING(out)
         memcpy(room, data, header)
@@ -383,7 +364,7 @@ cdef class SrtpSession:
         cdef bytearray work = bytearray(packet)
         cdef uint8_t* data = work
         cdef size_t header = rtp_header_size(data, size)
-        cdef uint32_t ssrc = read32(data + 8)
+        cdef uint32_t ssrc = read_u32(data + 8)
         cdef Receiver receiver = self.receivers.get(ssrc) or Receiver()
         cdef uint64_t index
         cdef int plain = checked(srtp_unprotect(self.context, &receiver.state, data, size, header, &index))

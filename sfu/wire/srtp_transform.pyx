@@ -7,6 +7,8 @@ the key schedule and the provider lookup, which cost more than a packet, are pai
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from mediaserver.sfu.wire.packet cimport write_u32
+
 
 cdef extern from *:
     ctypedef struct EVP_CIPHER:
@@ -34,13 +36,6 @@ cdef enum:
     SHA1_BLOCK = 64
 
 
-cdef inline void write32(uint8_t* out, uint32_t value) noexcept nogil:
-    out[0] = <uint8_t>(value >> 24)
-    out[1] = <uint8_t>(value >> 16)
-    out[2] = <uint8_t>(value >> 8)
-    out[3] = <uint8_t>value
-
-
 # ---- initialisation vectors
 
 cdef inline void aead_iv(const Transform* transform, uint32_t ssrc, uint64_t index, uint8_t* iv) noexcept nogil:
@@ -48,10 +43,10 @@ cdef inline void aead_iv(const Transform* transform, uint32_t ssrc, uint64_t ind
     cdef int i
     iv[0] = 0
     iv[1] = 0
-    write32(iv + 2, ssrc)
+    write_u32(iv + 2, ssrc)
     iv[6] = <uint8_t>(index >> 40)
     iv[7] = <uint8_t>(index >> 32)
-    write32(iv + 8, <uint32_t>index)
+    write_u32(iv + 8, <uint32_t>index)
     for i in range(12):
         iv[i] ^= transform.salt[i]
 
@@ -60,10 +55,10 @@ cdef inline void cm_iv(const Transform* transform, uint32_t ssrc, uint64_t index
     """RFC 3711 section 4.1.1: salt * 2^16 xor SSRC * 2^64 xor index * 2^16."""
     cdef int i
     memset(iv, 0, 16)
-    write32(iv + 4, ssrc)
+    write_u32(iv + 4, ssrc)
     iv[8] = <uint8_t>(index >> 40)
     iv[9] = <uint8_t>(index >> 32)
-    write32(iv + 10, <uint32_t>index)
+    write_u32(iv + 10, <uint32_t>index)
     for i in range(14):
         iv[i] ^= transform.salt[i]
 
