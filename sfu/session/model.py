@@ -57,10 +57,11 @@ CLINICAL_ORDER = (
     Source.CAMERA,
     Source.SCREEN,
     Source.VITALS,
-    Source.STETHOSCOPE,
     Source.MICROPHONE,
+    Source.STETHOSCOPE,
 )
-"""Which track comes first where a viewer did not say: the examination before the room."""
+"""Which track comes first where a viewer did not say: of the pictures the examination before the room, of the
+sounds the voices, so that a player with one loudspeaker line hears people."""
 
 
 class TransportState(StrEnum):

@@ -31,19 +31,25 @@ class SessionSettings(msgspec.Struct, frozen=True):
 
 
 class SourcePolicy(msgspec.Struct, frozen=True):
-    """`video_codecs` are rtpmap names in the order of preference, upper case; those unnamed follow in the offer's order."""
+    """What is asked of the publisher of one source, and of those who watch it."""
 
     video_codecs: tuple[str, ...] = ()
+    """rtpmap names in upper case, the preferred first; what is not named follows in the offer's order"""
     keyframe_interval_us: int = 500_000
     opus_bitrate: int = 0
     """bit/s asked of an Opus encoder, 0: its own choice"""
     opus_dtx: bool = True
     opus_stereo: bool = True
+    opus_fec: bool = True
+    playout_delay: tuple[int, int] | None = None
+    """least and greatest, in units of 10 ms, asked of viewers; (0, 0) is "show at once" """
 
 
 DEFAULT_SOURCES: Mapping[Source, SourcePolicy] = {
-    Source.ULTRASOUND: SourcePolicy(video_codecs=("H264",)),  # what DICOM can hold
-    Source.STETHOSCOPE: SourcePolicy(opus_bitrate=128_000, opus_dtx=False, opus_stereo=False),
+    # H.264 is what DICOM can hold; the probe's hand follows the picture, so it is not to wait for anything.
+    Source.ULTRASOUND: SourcePolicy(video_codecs=("H264",), playout_delay=(0, 0)),
+    # No FEC: under loss it makes the encoder leave the full band for a speech mode. Losses are retransmitted instead.
+    Source.STETHOSCOPE: SourcePolicy(opus_bitrate=128_000, opus_dtx=False, opus_stereo=False, opus_fec=False),
 }
 
 

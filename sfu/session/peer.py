@@ -1,0 +1,123 @@
+"""One participant: who it is, its transport, and its m-lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mediaserver.sfu.session.dtls import DtlsSession, State
+from mediaserver.sfu.session.ice import Credentials
+from mediaserver.sfu.session.model import Kind, ParticipantInfo, Right, Role, SubscribeAll, TransportState
+from mediaserver.sfu.session.negotiate import Agreed, AgreedExtension
+from mediaserver.sfu.session.track import Leg, Track
+from mediaserver.sfu.stream.params import Plane
+
+
+@dataclass(slots=True)
+class Line:
+    """An m-line as it was last agreed: what the participant sends on it and what it gets.
+
+    `slot` says that the server fills it with what the room has (WHEP); `agreed` is what the viewer can take.
+    """
+
+    mid: str
+    kind: Kind
+    agreed: Sequence[Agreed] = ()
+    extensions: Sequence[AgreedExtension] = ()
+    slot: bool = False
+    track: Track | None = None
+    leg: Leg | None = None
+
+
+class Transport:
+    """The peer connection: ICE credentials of both sides, DTLS, and what the data plane is told of them."""
+
+    def __init__(self, plane_id: int, plane: Plane, local: Credentials, remote: Credentials, dtls: DtlsSession) -> None:
+        self.plane_id = plane_id
+        self.local = local
+        self.remote = remote
+        self.dtls = dtls
+        self.state = TransportState.NEW
+        self._plane = plane
+        self._keys_given = dtls.keys
+        plane.add_peer(plane_id, local.ufrag, local.pwd)
+
+    def restart(self, local: Credentials, remote: Credentials) -> None:
+        """ICE restart (RFC 8445, section 9)."""
+        self.local, self.remote = local, remote
+        self._plane.restart_peer(self.plane_id, local.ufrag, local.pwd)
+
+    def connected(self, now: int) -> bool:
+        """The path carries. True when that is news."""
+        news = self.state is TransportState.NEW
+        if news:
+            self.state = TransportState.CONNECTING
+        self._send(self.dtls.start(now))
+        return news
+
+    def receive(self, datagram: bytes, now: int) -> bool:
+        """A DTLS datagram. True when the state has changed."""
+        self._send(self.dtls.receive(datagram, now))
+        return self._settle()
+
+    def tick(self, now: int) -> bool:
+        """Handshake timers. True when the state has changed."""
+        self._send(self.dtls.tick(now))
+        return self._settle()
+
+    def close(self) -> None:
+        self._send(self.dtls.close())
+        self.state = TransportState.CLOSED
+        self._plane.remove_peer(self.plane_id)
+
+    def _send(self, datagrams: Sequence[bytes]) -> None:
+        for datagram in datagrams:
+            self._plane.send_dtls(self.plane_id, datagram)
+
+    def _settle(self) -> bool:
+        before = self.state
+        keys = self.dtls.keys
+        if keys is not None and keys is not self._keys_given:
+            self._keys_given = keys
+            self._plane.set_keys(self.plane_id, *keys)
+            self.state = TransportState.CONNECTED
+        if self.dtls.state in (State.CLOSED, State.FAILED):
+            self.state = TransportState.CLOSED
+        return self.state is not before
+
+
+@dataclass(slots=True)
+class Participant:
+    """Somebody in the room. `joined` and `offered` (the first offer) are µs; `offered` is None before it."""
+
+    id: str
+    name: str
+    role: Role
+    rights: frozenset[Right]
+    hidden: bool
+    joined: int
+    offered: int | None = None
+    session_id: int = 0
+    version: int = 0
+    transport: Transport | None = None
+    subscribe_all: SubscribeAll | None = None
+    lines: dict[str, Line] = field(default_factory=dict)
+
+    @property
+    def info(self) -> ParticipantInfo:
+        return ParticipantInfo(self.id, self.name, self.role, self.hidden)
+
+    @property
+    def state(self) -> TransportState:
+        return self.transport.state if self.transport is not None else TransportState.NEW
+
+    def tracks(self) -> list[Track]:
+        """What it publishes."""
+        return [line.track for line in self.lines.values() if line.track is not None]
+
+    def legs(self) -> list[Leg]:
+        """What it gets."""
+        return [line.leg for line in self.lines.values() if line.leg is not None]
+
+    def leg_of(self, track: Track) -> Leg | None:
+        return next((leg for leg in self.legs() if leg.track is track), None)
