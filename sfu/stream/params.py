@@ -73,6 +73,9 @@ class LegParams(msgspec.Struct, frozen=True):
     payloads: tuple[LegPayload, ...]
     extensions: tuple[tuple[int, int], ...] = ()
     paused: bool = False
+    playout_delay: tuple[int, int] | None = None
+    """Least and greatest playout delay in units of 10 ms that the server asks of the viewer, where that extension was
+    negotiated and the publisher does not say; (0, 0) is "show at once"."""
 
 
 class EventKind(IntEnum):
@@ -148,7 +151,8 @@ class Plane(Protocol):
     def counters(self) -> Mapping[str, int]: ...
 
     def track_stats(self, track: int) -> Mapping[str, int]:
-        """packets, bytes, lost, recovered, jitter (RTP units), frames, keyframes, last_arrival_us; empty when unknown."""
+        """packets, bytes, lost, recovered, jitter (RTP units), keyframes, plis, nacks, last_arrival_us,
+        width and height of the picture; empty when unknown."""
 
     def leg_stats(self, leg: int) -> Mapping[str, int]:
         """packets, bytes, retransmitted, nacked, plis, fraction_lost (of 256), rtt_us; empty when unknown."""

@@ -1,0 +1,16 @@
+"""ICE of a lite agent (RFC 8445): checks are answered, addresses learnt, consent watched (RFC 7675)."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from mediaserver.sfu.stream.outbox cimport Addr
+from mediaserver.sfu.stream.state cimport EngineState, Peer
+
+cdef uint64_t address_key(const EngineState* engine, const Addr* addr) noexcept nogil
+cdef uint64_t ufrag_key(const EngineState* engine, const uint8_t* ufrag, size_t size) noexcept nogil
+# The peer that has passed a check from that address, or NULL.
+cdef Peer* peer_at(EngineState* engine, const Addr* addr) noexcept nogil
+cdef void answer_check(EngineState* engine, const Addr* addr, const uint8_t* data, size_t size) noexcept nogil
+cdef void forget_addresses(EngineState* engine, Peer* peer) noexcept nogil
+# Tells once when no check has come for the consent timeout; leaves an address that fell silent for one that has not.
+cdef void watch_consent(EngineState* engine, Peer* peer, int64_t now) noexcept nogil

@@ -1,0 +1,495 @@
+"""Commands of the control plane, carried out between two batches."""
+
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy, memset
+
+from mediaserver.sfu.stream.buffers cimport packet_unref
+from mediaserver.sfu.stream.connectivity cimport forget_addresses, ufrag_key
+from mediaserver.sfu.stream.feedback cimport send_bye, want_keyframe
+from mediaserver.sfu.stream.history cimport history_close, history_init
+from mediaserver.sfu.stream.inbound cimport Inbound
+from mediaserver.sfu.stream.leg cimport leg_configure, leg_restart
+from mediaserver.sfu.stream.outbox cimport DATAGRAM_MAX, outbox_add, outbox_room
+from mediaserver.sfu.stream.renumber cimport renumber_init
+from mediaserver.sfu.stream.report cimport REPORT_REFUSED, REPORT_REMOVED, report
+from mediaserver.sfu.stream.state cimport (
+    AUDIO_HISTORY,
+    VIDEO_HISTORY,
+    Leg,
+    LegConfig,
+    LegStats,
+    Peer,
+    Tap,
+    TrackConfig,
+    TrackStats,
+)
+from mediaserver.sfu.stream.table cimport table_get, table_put, table_remove
+from mediaserver.sfu.stream.tap cimport TapQueue, tap_reclaim
+from mediaserver.sfu.wire.srtp cimport srtp_free, srtp_new
+
+cdef enum:
+    USED_SSRCS_MAX = 8192    # of one peer's legs over its life
+
+
+cdef void refuse(EngineState* engine, uint32_t id, const char* why, uint32_t size) noexcept nogil:
+    report(engine, REPORT_REFUSED, id, 0, <const uint8_t*>why, size)
+
+
+cdef void removed(EngineState* engine, uint32_t id) noexcept nogil:
+    report(engine, REPORT_REMOVED, id, 0, NULL, 0)
+
+
+# ---- peers
+
+
+cdef void set_credentials(Peer* peer, const Credentials* credentials) noexcept nogil:
+    peer.ufrag_size = credentials.ufrag_size
+    memcpy(peer.ufrag, credentials.ufrag, credentials.ufrag_size)
+    peer.pwd_size = credentials.pwd_size
+    memcpy(peer.pwd, credentials.pwd, credentials.pwd_size)
+
+
+cdef void add_peer(EngineState* engine, const Command* command) noexcept nogil:
+    cdef Peer* peer
+    if table_get(&engine.peers, command.id) != NULL:
+        refuse(engine, command.id, b"this peer is there already", 26)
+        return
+    peer = <Peer*>calloc(1, sizeof(Peer))
+    if peer == NULL:
+        refuse(engine, command.id, b"out of memory", 13)
+        return
+    peer.id = command.id
+    peer.feedback_ssrc = <uint32_t>command.random | 1
+    peer.round_trip = 50000
+    peer.last_check = engine.now
+    set_credentials(peer, <const Credentials*>command.data)
+    table_put(&engine.peers, peer.id, peer)
+    table_put(&engine.by_ufrag, ufrag_key(engine, peer.ufrag, peer.ufrag_size), peer)
+
+
+cdef void forget_ufrag(EngineState* engine, Peer* peer, const uint8_t* ufrag, size_t size) noexcept nogil:
+    cdef uint64_t key = ufrag_key(engine, ufrag, size)
+    if size and table_get(&engine.by_ufrag, key) == peer:
+        table_remove(&engine.by_ufrag, key)
+
+
+cdef void restart_peer(EngineState* engine, Peer* peer, const Command* command) noexcept nogil:
+    forget_ufrag(engine, peer, peer.old_ufrag, peer.old_ufrag_size)
+    memcpy(peer.old_ufrag, peer.ufrag, peer.ufrag_size)
+    peer.old_ufrag_size = peer.ufrag_size
+    memcpy(peer.old_pwd, peer.pwd, peer.pwd_size)
+    peer.old_pwd_size = peer.pwd_size
+    set_credentials(peer, <const Credentials*>command.data)
+    table_put(&engine.by_ufrag, ufrag_key(engine, peer.ufrag, peer.ufrag_size), peer)
+    peer.last_check = engine.now
+
+
+cdef void set_keys(EngineState* engine, Peer* peer, const Command* command) noexcept nogil:
+    cdef const Keys* keys = <const Keys*>command.data
+    cdef int i
+    if peer.rx != NULL:
+        # The counters of a context go on for its life; new ones under the same keys would repeat an index.
+        refuse(engine, peer.id, b"this peer has its keys already", 30)
+        return
+    peer.rx = srtp_new(<int>command.value, keys.rx_key, keys.key_size, keys.rx_salt, keys.salt_size)
+    peer.tx = srtp_new(<int>command.value, keys.tx_key, keys.key_size, keys.tx_salt, keys.salt_size)
+    if peer.rx == NULL or peer.tx == NULL:
+        srtp_free(peer.rx)
+        srtp_free(peer.tx)
+        peer.rx = NULL
+        peer.tx = NULL
+        refuse(engine, peer.id, b"these keys do not fit the profile", 33)
+        return
+    for i in range(<int>peer.leg_count):
+        if peer.legs[i].await_keyframe:
+            want_keyframe(engine, peer.legs[i].track)
+
+
+cdef void send_dtls(EngineState* engine, Peer* peer, const Command* command) noexcept nogil:
+    cdef uint8_t* out
+    if not peer.connected or command.size > DATAGRAM_MAX:
+        return
+    out = outbox_room(&engine.outbox)
+    if out == NULL:
+        return
+    memcpy(out, command.data, command.size)
+    outbox_add(&engine.outbox, &peer.addr, command.size)
+
+
+cdef void free_peer(EngineState* engine, Peer* peer) noexcept nogil:
+    cdef Peer** link = &engine.hot
+    cdef int i
+    while link[0] != NULL:
+        if link[0] == peer:
+            link[0] = peer.hot_next
+            break
+        link = &link[0].hot_next
+    forget_addresses(engine, peer)
+    forget_ufrag(engine, peer, peer.ufrag, peer.ufrag_size)
+    forget_ufrag(engine, peer, peer.old_ufrag, peer.old_ufrag_size)
+    table_remove(&engine.peers, peer.id)
+    for i in range(peer.inbound_count):
+        free(peer.inbounds[i])
+    srtp_free(peer.rx)
+    srtp_free(peer.tx)
+    free(peer.legs)
+    free(peer.used_ssrcs)
+    free(peer.arrivals)
+    free(peer)
+
+
+cdef void remove_peer(EngineState* engine, Peer* peer) noexcept nogil:
+    cdef uint32_t id = peer.id
+    while peer.leg_count:
+        remove_leg(engine, peer.legs[peer.leg_count - 1], 0)
+    while peer.tracks != NULL:
+        remove_track(engine, peer.tracks)
+    free_peer(engine, peer)
+    removed(engine, id)
+
+
+# ---- tracks
+
+
+cdef void add_track(EngineState* engine, Peer* peer, const Command* command) noexcept nogil:
+    cdef const TrackConfig* config = <const TrackConfig*>command.data
+    cdef Track* track
+    if table_get(&engine.tracks, command.id) != NULL:
+        refuse(engine, command.id, b"this track is there already", 27)
+        return
+    track = <Track*>calloc(1, sizeof(Track))
+    if track == NULL or history_init(&track.history, VIDEO_HISTORY if config.video else AUDIO_HISTORY) < 0:
+        free(track)
+        refuse(engine, command.id, b"out of memory", 13)
+        removed(engine, command.id)
+        return
+    track.id = command.id
+    track.peer = peer
+    track.config = config[0]
+    track.stats = <TrackStats*>command.keep
+    track.next = peer.tracks
+    peer.tracks = track
+    table_put(&engine.tracks, track.id, track)
+
+
+cdef void forget_history(EngineState* engine, Track* track) noexcept nogil:
+    cdef uint32_t i
+    for i in range(track.history.mask + 1):
+        if track.history.slots[i] != NULL:
+            packet_unref(&engine.pool, track.history.slots[i])
+            track.history.slots[i] = NULL
+
+
+cdef void change_source(EngineState* engine, Track* track) noexcept nogil:
+    cdef uint32_t i
+    forget_history(engine, track)
+    track.inband_config = 0
+    for i in range(track.leg_count):
+        leg_restart(track.legs[i], 1)
+    if track.leg_count or track.taps != NULL:
+        want_keyframe(engine, track)
+
+
+cdef void mute_track(EngineState* engine, Track* track, int muted) noexcept nogil:
+    cdef uint32_t i
+    if track.muted == muted:
+        return
+    track.muted = muted
+    if muted:
+        forget_history(engine, track)  # what was said before is not to be had any more
+        for i in range(track.leg_count):
+            leg_restart(track.legs[i], 0)
+    else:
+        want_keyframe(engine, track)
+
+
+cdef void remove_track(EngineState* engine, Track* track) noexcept nogil:
+    cdef Track** link = &track.peer.tracks
+    cdef uint32_t id = track.id
+    cdef int i
+    while track.leg_count:
+        remove_leg(engine, track.legs[track.leg_count - 1], 1)
+    while track.taps != NULL:
+        close_tap(engine, track.taps)
+    while link[0] != track:
+        link = &link[0].next
+    link[0] = track.next
+    for i in range(track.peer.inbound_count):
+        if track.peer.inbound_tracks[i] == track:
+            track.peer.inbound_tracks[i] = NULL
+    history_close(&track.history, &engine.pool)
+    table_remove(&engine.tracks, id)
+    free(track.legs)
+    free(track)
+    removed(engine, id)
+
+
+# ---- legs
+
+
+cdef int use_ssrc(Peer* peer, uint32_t ssrc) noexcept nogil:
+    """Notes an SSRC for the life of the peer's keys; -1 when it was used before."""
+    cdef uint32_t i, room
+    cdef uint32_t* larger
+    if ssrc == 0:
+        return 0
+    for i in range(peer.used_count):
+        if peer.used_ssrcs[i] == ssrc:
+            return -1
+    if peer.used_count == USED_SSRCS_MAX:
+        return -1
+    if peer.used_count == peer.used_room:
+        room = peer.used_room * 2 if peer.used_room else 8
+        larger = <uint32_t*>realloc(peer.used_ssrcs, room * sizeof(uint32_t))
+        if larger == NULL:
+            return -1
+        peer.used_ssrcs = larger
+        peer.used_room = room
+    peer.used_ssrcs[peer.used_count] = ssrc
+    peer.used_count += 1
+    return 0
+
+
+cdef int append_leg(Leg*** legs, uint32_t* count, uint32_t* room, Leg* leg) noexcept nogil:
+    cdef uint32_t size
+    cdef Leg** larger
+    if count[0] == room[0]:
+        size = room[0] * 2 if room[0] else 4
+        larger = <Leg**>realloc(legs[0], size * sizeof(Leg*))
+        if larger == NULL:
+            return -1
+        legs[0] = larger
+        room[0] = size
+    legs[0][count[0]] = leg
+    count[0] += 1
+    return 0
+
+
+cdef void drop_leg(Leg** legs, uint32_t* count, Leg* leg) noexcept nogil:
+    cdef uint32_t i
+    for i in range(count[0]):
+        if legs[i] == leg:
+            count[0] -= 1
+            legs[i] = legs[count[0]]
+            return
+
+
+cdef void add_leg(EngineState* engine, Track* track, Peer* peer, const Command* command) noexcept nogil:
+    cdef const LegConfig* config = <const LegConfig*>command.data
+    cdef Leg* leg
+    if table_get(&engine.legs, command.id) != NULL:
+        refuse(engine, command.id, b"this leg is there already", 25)
+        return
+    if config.ssrc == 0 or use_ssrc(peer, config.ssrc) < 0 or use_ssrc(peer, config.rtx_ssrc) < 0:
+        refuse(engine, command.id, b"an SSRC was used before under these keys", 40)
+        removed(engine, command.id)
+        return
+    leg = <Leg*>calloc(1, sizeof(Leg))
+    if leg == NULL or append_leg(&track.legs, &track.leg_count, &track.leg_room, leg) < 0:
+        free(leg)
+        refuse(engine, command.id, b"out of memory", 13)
+        removed(engine, command.id)
+        return
+    if append_leg(&peer.legs, &peer.leg_count, &peer.leg_room, leg) < 0:
+        drop_leg(track.legs, &track.leg_count, leg)
+        free(leg)
+        refuse(engine, command.id, b"out of memory", 13)
+        removed(engine, command.id)
+        return
+    leg.id = command.id
+    leg.track = track
+    leg.peer = peer
+    leg.stats = <LegStats*>command.keep
+    leg.added = engine.now
+    leg.clock_rate = track.config.payloads[0].clock_rate if track.config.payload_count else 90000
+    leg.repair_sequence = (command.random >> 16) & 0xFFFF
+    leg.repair_credit = 256000000
+    leg.repair_credit_at = engine.now
+    renumber_init(&leg.renumber, <uint32_t>(command.random & 0x7FFF))
+    leg_configure(leg, config)
+    leg.await_keyframe = track.config.video
+    table_put(&engine.legs, leg.id, leg)
+    if not leg.config.paused and peer.tx != NULL:
+        want_keyframe(engine, track)
+
+
+cdef void update_leg(Leg* leg, const Command* command) noexcept nogil:
+    cdef LegConfig config = (<const LegConfig*>command.data)[0]
+    config.ssrc = leg.config.ssrc  # an SSRC is a leg's for life
+    config.rtx_ssrc = leg.config.rtx_ssrc
+    config.paused = leg.config.paused
+    leg_configure(leg, &config)
+    leg.floor_out = leg.renumber.next_out
+
+
+cdef void pause_leg(EngineState* engine, Leg* leg, int paused) noexcept nogil:
+    if leg.config.paused == paused:
+        return
+    leg.config.paused = paused
+    if paused:
+        leg_restart(leg, 0)
+    else:
+        want_keyframe(engine, leg.track)
+
+
+cdef void remove_leg(EngineState* engine, Leg* leg, int say_bye) noexcept nogil:
+    cdef uint32_t ssrcs[2]
+    cdef uint32_t id = leg.id
+    ssrcs[0] = leg.config.ssrc
+    ssrcs[1] = leg.config.rtx_ssrc
+    if say_bye and leg.packets:
+        send_bye(engine, leg.peer, ssrcs, 2 if leg.config.rtx_ssrc else 1)
+    drop_leg(leg.track.legs, &leg.track.leg_count, leg)
+    drop_leg(leg.peer.legs, &leg.peer.leg_count, leg)
+    table_remove(&engine.legs, id)
+    free(leg)
+    removed(engine, id)
+
+
+# ---- taps
+
+
+cdef void add_tap(EngineState* engine, Track* track, const Command* command) noexcept nogil:
+    cdef Tap* tap = <Tap*>calloc(1, sizeof(Tap))
+    if tap == NULL or table_get(&engine.taps, command.id) != NULL:
+        free(tap)
+        (<TapQueue*>command.keep).closed = 1
+        refuse(engine, command.id, b"this tap is there already, or out of memory", 43)
+        removed(engine, command.id)
+        return
+    tap.id = command.id
+    tap.track = track
+    tap.ring = command.keep
+    tap.next = track.taps
+    track.taps = tap
+    table_put(&engine.taps, tap.id, tap)
+    want_keyframe(engine, track)
+
+
+cdef void close_tap(EngineState* engine, Tap* tap) noexcept nogil:
+    """Takes it off its track. It goes when the consumer has given everything back."""
+    cdef Tap** link
+    if tap.track == NULL:
+        return
+    link = &tap.track.taps
+    while link[0] != tap:
+        link = &link[0].next
+    link[0] = tap.next
+    tap.track = NULL
+    (<TapQueue*>tap.ring).closed = 1
+
+
+cdef void serve_taps(EngineState* engine) noexcept nogil:
+    cdef uint64_t at = 0
+    cdef Tap* tap
+    cdef uint32_t id
+    if engine.taps.count == 0:
+        return
+    while at <= engine.taps.mask:
+        tap = <Tap*>engine.taps.entries[at].value
+        if tap != NULL and tap_reclaim(<TapQueue*>tap.ring, &engine.pool) == 0 and tap.track == NULL:
+            id = tap.id
+            table_remove(&engine.taps, id)  # may move another entry to this place: look at it again
+            free(tap)
+            removed(engine, id)
+            continue
+        at += 1
+
+
+# ---- all
+
+
+cdef void on_peer(EngineState* engine, Peer* peer, const Command* command) noexcept nogil:
+    if command.kind == COMMAND_RESTART_PEER:
+        restart_peer(engine, peer, command)
+    elif command.kind == COMMAND_SET_KEYS:
+        set_keys(engine, peer, command)
+    elif command.kind == COMMAND_SEND_DTLS:
+        send_dtls(engine, peer, command)
+    elif command.kind == COMMAND_REMOVE_PEER:
+        remove_peer(engine, peer)
+
+
+cdef void on_track(EngineState* engine, Track* track, const Command* command) noexcept nogil:
+    if command.kind == COMMAND_UPDATE_TRACK:
+        track.config = (<const TrackConfig*>command.data)[0]
+    elif command.kind == COMMAND_MUTE_TRACK:
+        mute_track(engine, track, command.value != 0)
+    elif command.kind == COMMAND_REMOVE_TRACK:
+        remove_track(engine, track)
+    elif command.kind == COMMAND_KEYFRAME:
+        want_keyframe(engine, track)
+
+
+cdef void on_leg(EngineState* engine, Leg* leg, const Command* command) noexcept nogil:
+    if command.kind == COMMAND_UPDATE_LEG:
+        update_leg(leg, command)
+    elif command.kind == COMMAND_PAUSE_LEG:
+        pause_leg(engine, leg, command.value != 0)
+    elif command.kind == COMMAND_REMOVE_LEG:
+        remove_leg(engine, leg, 1)
+
+
+cdef void carry_out(EngineState* engine, const Command* command) noexcept nogil:
+    """What a command names may have gone already; then there is nothing to do, save that ADD gives its block back."""
+    cdef int kind = command.kind
+    cdef Peer* peer
+    cdef Track* track
+    cdef Leg* leg
+    cdef Tap* tap
+    if kind == COMMAND_ADD_PEER:
+        add_peer(engine, command)
+    elif kind <= COMMAND_REMOVE_PEER:
+        peer = <Peer*>table_get(&engine.peers, command.id)
+        if peer != NULL:
+            on_peer(engine, peer, command)
+    elif kind == COMMAND_ADD_TRACK:
+        peer = <Peer*>table_get(&engine.peers, command.peer)
+        if peer != NULL:
+            add_track(engine, peer, command)
+        else:
+            removed(engine, command.id)
+    elif kind <= COMMAND_REMOVE_TRACK or kind == COMMAND_KEYFRAME:
+        track = <Track*>table_get(&engine.tracks, command.id)
+        if track != NULL:
+            on_track(engine, track, command)
+    elif kind == COMMAND_ADD_LEG:
+        track = <Track*>table_get(&engine.tracks, command.track)
+        peer = <Peer*>table_get(&engine.peers, command.peer)
+        if track != NULL and peer != NULL:
+            add_leg(engine, track, peer, command)
+        else:
+            removed(engine, command.id)
+    elif kind <= COMMAND_REMOVE_LEG:
+        leg = <Leg*>table_get(&engine.legs, command.id)
+        if leg != NULL:
+            on_leg(engine, leg, command)
+    elif kind == COMMAND_ADD_TAP:
+        track = <Track*>table_get(&engine.tracks, command.track)
+        if track != NULL:
+            add_tap(engine, track, command)
+        else:
+            (<TapQueue*>command.keep).closed = 1
+            removed(engine, command.id)
+    elif kind == COMMAND_REMOVE_TAP:
+        tap = <Tap*>table_get(&engine.taps, command.id)
+        if tap != NULL:
+            close_tap(engine, tap)
+
+
+cdef void remove_everything(EngineState* engine) noexcept nogil:
+    cdef uint64_t at = 0
+    cdef Peer* peer
+    cdef Tap* tap
+    while at <= engine.peers.mask:
+        peer = <Peer*>engine.peers.entries[at].value
+        if peer != NULL:
+            remove_peer(engine, peer)
+            continue
+        at += 1
+    for at in range(engine.taps.mask + 1):
+        tap = <Tap*>engine.taps.entries[at].value
+        if tap != NULL:
+            free(tap)
+            engine.taps.entries[at].value = NULL
+    engine.taps.count = 0

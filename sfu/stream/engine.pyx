@@ -1,0 +1,213 @@
+"""The data plane without I/O: datagrams and commands in, datagrams and reports out."""
+
+import os
+
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy, memset
+
+from mediaserver.sfu.stream.addresses cimport address_from, address_text
+from mediaserver.sfu.stream.buffers cimport pool_close, pool_init
+from mediaserver.sfu.stream.connectivity cimport answer_check, peer_at, watch_consent
+from mediaserver.sfu.stream.control cimport Command, carry_out, remove_everything, serve_taps
+from mediaserver.sfu.stream.fanout cimport fanout_flush
+from mediaserver.sfu.stream.feedback cimport read_rtcp, send_reports, serve_hot
+from mediaserver.sfu.stream.ingest cimport ingest
+from mediaserver.sfu.stream.outbox cimport outbox_clear, outbox_close, outbox_init
+from mediaserver.sfu.stream.report cimport REPORT_DTLS, report, report_close, report_flush
+from mediaserver.sfu.stream.state cimport Peer
+from mediaserver.sfu.stream.table cimport table_close, table_init
+from mediaserver.sfu.wire.packet cimport DEMUX_DTLS, DEMUX_RTP, DEMUX_STUN, demux_kind, is_rtcp
+from mediaserver.sfu.wire.srtp cimport SRTP_ERR_REPLAY, srtcp_unprotect
+
+cdef enum:
+    SLOW_INTERVAL_US = 100000    # reports and consent: a round over all peers
+
+
+cdef int engine_init(EngineState* engine, size_t memory, int64_t consent_timeout, const uint8_t* seed,
+                     void (*drain)(void*, Outbox*) noexcept nogil, void* context) noexcept nogil:
+    pool_init(&engine.pool, memory)
+    engine.consent_timeout = consent_timeout
+    memcpy(engine.seed, seed, sizeof(engine.seed))
+    if (
+        outbox_init(&engine.outbox, drain, context) < 0
+        or table_init(&engine.by_address) < 0
+        or table_init(&engine.by_ufrag) < 0
+        or table_init(&engine.peers) < 0
+        or table_init(&engine.tracks) < 0
+        or table_init(&engine.legs) < 0
+        or table_init(&engine.taps) < 0
+    ):
+        return -1
+    return 0
+
+
+cdef void engine_close(EngineState* engine) noexcept nogil:
+    if engine.peers.entries != NULL and engine.taps.entries != NULL:
+        remove_everything(engine)
+    outbox_close(&engine.outbox)
+    table_close(&engine.by_address)
+    table_close(&engine.by_ufrag)
+    table_close(&engine.peers)
+    table_close(&engine.tracks)
+    table_close(&engine.legs)
+    table_close(&engine.taps)
+    report_close(engine)
+    pool_close(&engine.pool)
+
+
+cdef void receive_rtcp(EngineState* engine, Peer* peer, const uint8_t* data, size_t size) noexcept nogil:
+    cdef int plain
+    if peer.rx == NULL:
+        engine.counters.drop_no_keys += 1
+        return
+    if size > sizeof(engine.scratch):
+        engine.counters.drop_oversize += 1
+        return
+    # Not into engine.scratch: what an answer needs may be built there.
+    cdef uint8_t copy[2048]
+    memcpy(copy, data, size)
+    plain = srtcp_unprotect(peer.rx, copy, size)
+    if plain >= 0:
+        read_rtcp(engine, peer, copy, plain)
+    elif plain == SRTP_ERR_REPLAY:
+        engine.counters.drop_srtp_replay += 1
+    else:
+        engine.counters.drop_srtp_auth += 1
+
+
+cdef void engine_receive(EngineState* engine, const Addr* addr, const uint8_t* data, size_t size) noexcept nogil:
+    cdef int kind
+    cdef Peer* peer
+    engine.counters.datagrams_in += 1
+    engine.counters.bytes_in += size
+    if size == 0:
+        return
+    kind = demux_kind(data[0])
+    if kind == DEMUX_STUN:
+        engine.counters.stun_in += 1
+        answer_check(engine, addr, data, size)
+        return
+    peer = peer_at(engine, addr)
+    if peer == NULL:
+        engine.counters.drop_unknown_address += 1
+    elif kind == DEMUX_RTP:
+        if is_rtcp(data, size):
+            receive_rtcp(engine, peer, data, size)
+        else:
+            ingest(engine, peer, data, size)
+    elif kind == DEMUX_DTLS:
+        engine.counters.dtls_in += 1
+        if size <= 2048:
+            report(engine, REPORT_DTLS, peer.id, 0, data, <uint32_t>size)
+    else:
+        engine.counters.drop_malformed += 1
+
+
+cdef void round_over_peers(EngineState* engine) noexcept nogil:
+    cdef uint64_t at
+    cdef Peer* peer
+    for at in range(engine.peers.mask + 1):
+        peer = <Peer*>engine.peers.entries[at].value
+        if peer != NULL:
+            watch_consent(engine, peer, engine.now)
+            send_reports(engine, peer)
+    serve_taps(engine)
+    engine.counters.pool_bytes = engine.pool.bytes
+    engine.counters.packets_held = engine.pool.in_use
+    engine.slow_due = engine.now + SLOW_INTERVAL_US
+
+
+cdef void engine_end_batch(EngineState* engine) noexcept nogil:
+    fanout_flush(engine)
+    serve_hot(engine)
+    if engine.now >= engine.slow_due:
+        round_over_peers(engine)
+    report_flush(engine)
+
+
+cdef int64_t engine_deadline(const EngineState* engine) noexcept nogil:
+    if engine.hot_due and engine.hot_due < engine.slow_due:
+        return engine.hot_due
+    return engine.slow_due
+
+
+cdef class Engine(BasePlane):
+    """A data plane in virtual time. `now` never goes back.
+
+    `memory` bounds the packets that are held, in bytes; `consent_timeout` is in µs.
+    """
+
+    cdef object outgoing
+
+    def __init__(self, *, memory: int = 1 << 28, consent_timeout: int = 30_000_000, seed: bytes | None = None):
+        cdef bytes key = seed if seed is not None else os.urandom(16)
+        if len(key) != 16:
+            raise ValueError(f"the seed has 16 bytes, not {len(key)}")
+        if engine_init(&self.engine, memory, consent_timeout, <const uint8_t*><const char*>key, NULL, NULL) < 0:
+            raise MemoryError
+        self.outgoing = []
+
+    def __dealloc__(self):
+        engine_close(&self.engine)
+
+    cdef int submit(self, Command* command) except -1:
+        carry_out(&self.engine, command)
+        free(command)
+        self.collect()
+        return 0
+
+    cdef int collect(self) except -1:
+        cdef uint32_t i, at, size
+        cdef Outbox* outbox = &self.engine.outbox
+        for i in range(outbox.run_count):
+            at = 0
+            target = address_text(&outbox.runs[i].addr)
+            while at < outbox.runs[i].size:
+                size = min(<uint32_t>outbox.runs[i].segment, outbox.runs[i].size - at)
+                datagram = (<char*>outbox.data + outbox.runs[i].offset + at)[:size]
+                self.engine.counters.datagrams_out += 1
+                self.engine.counters.bytes_out += size
+                self.outgoing.append((datagram, target))
+                at += size
+        outbox_clear(outbox)
+        return 0
+
+    def receive(self, datagram: bytes, addr: tuple[str, int], now: int) -> None:
+        """One datagram from that address at `now` (µs). What it brings about leaves at once."""
+        self.receive_batch([(datagram, addr)], now)
+
+    def receive_batch(self, datagrams: list, now: int) -> None:
+        """Pairs of datagram and address that were found together, as one turn of a worker's loop takes them."""
+        cdef Addr source
+        cdef bytes data
+        self.step(now)
+        for datagram, addr in datagrams:
+            data = datagram
+            address_from(&source, addr[0], addr[1])
+            engine_receive(&self.engine, &source, <const uint8_t*><const char*>data, len(data))
+        engine_end_batch(&self.engine)
+        self.collect()
+
+    def advance(self, now: int) -> None:
+        """Do what is due at `now` (µs)."""
+        self.step(now)
+        engine_end_batch(&self.engine)
+        self.collect()
+
+    cdef int step(self, now) except -1:
+        if now < self.engine.now:
+            raise ValueError(f"time goes back from {self.engine.now} to {now}")
+        self.engine.now = now
+        return 0
+
+    def deadline(self) -> int:
+        """When `advance` has something to do (µs)."""
+        return engine_deadline(&self.engine)
+
+    def transmits(self) -> list:
+        """What is to be sent since the last call: pairs of datagram and address."""
+        taken, self.outgoing = self.outgoing, []
+        return taken
+
+

@@ -1,0 +1,372 @@
+"""RTCP both ways: what publishers are told and asked, and what viewers say."""
+
+from libc.stdint cimport uint16_t, uint64_t
+from libc.string cimport memcpy
+
+from mediaserver.sfu.stream.inbound cimport (
+    Inbound,
+    inbound_deadline,
+    inbound_lost,
+    inbound_nacks,
+    inbound_report,
+)
+from mediaserver.sfu.stream.leg cimport leg_retransmit, leg_sender_report
+from mediaserver.sfu.stream.outbox cimport DATAGRAM_MAX, outbox_add, outbox_room
+from mediaserver.sfu.stream.report cimport REPORT_TRACK_BYE, report
+from mediaserver.sfu.stream.state cimport INBOUNDS_MAX, Leg, Tap
+from mediaserver.sfu.stream.tap cimport TapQueue, tap_sender_report
+from mediaserver.sfu.stream.transport cimport arrival_feedback
+from mediaserver.sfu.wire.rtcp cimport (
+    RTCP_ITEM_BYE,
+    RTCP_ITEM_FIR,
+    RTCP_ITEM_NACK,
+    RTCP_ITEM_PLI,
+    RTCP_ITEM_RR,
+    RTCP_ITEM_SR,
+    RTCP_MAX_REPORTS,
+    RtcpItem,
+    RtcpReport,
+    rtcp_bye,
+    rtcp_fir,
+    rtcp_nack,
+    rtcp_next,
+    rtcp_report,
+    rtcp_write_bye,
+    rtcp_write_fir,
+    rtcp_write_nack,
+    rtcp_write_pli,
+    rtcp_write_rr,
+    rtcp_write_sdes,
+)
+from mediaserver.sfu.wire.srtp cimport SRTCP_MAX_OVERHEAD, srtcp_protect
+
+cdef enum:
+    REPORT_INTERVAL_US = 1000000
+    FIRST_REPORT_US = 200000     # a leg's sound and picture are in sync from then on
+    ITEMS_MAX = 64               # of one compound; more is nobody's honest need
+    NACKS_MAX = 512              # sequence numbers of one NACK
+    RTCP_ROOM = 1200             # plain bytes of one datagram
+
+
+cdef void send_rtcp(EngineState* engine, Peer* peer, const uint8_t* data, size_t size) noexcept nogil:
+    cdef uint8_t* out
+    cdef int total
+    if peer.tx == NULL or not peer.connected or size == 0 or size + SRTCP_MAX_OVERHEAD > DATAGRAM_MAX:
+        return
+    out = outbox_room(&engine.outbox)
+    if out == NULL:
+        return
+    memcpy(out, data, size)
+    total = srtcp_protect(peer.tx, out, size, DATAGRAM_MAX)
+    if total > 0:
+        outbox_add(&engine.outbox, &peer.addr, total)
+        engine.counters.rtcp_out += 1
+
+
+# ---- to publishers
+
+
+cdef void make_hot(EngineState* engine, Peer* peer, int64_t due) noexcept nogil:
+    if not peer.hot:
+        peer.hot = 1
+        peer.hot_due = due
+        peer.hot_next = engine.hot
+        engine.hot = peer
+    elif due < peer.hot_due:
+        peer.hot_due = due
+    if engine.hot_due == 0 or due < engine.hot_due:
+        engine.hot_due = due
+
+
+cdef void want_keyframe(EngineState* engine, Track* track) noexcept nogil:
+    if not track.config.video or track.muted:
+        return
+    if not track.want_keyframe:
+        track.want_keyframe = 1
+        make_hot(engine, track.peer, engine.now)
+
+
+cdef int64_t ask_keyframe(EngineState* engine, Track* track) noexcept nogil:
+    """Sends the request when it may be sent; when it may next be repeated, or 0 for no need."""
+    cdef int64_t due
+    cdef uint8_t out[64]
+    cdef int size = 0
+    cdef uint32_t i
+    if not track.want_keyframe or track.active == NULL or track.muted:
+        return 0
+    due = track.keyframe_asked + track.config.keyframe_interval
+    if track.keyframe_asked and engine.now < due:
+        return due
+    for i in range(track.config.payload_count):
+        if track.config.payloads[i].pli:
+            size = rtcp_write_pli(out, sizeof(out), track.peer.feedback_ssrc, track.active.ssrc)
+            break
+        if track.config.payloads[i].fir:
+            track.fir_command += 1
+            size = rtcp_write_fir(out, sizeof(out), track.peer.feedback_ssrc, track.active.ssrc, track.fir_command)
+            break
+    if size <= 0:
+        track.want_keyframe = 0  # nothing was agreed by which to ask
+        return 0
+    send_rtcp(engine, track.peer, out, size)
+    track.keyframe_asked = engine.now
+    track.stats.plis += 1
+    engine.counters.plis_out += 1
+    return engine.now + track.config.keyframe_interval
+
+
+cdef int64_t ask_missing(EngineState* engine, Peer* peer, Track* track) noexcept nogil:
+    cdef uint16_t sequences[128]
+    cdef uint8_t out[RTCP_ROOM]
+    cdef int count, size
+    if track.active == NULL or track.active.missing_count == 0:
+        return 0
+    count = inbound_nacks(track.active, engine.now, peer.round_trip, sequences, 128)
+    if count > 0:
+        size = rtcp_write_nack(out, sizeof(out), peer.feedback_ssrc, track.active.ssrc, sequences, count)
+        if size > 0:
+            send_rtcp(engine, peer, out, size)
+            engine.counters.nacks_out += count
+            track.stats.nacks += count
+    return inbound_deadline(track.active, peer.round_trip)
+
+
+cdef int64_t tell_arrivals(EngineState* engine, Peer* peer) noexcept nogil:
+    cdef uint8_t out[RTCP_ROOM]
+    cdef int size
+    if peer.arrivals == NULL or peer.arrivals.due == 0:
+        return 0
+    while peer.arrivals.due and peer.arrivals.due <= engine.now:
+        size = arrival_feedback(
+            peer.arrivals, out, sizeof(out), peer.feedback_ssrc, peer.inbounds[0].ssrc if peer.inbound_count else 0
+        )
+        if size > 0:
+            send_rtcp(engine, peer, out, size)
+    return peer.arrivals.due
+
+
+cdef inline int64_t earlier(int64_t a, int64_t b) noexcept nogil:
+    if a == 0:
+        return b
+    if b == 0:
+        return a
+    return a if a < b else b
+
+
+cdef void serve_hot(EngineState* engine) noexcept nogil:
+    cdef Peer** link = &engine.hot
+    cdef Peer* peer
+    cdef Track* track
+    cdef int64_t due
+    if engine.hot_due == 0 or engine.hot_due > engine.now:
+        return
+    engine.hot_due = 0
+    while link[0] != NULL:
+        peer = link[0]
+        due = peer.hot_due
+        if due <= engine.now:
+            due = tell_arrivals(engine, peer)
+            track = peer.tracks
+            while track != NULL:
+                due = earlier(due, ask_missing(engine, peer, track))
+                due = earlier(due, ask_keyframe(engine, track))
+                track = track.next
+            if due and due <= engine.now:
+                due = engine.now + 1000
+            peer.hot_due = due
+        if due == 0:
+            peer.hot = 0
+            link[0] = peer.hot_next
+            continue
+        engine.hot_due = earlier(engine.hot_due, due)
+        link = &peer.hot_next
+
+
+cdef void report_to_publisher(EngineState* engine, Peer* peer) noexcept nogil:
+    cdef RtcpReport reports[INBOUNDS_MAX]
+    cdef uint8_t out[RTCP_ROOM]
+    cdef size_t count = 0
+    cdef int size, more, i
+    cdef Inbound* source
+    cdef Track* track
+    for i in range(peer.inbound_count):
+        source = peer.inbounds[i]
+        if source.started and not source.repair and count < RTCP_MAX_REPORTS:
+            inbound_report(source, engine.now, &reports[count])
+            count += 1
+            track = peer.inbound_tracks[i]
+            if track != NULL and track.active == source:
+                track.stats.lost = inbound_lost(source)
+                track.stats.jitter = source.jitter >> 4
+    if count == 0:
+        return
+    size = rtcp_write_rr(out, sizeof(out), peer.feedback_ssrc, reports, count)
+    if size < 0:
+        return
+    more = rtcp_write_sdes(out + size, sizeof(out) - size, peer.feedback_ssrc, peer.ufrag, peer.ufrag_size)
+    if more > 0:
+        send_rtcp(engine, peer, out, size + more)
+
+
+cdef void report_to_viewer(EngineState* engine, Peer* peer) noexcept nogil:
+    cdef uint8_t out[RTCP_ROOM]
+    cdef uint32_t used = 0, i
+    cdef Leg* leg
+    cdef int size
+    for i in range(peer.leg_count):
+        leg = peer.legs[i]
+        if leg.packets == 0 or engine.now < leg.report_due:
+            continue
+        if used + 200 > RTCP_ROOM:
+            send_rtcp(engine, peer, out, used)
+            used = 0
+        size = leg_sender_report(leg, out + used, RTCP_ROOM - used, engine.now)
+        if size > 0:
+            used += size
+            leg.report_due = engine.now + REPORT_INTERVAL_US
+    send_rtcp(engine, peer, out, used)
+
+
+cdef void send_reports(EngineState* engine, Peer* peer) noexcept nogil:
+    if peer.tx == NULL:
+        return
+    if peer.leg_count:
+        report_to_viewer(engine, peer)
+    if peer.inbound_count and engine.now >= peer.report_due:
+        peer.report_due = engine.now + REPORT_INTERVAL_US
+        report_to_publisher(engine, peer)
+
+
+cdef void send_bye(EngineState* engine, Peer* peer, const uint32_t* ssrcs, size_t count) noexcept nogil:
+    cdef uint8_t out[256]
+    cdef int size = rtcp_write_rr(out, sizeof(out), ssrcs[0], NULL, 0)
+    cdef int more
+    if size < 0:
+        return
+    more = rtcp_write_bye(out + size, sizeof(out) - size, ssrcs, count)
+    if more > 0:
+        send_rtcp(engine, peer, out, size + more)
+
+
+# ---- from peers
+
+
+cdef Leg* leg_of(Peer* peer, uint32_t ssrc) noexcept nogil:
+    cdef uint32_t i
+    for i in range(peer.leg_count):
+        if peer.legs[i].config.ssrc == ssrc:
+            return peer.legs[i]
+    return NULL
+
+
+cdef int source_of(Peer* peer, uint32_t ssrc) noexcept nogil:
+    cdef int i
+    for i in range(peer.inbound_count):
+        if peer.inbounds[i].ssrc == ssrc:
+            return i
+    return -1
+
+
+cdef void read_blocks(EngineState* engine, Peer* peer, const RtcpItem* item) noexcept nogil:
+    cdef RtcpReport block
+    cdef Leg* leg
+    cdef size_t index = 0
+    cdef int64_t round_trip
+    while rtcp_report(item, index, &block):
+        index += 1
+        leg = leg_of(peer, block.ssrc)
+        if leg == NULL:
+            continue
+        leg.stats.fraction_lost = block.fraction_lost
+        if block.last_sr and block.last_sr == leg.report_mid:
+            round_trip = engine.now - leg.report_sent - <int64_t>(<uint64_t>block.delay * 1000000 // 65536)
+            if 0 <= round_trip < 10000000:
+                leg.stats.rtt = <uint64_t>round_trip
+
+
+cdef void read_sender_report(EngineState* engine, Peer* peer, const RtcpItem* item) noexcept nogil:
+    cdef int at = source_of(peer, item.ssrc)
+    cdef Inbound* source
+    cdef Track* track
+    cdef Tap* tap
+    cdef uint32_t i
+    if at < 0:
+        return
+    source = peer.inbounds[at]
+    track = peer.inbound_tracks[at]
+    if source.sender_arrival == 0 and track != NULL:
+        for i in range(track.leg_count):  # the legs can give theirs now
+            track.legs[i].report_due = 0
+    source.sender_ntp = item.ntp
+    source.sender_rtp = item.rtp_timestamp
+    source.sender_arrival = engine.now
+    if track == NULL or track.active != source or track.muted:
+        return
+    tap = track.taps
+    while tap != NULL:
+        tap_sender_report(<TapQueue*>tap.ring, &engine.pool, item.ssrc, item.ntp, item.rtp_timestamp, engine.now)
+        tap = tap.next
+
+
+cdef void read_nack(EngineState* engine, Peer* peer, const RtcpItem* item) noexcept nogil:
+    cdef uint16_t sequences[NACKS_MAX]
+    cdef Leg* leg = leg_of(peer, item.media_ssrc)
+    cdef int count, i
+    if leg == NULL:
+        return
+    count = rtcp_nack(item, sequences, NACKS_MAX)
+    engine.counters.nacks_in += count
+    leg.stats.nacked += count
+    for i in range(count):
+        leg_retransmit(engine, leg, sequences[i])
+
+
+cdef void viewer_wants_keyframe(EngineState* engine, Peer* peer, uint32_t ssrc) noexcept nogil:
+    cdef Leg* leg = leg_of(peer, ssrc)
+    if leg == NULL or leg.config.paused:
+        return
+    engine.counters.plis_in += 1
+    leg.stats.plis += 1
+    want_keyframe(engine, leg.track)
+
+
+cdef void read_item(EngineState* engine, Peer* peer, const RtcpItem* item) noexcept nogil:
+    cdef uint32_t ssrc
+    cdef uint8_t command
+    cdef size_t index = 0
+    cdef int at
+    if item.kind == RTCP_ITEM_SR:
+        read_sender_report(engine, peer, item)
+        read_blocks(engine, peer, item)
+    elif item.kind == RTCP_ITEM_RR:
+        read_blocks(engine, peer, item)
+    elif item.kind == RTCP_ITEM_NACK:
+        read_nack(engine, peer, item)
+    elif item.kind == RTCP_ITEM_PLI:
+        viewer_wants_keyframe(engine, peer, item.media_ssrc)
+    elif item.kind == RTCP_ITEM_FIR:
+        while rtcp_fir(item, index, &ssrc, &command):
+            viewer_wants_keyframe(engine, peer, ssrc)
+            index += 1
+    elif item.kind == RTCP_ITEM_BYE:
+        while rtcp_bye(item, index, &ssrc):
+            at = source_of(peer, ssrc)
+            if at >= 0 and peer.inbound_tracks[at] != NULL and peer.inbound_tracks[at].active == peer.inbounds[at]:
+                report(engine, REPORT_TRACK_BYE, peer.inbound_tracks[at].id, ssrc, NULL, 0)
+            index += 1
+
+
+cdef void read_rtcp(EngineState* engine, Peer* peer, const uint8_t* data, size_t size) noexcept nogil:
+    cdef RtcpItem item
+    cdef size_t offset = 0
+    cdef int left = ITEMS_MAX
+    cdef int state
+    engine.counters.rtcp_in += 1
+    while left > 0:
+        state = rtcp_next(data, size, &offset, &item)
+        if state <= 0:
+            if state < 0:
+                engine.counters.drop_malformed += 1
+            return
+        read_item(engine, peer, &item)
+        left -= 1

@@ -1,0 +1,330 @@
+"""A publisher's packet: opened, accounted for, and handed to the fan-out."""
+
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memcpy, memmove, memset
+
+from mediaserver.codecs.payload cimport PayloadFacts, payload_facts
+from mediaserver.sfu.stream.buffers cimport PACKET_LARGE, Packet, packet_new, packet_ref, packet_unref
+from mediaserver.sfu.stream.control cimport change_source
+from mediaserver.sfu.stream.fanout cimport fanout_add
+from mediaserver.sfu.stream.feedback cimport make_hot
+from mediaserver.sfu.stream.history cimport history_put
+from mediaserver.sfu.stream.inbound cimport (
+    NACK_REORDER_US,
+    SEQUENCE_BASE,
+    Inbound,
+    inbound_init,
+    inbound_receive,
+    inbound_recover,
+)
+from mediaserver.sfu.stream.report cimport REPORT_PICTURE, REPORT_TRACK_LIVE, report
+from mediaserver.sfu.stream.state cimport INBOUNDS_MAX, PayloadConfig, Track
+from mediaserver.sfu.stream.transport cimport ArrivalLog, arrival_add, arrival_init
+from mediaserver.sfu.wire.packet cimport (
+    EXT_MID,
+    EXT_TWCC,
+    ExtValues,
+    RtpHeader,
+    ext_read,
+    read_u16,
+    rtp_padding,
+    rtp_parse,
+)
+from mediaserver.sfu.wire.replay cimport replay_mark, replay_seen
+from mediaserver.sfu.wire.srtp cimport SRTP_ERR_REPLAY, SRTP_WINDOW_WORDS, SrtpReceiver, srtp_unprotect
+
+
+# ---- whose packet it is
+
+
+cdef int find_source(Peer* peer, uint32_t ssrc) noexcept nogil:
+    cdef int i = peer.inbound_last
+    if i < peer.inbound_count and peer.inbounds[i].ssrc == ssrc:
+        return i
+    for i in range(peer.inbound_count):
+        if peer.inbounds[i].ssrc == ssrc:
+            peer.inbound_last = i
+            return i
+    return -1
+
+
+cdef Track* by_ssrc(Peer* peer, uint32_t ssrc) noexcept nogil:
+    cdef Track* track = peer.tracks
+    cdef int i
+    while track != NULL:
+        for i in range(track.config.ssrc_count):
+            if track.config.ssrcs[i] == ssrc or track.config.rtx_ssrcs[i] == ssrc:
+                return track
+        track = track.next
+    return NULL
+
+
+cdef inline int carries(const Track* track, uint8_t payload_type) noexcept nogil:
+    return track.config.payload_at[payload_type] or track.config.repaired_at[payload_type]
+
+
+cdef Track* by_mid(Peer* peer, const uint8_t* data, const RtpHeader* header) noexcept nogil:
+    cdef Track* track = peer.tracks
+    cdef ExtValues values
+    while track != NULL:
+        if carries(track, header.payload_type):
+            ext_read(data, header, &track.config.ext, &values)
+            if (
+                values.present & (1 << EXT_MID)
+                and values.size[<int>EXT_MID] == track.config.mid_size
+                and memcmp(values.data[<int>EXT_MID], track.config.mid, track.config.mid_size) == 0
+            ):
+                return track
+        track = track.next
+    return NULL
+
+
+cdef Track* by_payload_type(Peer* peer, uint8_t payload_type) noexcept nogil:
+    """The only track that may carry this payload type (RFC 8843, section 9.2); NULL when there are several."""
+    cdef Track* track = peer.tracks
+    cdef Track* found = NULL
+    while track != NULL:
+        if carries(track, payload_type):
+            if found != NULL:
+                return NULL
+            found = track
+        track = track.next
+    return found
+
+
+cdef void evict_source(Peer* peer) noexcept nogil:
+    """Makes room: the first source that no track uses any more."""
+    cdef int i
+    cdef Track* track
+    for i in range(peer.inbound_count):
+        track = peer.inbound_tracks[i]
+        if track == NULL or (track.active != peer.inbounds[i] and track.repair != peer.inbounds[i]):
+            free(peer.inbounds[i])
+            peer.inbound_count -= 1
+            memmove(&peer.inbounds[i], &peer.inbounds[i + 1], (peer.inbound_count - i) * sizeof(Inbound*))
+            memmove(&peer.inbound_tracks[i], &peer.inbound_tracks[i + 1], (peer.inbound_count - i) * sizeof(Track*))
+            return
+
+
+cdef int adopt_source(EngineState* engine, Peer* peer, const uint8_t* data, const RtpHeader* header,
+                      const SrtpReceiver* receiver) noexcept nogil:
+    """A packet of a new SSRC has verified: whose is it? Its place among the peer's sources, or -1."""
+    cdef Track* track = by_ssrc(peer, header.ssrc)
+    cdef Inbound* source
+    cdef int repair
+    if track == NULL:
+        track = by_mid(peer, data, header)
+    if track == NULL:
+        track = by_payload_type(peer, header.payload_type)
+    if track == NULL or not carries(track, header.payload_type):
+        engine.counters.drop_unknown_ssrc += 1
+        return -1
+    if peer.inbound_count == INBOUNDS_MAX:
+        evict_source(peer)
+    if peer.inbound_count == INBOUNDS_MAX:
+        engine.counters.drop_unknown_ssrc += 1
+        return -1
+    source = <Inbound*>malloc(sizeof(Inbound))
+    if source == NULL:
+        engine.counters.drop_memory += 1
+        return -1
+    repair = track.config.repaired_at[header.payload_type] != 0
+    inbound_init(source, header.ssrc, repair)
+    source.srtp = receiver[0]
+    peer.inbounds[peer.inbound_count] = source
+    peer.inbound_tracks[peer.inbound_count] = track
+    peer.inbound_count += 1
+    if repair:
+        track.repair = source
+    else:
+        if track.active != NULL:
+            change_source(engine, track)
+        track.active = source
+    return peer.inbound_count - 1
+
+
+# ---- what it says
+
+
+cdef void note_picture(EngineState* engine, Track* track, Packet* packet) noexcept nogil:
+    """Facts of a picture's packet: whether a decoder can start here, and the size."""
+    cdef PayloadFacts facts
+    packet.keyframe = 0
+    packet.start = 0
+    if not payload_facts(packet.codec, packet.data + packet.payload_offset, packet.payload_size, &facts):
+        return
+    packet.start = facts.start
+    if facts.width:
+        track.inband_config = 1
+    if facts.keyframe and (facts.width or not track.inband_config):
+        packet.keyframe = 1
+        track.want_keyframe = 0
+        track.stats.keyframes += 1
+    if facts.width and (facts.width != track.width or facts.height != track.height):
+        track.width = facts.width
+        track.height = facts.height
+        track.stats.width = facts.width
+        track.stats.height = facts.height
+        report(engine, REPORT_PICTURE, track.id, (<uint64_t>facts.width << 16) | facts.height, NULL, 0)
+
+
+cdef void note_extensions(EngineState* engine, Peer* peer, Packet* packet) noexcept nogil:
+    if not packet.ext.present & (1 << EXT_TWCC) or packet.ext.size[<int>EXT_TWCC] < 2:
+        return
+    if peer.arrivals == NULL:
+        peer.arrivals = <ArrivalLog*>malloc(sizeof(ArrivalLog))
+        if peer.arrivals == NULL:
+            return
+        arrival_init(peer.arrivals)
+    arrival_add(peer.arrivals, read_u16(packet.ext.data[<int>EXT_TWCC]), engine.now)
+    if peer.arrivals.due:
+        make_hot(engine, peer, peer.arrivals.due)
+
+
+cdef void hand_on(EngineState* engine, Track* track, Packet* packet) noexcept nogil:
+    """To the history, the legs and the taps."""
+    if track.muted:
+        engine.counters.drop_muted += 1
+        return
+    if packet.payload_size:
+        if track.config.video:
+            note_picture(engine, track, packet)
+        if not track.live:
+            track.live = 1
+            report(engine, REPORT_TRACK_LIVE, track.id, packet.ssrc, &packet.payload_type, 1)
+    history_put(&track.history, &engine.pool, packet)
+    fanout_add(engine, track, packet_ref(packet))
+
+
+cdef void take_media(EngineState* engine, Peer* peer, Track* track, Inbound* source, Packet* packet) noexcept nogil:
+    cdef const PayloadConfig* payload
+    cdef int missed
+    if not track.config.payload_at[packet.payload_type]:
+        engine.counters.drop_unknown_payload += 1
+        return
+    payload = &track.config.payloads[track.config.payload_at[packet.payload_type] - 1]
+    missed = inbound_receive(source, packet.sequence, packet.timestamp, payload.clock_rate, engine.now)
+    source.bytes += packet.payload_size
+    packet.codec = payload.codec
+    if missed > 0 and payload.nack:
+        make_hot(engine, peer, engine.now + NACK_REORDER_US)
+    elif missed:
+        source.missing_count = 0  # a hole too large, or a peer that does not retransmit
+    track.stats.packets += 1
+    track.stats.bytes += packet.payload_size
+    track.stats.last_arrival = <uint64_t>engine.now
+    hand_on(engine, track, packet)
+
+
+cdef void take_repair(EngineState* engine, Peer* peer, Track* track, Packet* packet) noexcept nogil:
+    """RFC 4588: the first two bytes of the payload are the original number. Without payload it was a probe."""
+    cdef uint8_t index = track.config.repaired_at[packet.payload_type]
+    cdef int64_t sequence, round_trip
+    cdef uint64_t srtp_index
+    cdef SrtpReceiver* receiver
+    if index == 0 or track.active == NULL or packet.payload_size <= 2:
+        return
+    sequence = inbound_recover(
+        track.active, read_u16(packet.data + packet.payload_offset), engine.now, &round_trip
+    )
+    if sequence < 0:
+        return
+    # The original may still come: it must be a replay then, for its number has been given away on every leg.
+    srtp_index = <uint64_t>sequence - SEQUENCE_BASE
+    receiver = &track.active.srtp
+    if replay_seen(receiver.window, SRTP_WINDOW_WORDS * 64, receiver.highest, srtp_index):
+        return
+    replay_mark(receiver.window, SRTP_WINDOW_WORDS * 64, &receiver.highest, srtp_index)
+    if round_trip:
+        peer.round_trip += (round_trip - peer.round_trip) >> 3
+    packet.sequence = <uint64_t>sequence
+    packet.ssrc = track.active.ssrc
+    packet.payload_type = track.config.payloads[index - 1].payload_type
+    packet.codec = track.config.payloads[index - 1].codec
+    packet.payload_offset += 2
+    packet.payload_size -= 2
+    engine.counters.recovered += 1
+    track.stats.recovered += 1
+    hand_on(engine, track, packet)
+
+
+# ---- the way in
+
+
+cdef int open_packet(EngineState* engine, Peer* peer, Packet* packet, size_t size, RtpHeader* header) noexcept nogil:
+    """Decrypts; the place of the packet's source, or -1."""
+    cdef SrtpReceiver fresh
+    cdef SrtpReceiver* receiver
+    cdef uint64_t index = 0
+    cdef int at = find_source(peer, header.ssrc)
+    cdef int plain, padding
+    if at >= 0:
+        receiver = &peer.inbounds[at].srtp
+    else:
+        memset(&fresh, 0, sizeof(fresh))
+        receiver = &fresh
+    plain = srtp_unprotect(peer.rx, receiver, packet.data, size, header.header_size, &index)
+    if plain < 0:
+        if plain == SRTP_ERR_REPLAY:
+            engine.counters.drop_srtp_replay += 1
+        else:
+            engine.counters.drop_srtp_auth += 1
+        return -1
+    padding = rtp_padding(packet.data, plain, header)
+    if padding < 0:
+        engine.counters.drop_malformed += 1
+        return -1
+    packet.payload_offset = header.header_size
+    packet.payload_size = <uint16_t>(plain - header.header_size - padding)
+    packet.sequence = index + SEQUENCE_BASE
+    if at < 0:
+        at = adopt_source(engine, peer, packet.data, header, &fresh)
+    return at
+
+
+cdef void ingest(EngineState* engine, Peer* peer, const uint8_t* data, size_t size) noexcept nogil:
+    cdef RtpHeader header
+    cdef Packet* packet
+    cdef Track* track
+    cdef Inbound* source
+    cdef int at
+    if peer.rx == NULL:
+        engine.counters.drop_no_keys += 1
+        return
+    if rtp_parse(data, size, &header) < 0:
+        engine.counters.drop_malformed += 1
+        return
+    if size > PACKET_LARGE:
+        engine.counters.drop_oversize += 1
+        return
+    packet = packet_new(&engine.pool, size)
+    if packet == NULL:
+        engine.counters.drop_memory += 1
+        return
+    memcpy(packet.data, data, size)
+    packet.arrival = engine.now
+    packet.payload_type = header.payload_type
+    packet.marker = header.marker
+    packet.timestamp = header.timestamp
+    packet.ssrc = header.ssrc
+    packet.keyframe = 0
+    packet.start = 0
+    packet.codec = 0
+    at = open_packet(engine, peer, packet, size, &header)
+    if at >= 0:
+        engine.counters.rtp_in += 1
+        track = peer.inbound_tracks[at]
+        source = peer.inbounds[at]
+        if track != NULL:
+            ext_read(packet.data, &header, &track.config.ext, &packet.ext)
+            note_extensions(engine, peer, packet)
+            if source == track.active:
+                take_media(engine, peer, track, source, packet)
+            elif source == track.repair:
+                take_repair(engine, peer, track, packet)
+            else:
+                engine.counters.drop_unknown_ssrc += 1
+        else:
+            engine.counters.drop_unknown_ssrc += 1
+    packet_unref(&engine.pool, packet)

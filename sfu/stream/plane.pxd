@@ -1,0 +1,19 @@
+"""The face of a data plane: commands from Python objects, events to them."""
+
+from libc.stddef cimport size_t
+
+from mediaserver.sfu.stream.control cimport Command
+from mediaserver.sfu.stream.ring cimport Ring
+from mediaserver.sfu.stream.state cimport EngineState, Report
+
+cdef class BasePlane:
+    cdef EngineState engine
+    cdef Ring reports
+    cdef dict blocks         # id -> address and kind of a stats block, or the TapRing, until REMOVED is read
+    # Carries a command out, or sends it on its way; the callee frees it.
+    cdef int submit(self, Command* command) except -1
+    cdef Command* command(self, int kind, id, size_t size) except NULL
+    cdef int simple(self, int kind, id, value=*) except -1
+    cdef int credentials(self, int kind, peer, str ufrag, str pwd) except -1
+    cdef void* block(self, id, size_t size) except NULL
+    cdef object event(self, Report* item)

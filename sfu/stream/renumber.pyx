@@ -1,0 +1,109 @@
+"""Sequence numbers and timestamps of a leg: continuous, whatever happens to its source."""
+
+from libc.string cimport memset
+
+
+cdef void renumber_init(Renumber* self, uint32_t first_sequence) noexcept nogil:
+    memset(self, 0, sizeof(Renumber))
+    self.next_out = first_sequence & 0xFFFF
+
+
+cdef void renumber_switch(Renumber* self) noexcept nogil:
+    self.source += 1
+    self.cut = 1
+    self.highest_in = 0
+
+
+cdef void renumber_cut(Renumber* self) noexcept nogil:
+    self.cut = 1
+
+
+cdef void open_segment(Renumber* self, uint64_t incoming, uint64_t outgoing) noexcept nogil:
+    cdef RenumberSegment* segment
+    if self.count:
+        self.newest = (self.newest + 1) % RENUMBER_SEGMENTS
+    if self.count < RENUMBER_SEGMENTS:
+        self.count += 1
+    segment = &self.segments[self.newest]
+    segment.incoming = incoming
+    segment.outgoing = outgoing
+    segment.source = self.source
+
+
+cdef void renumber_drop(Renumber* self, uint64_t incoming) noexcept nogil:
+    cdef RenumberSegment* newest = &self.segments[self.newest]
+    if self.cut or not self.started or incoming <= self.highest_in:
+        return  # nothing was given yet, or its number is taken already: the hole stays
+    self.next_out = newest.outgoing + (incoming - newest.incoming)
+    open_segment(self, incoming + 1, self.next_out)
+    self.highest_in = incoming
+
+
+cdef void align_timestamp(Renumber* self, uint32_t timestamp, uint32_t clock_rate, int64_t now) noexcept nogil:
+    """After a change of source: the timestamp goes on by the time that has passed."""
+    cdef int64_t elapsed = (now - self.last_time) * <int64_t>clock_rate // 1000000
+    if elapsed < 1:
+        elapsed = 1
+    self.timestamp_offset = self.last_timestamp + <uint32_t>elapsed - timestamp
+
+
+cdef int64_t renumber_map(Renumber* self, uint64_t incoming, uint32_t timestamp, uint32_t clock_rate,
+                          int64_t now) noexcept nogil:
+    cdef RenumberSegment* segment = &self.segments[self.newest]
+    cdef uint64_t outgoing
+    cdef uint32_t i, at
+    if self.cut or not self.started:
+        if self.started and incoming <= self.highest_in:
+            return -1  # a late packet from before the cut must not open the new segment
+        if self.started and segment.source != self.source:
+            align_timestamp(self, timestamp, clock_rate, now)
+        open_segment(self, incoming, self.next_out)
+        self.started = 1
+        self.cut = 0
+        outgoing = self.next_out
+    elif incoming >= segment.incoming:
+        outgoing = segment.outgoing + (incoming - segment.incoming)
+    else:
+        for i in range(1, self.count):
+            at = (self.newest + RENUMBER_SEGMENTS - i) % RENUMBER_SEGMENTS
+            segment = &self.segments[at]
+            if segment.source != self.source:
+                return -1
+            if incoming >= segment.incoming:
+                outgoing = segment.outgoing + (incoming - segment.incoming)
+                # Its number may have been given to a later stretch: then it was left out on purpose.
+                if outgoing >= self.segments[(at + 1) % RENUMBER_SEGMENTS].outgoing:
+                    return -1
+                return <int64_t>outgoing
+        return -1
+    if incoming >= self.highest_in:
+        self.highest_in = incoming
+        self.next_out = outgoing + 1
+        self.last_timestamp = timestamp + self.timestamp_offset
+        self.last_time = now
+    return <int64_t>outgoing
+
+
+cdef int64_t renumber_find(const Renumber* self, uint32_t outgoing, uint64_t* extended) noexcept nogil:
+    cdef const RenumberSegment* segment
+    cdef uint64_t highest, full, end
+    cdef uint32_t i, at
+    if not self.started or self.next_out == 0:
+        return -1
+    highest = self.next_out - 1
+    full = (highest & ~<uint64_t>0xFFFF) | (outgoing & 0xFFFF)
+    if full > highest:
+        if full < 0x10000:
+            return -1
+        full -= 0x10000
+    end = self.next_out
+    for i in range(self.count):
+        at = (self.newest + RENUMBER_SEGMENTS - i) % RENUMBER_SEGMENTS
+        segment = &self.segments[at]
+        if segment.source != self.source:
+            return -1
+        if segment.outgoing <= full < end:
+            extended[0] = full
+            return <int64_t>(segment.incoming + (full - segment.outgoing))
+        end = segment.outgoing
+    return -1

@@ -1,0 +1,256 @@
+"""The data plane's objects: what the engine, the fan-out and the legs share. All belong to one worker's thread."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from mediaserver.sfu.stream.buffers cimport Packet, PacketPool
+from mediaserver.sfu.stream.history cimport History
+from mediaserver.sfu.stream.inbound cimport Inbound
+from mediaserver.sfu.stream.outbox cimport Addr, Outbox
+from mediaserver.sfu.stream.renumber cimport Renumber
+from mediaserver.sfu.stream.ring cimport Ring
+from mediaserver.sfu.stream.table cimport Table
+from mediaserver.sfu.stream.transport cimport ArrivalLog
+from mediaserver.sfu.wire.packet cimport EXT_COUNT, ExtMap
+from mediaserver.sfu.wire.srtp cimport SrtpContext
+
+cdef enum:
+    NAME_MAX = 64            # bytes of a mid, username fragment or CNAME, and of a password
+    PAYLOADS_MAX = 24        # payload types of one track
+    SSRCS_MAX = 8            # that an SDP may name for one track
+    INBOUNDS_MAX = 48        # SSRCs of one peer
+    KNOWN_MAX = 6            # checked addresses of one peer
+    PENDING_MAX = 128        # packets of one track within one batch
+    VIDEO_HISTORY = 1024
+    AUDIO_HISTORY = 256
+    FIXED_EXT_MAX = 96
+
+cdef struct Peer
+cdef struct Track
+cdef struct Leg
+cdef struct Tap
+
+# What the control plane has agreed for a track; see params.TrackParams.
+cdef struct PayloadConfig:
+    uint8_t payload_type
+    uint8_t codec
+    uint8_t rtx_type
+    uint8_t nack
+    uint8_t pli
+    uint8_t fir
+    uint8_t transport_cc
+    uint32_t clock_rate
+
+cdef struct TrackConfig:
+    uint8_t mid[NAME_MAX]
+    uint8_t mid_size
+    uint8_t video
+    uint8_t payload_count
+    PayloadConfig payloads[PAYLOADS_MAX]
+    uint8_t payload_at[128]  # payload type -> 1 + index into payloads, 0: not agreed
+    uint8_t repaired_at[128] # RTX payload type -> 1 + index of what it repairs, 0: no RTX
+    uint8_t ssrc_count
+    uint32_t ssrcs[SSRCS_MAX]
+    uint32_t rtx_ssrcs[SSRCS_MAX]
+    ExtMap ext
+    int64_t keyframe_interval
+
+cdef struct LegConfig:
+    uint8_t mid[NAME_MAX]
+    uint8_t mid_size
+    uint8_t cname[NAME_MAX]
+    uint8_t cname_size
+    uint32_t ssrc
+    uint32_t rtx_ssrc
+    uint8_t outgoing[128]    # publisher's payload type -> viewer's, 255: not agreed
+    uint8_t rtx_type[128]    # publisher's payload type -> viewer's RTX, 0: none
+    uint8_t nack[128]
+    ExtMap ext
+    uint32_t passed          # bits of the kinds that are copied from the publisher's packets
+    uint8_t fixed_ext[FIXED_EXT_MAX]   # the block for packets that bring none of these
+    uint8_t fixed_ext_size
+    uint8_t playout_delay[3]
+    uint8_t has_playout_delay
+    uint8_t paused
+
+# Counted by the worker, read by the control plane at any time: each field is one aligned word.
+cdef struct TrackStats:
+    uint64_t packets
+    uint64_t bytes
+    uint64_t lost
+    uint64_t recovered
+    uint64_t jitter
+    uint64_t keyframes
+    uint64_t plis
+    uint64_t nacks
+    uint64_t last_arrival
+    uint64_t width
+    uint64_t height
+
+cdef struct LegStats:
+    uint64_t packets
+    uint64_t bytes
+    uint64_t retransmitted
+    uint64_t nacked
+    uint64_t plis
+    uint64_t fraction_lost
+    uint64_t rtt
+
+cdef struct Counters:
+    uint64_t datagrams_in
+    uint64_t bytes_in
+    uint64_t datagrams_out
+    uint64_t bytes_out
+    uint64_t rtp_in
+    uint64_t rtp_out
+    uint64_t rtcp_in
+    uint64_t rtcp_out
+    uint64_t stun_in
+    uint64_t dtls_in
+    uint64_t drop_unknown_address
+    uint64_t drop_unknown_ssrc
+    uint64_t drop_unknown_payload
+    uint64_t drop_malformed
+    uint64_t drop_stun
+    uint64_t drop_srtp_auth
+    uint64_t drop_srtp_replay
+    uint64_t drop_no_keys
+    uint64_t drop_memory
+    uint64_t drop_muted
+    uint64_t drop_oversize
+    uint64_t drop_dtls
+    uint64_t drop_send
+    uint64_t nacks_in
+    uint64_t nacks_out
+    uint64_t plis_in
+    uint64_t plis_out
+    uint64_t retransmitted
+    uint64_t retransmit_missed
+    uint64_t recovered
+    uint64_t tap_dropped
+    uint64_t events_dropped
+    uint64_t pool_bytes
+    uint64_t packets_held
+
+cdef struct Peer:
+    uint32_t id
+    uint8_t ufrag[NAME_MAX]
+    uint8_t ufrag_size
+    uint8_t pwd[NAME_MAX]
+    uint8_t pwd_size
+    uint8_t old_ufrag[NAME_MAX]      # before an ICE restart; size 0: none
+    uint8_t old_ufrag_size
+    uint8_t old_pwd[NAME_MAX]
+    uint8_t old_pwd_size
+    uint8_t connected
+    uint8_t nominated
+    uint8_t silent                   # told as such already
+    Addr addr
+    Addr known[KNOWN_MAX]
+    int64_t heard[KNOWN_MAX]         # µs of the last valid check from there
+    uint8_t known_count
+    int64_t last_check
+    SrtpContext* rx
+    SrtpContext* tx
+    uint32_t* used_ssrcs             # every SSRC that ever left under these keys: none may start again
+    uint32_t used_count
+    uint32_t used_room
+    uint32_t feedback_ssrc
+    Inbound* inbounds[INBOUNDS_MAX]
+    Track* inbound_tracks[INBOUNDS_MAX]
+    uint8_t inbound_count
+    uint8_t inbound_last             # where the last packet's SSRC was found
+    Track* tracks
+    Leg** legs
+    uint32_t leg_count
+    uint32_t leg_room
+    ArrivalLog* arrivals             # NULL until the first transport-wide number
+    int64_t round_trip               # µs, towards this peer as a publisher
+    int64_t hot_due                  # µs of the next feedback or NACK, 0: none
+    Peer* hot_next
+    uint8_t hot
+    int64_t report_due
+
+cdef struct Tap:
+    uint32_t id
+    Tap* next
+    Track* track
+    void* ring                       # TapQueue*
+
+cdef struct Track:
+    uint32_t id
+    Peer* peer
+    Track* next
+    TrackConfig config
+    TrackStats* stats
+    Inbound* active                  # the source that is forwarded now
+    Inbound* repair
+    uint8_t muted
+    uint8_t live
+    uint8_t inband_config            # pictures' sizes come with the packets: a key picture starts there
+    uint8_t want_keyframe
+    uint8_t fir_command
+    int64_t keyframe_asked           # µs of the last request to the publisher
+    History history
+    Leg** legs
+    uint32_t leg_count
+    uint32_t leg_room
+    Tap* taps
+    Packet* pending[PENDING_MAX]
+    uint32_t pending_count
+    Track* pending_next
+    uint8_t pending_listed
+    uint32_t width
+    uint32_t height
+
+cdef struct Leg:
+    uint32_t id
+    Track* track
+    Peer* peer
+    LegConfig config
+    LegStats* stats
+    uint8_t await_keyframe
+    uint8_t live
+    int64_t added                    # µs
+    Renumber renumber
+    uint64_t floor_out               # numbers before it left under another configuration
+    uint64_t repair_sequence         # of the RTX stream, extended
+    uint64_t packets
+    uint64_t octets                  # of payload, for sender reports
+    int64_t report_due
+    uint32_t report_mid              # middle bits of the last sender report's NTP time
+    int64_t report_sent
+    uint32_t clock_rate
+    int64_t repair_credit            # retransmissions that the leg may have now, in millionths
+    int64_t repair_credit_at         # µs
+
+cdef struct Report:                  # an event on its way to the control plane
+    int kind
+    uint32_t id
+    uint64_t value
+    int64_t time
+    uint32_t size
+    uint8_t data[0]
+
+cdef struct EngineState:
+    int64_t now
+    PacketPool pool
+    Outbox outbox
+    Counters counters
+    Table by_address
+    Table by_ufrag
+    Table peers
+    Table tracks
+    Table legs
+    Table taps
+    uint64_t seed[2]
+    Peer* hot
+    int64_t hot_due                  # µs, no later than the earliest hot_due of the list; 0: the list is empty
+    Track* pending
+    int64_t consent_timeout          # µs
+    int64_t slow_due                 # µs of the next round over all peers
+    Ring* reports
+    Report** overflow                # reports that found the ring full, oldest first
+    uint32_t overflow_count
+    uint32_t overflow_room
+    uint8_t scratch[2048]

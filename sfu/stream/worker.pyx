@@ -1,0 +1,342 @@
+"""A worker: one thread without the GIL, with a socket and a clock around the engine.
+
+The only place in `sfu` that waits, reads a clock or owns a socket. Commands come by a ring, with an eventfd to wake
+the thread; events go by another, with an eventfd that the control plane watches.
+"""
+
+import os
+import socket
+import threading
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memset
+
+from mediaserver.sfu.stream.control cimport Command, carry_out
+from mediaserver.sfu.stream.engine cimport (
+    engine_close,
+    engine_deadline,
+    engine_end_batch,
+    engine_init,
+    engine_receive,
+)
+from mediaserver.sfu.stream.outbox cimport Addr, outbox_clear
+from mediaserver.sfu.stream.plane cimport BasePlane
+from mediaserver.sfu.stream.ring cimport Ring, ring_close, ring_count, ring_init, ring_put, ring_take
+from mediaserver.sfu.stream.state cimport EngineState
+from mediaserver.sfu.stream.tap cimport TapRing
+from mediaserver.sfu.stream.udp cimport (
+    Udp,
+    udp_drain,
+    udp_free,
+    udp_has_segmentation,
+    udp_message,
+    udp_new,
+    udp_receive,
+)
+from mediaserver.sfu.wire.packet cimport DEMUX_RTP, demux_kind, is_rtcp
+
+cdef extern from *:
+    """
+    #include <sys/epoll.h>
+    #include <time.h>
+    #include <unistd.h>
+    """
+    ctypedef union epoll_data_t:
+        int fd
+    cdef struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    int epoll_create1(int) noexcept nogil
+    int epoll_ctl(int, int, int, epoll_event*) noexcept nogil
+    int epoll_wait(int, epoll_event*, int, int) noexcept nogil
+    cdef struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int, timespec*) noexcept nogil
+    long read(int, void*, size_t) noexcept nogil
+    long write(int, const void*, size_t) noexcept nogil
+    enum:
+        EPOLL_CTL_ADD, EPOLLIN, EPOLL_CLOEXEC, CLOCK_MONOTONIC, CLOCK_REALTIME
+
+cdef enum:
+    COMMANDS = 16384         # the ring's size; what does not fit waits on the control plane's side
+    ROUNDS = 8               # calls of recvmmsg before commands are looked at again
+    LATENCY_BUCKETS = 96
+    SOCKET_BUFFER = 8388608
+
+
+cdef int64_t now_us(int clock) noexcept nogil:
+    cdef timespec now
+    clock_gettime(clock, &now)
+    return <int64_t>now.tv_sec * 1000000 + now.tv_nsec // 1000
+
+
+cdef int latency_bucket(int64_t us) noexcept nogil:
+    """Four buckets an octave: below 4 µs each its own, the top one open."""
+    cdef int octave = 0
+    cdef int bucket
+    if us < 4:
+        return <int>us if us > 0 else 0
+    while us >> (octave + 3):
+        octave += 1
+    bucket = 4 + octave * 4 + <int>((us >> octave) & 3)
+    return bucket if bucket < LATENCY_BUCKETS else LATENCY_BUCKETS - 1
+
+
+cdef int64_t bucket_limit(int bucket) noexcept nogil:
+    """µs, exclusive."""
+    if bucket < 4:
+        return bucket + 1
+    return <int64_t>(4 + (bucket - 4) % 4 + 1) << ((bucket - 4) // 4)
+
+
+cdef struct Loop:
+    EngineState* engine
+    Udp* udp
+    int epoll
+    int wake                 # eventfd: commands, or the end
+    int told                 # eventfd: events
+    Ring commands
+    uint64_t stop
+    uint64_t busy            # µs not spent waiting
+    uint64_t latency[LATENCY_BUCKETS]
+    uint64_t latency_sum     # µs
+    uint64_t loops
+
+
+cdef void take_commands(Loop* loop) noexcept nogil:
+    cdef Command* command
+    cdef uint64_t count
+    read(loop.wake, &count, sizeof(count))
+    while True:
+        command = <Command*>ring_take(&loop.commands)
+        if command == NULL:
+            return
+        carry_out(loop.engine, command)
+        free(command)
+
+
+cdef int is_media(const uint8_t* data, uint64_t size) noexcept nogil:
+    return size > 0 and demux_kind(data[0]) == DEMUX_RTP and not is_rtcp(data, size)
+
+
+cdef void flush(Loop* loop) noexcept nogil:
+    engine_end_batch(loop.engine)
+    if loop.engine.outbox.run_count:
+        udp_drain(loop.udp, &loop.engine.outbox)
+        outbox_clear(&loop.engine.outbox)
+
+
+cdef void measure(Loop* loop, const int64_t* arrivals, const uint64_t* counts, int messages) noexcept nogil:
+    """From the kernel's receive stamp to the return of the last send of the batch: an upper bound for each packet."""
+    cdef int64_t now = now_us(CLOCK_REALTIME)
+    cdef int64_t spent
+    cdef int i
+    for i in range(messages):
+        if counts[i] and arrivals[i]:
+            spent = now - arrivals[i]
+            loop.latency[latency_bucket(spent)] += counts[i]
+            loop.latency_sum += counts[i] * <uint64_t>(spent if spent > 0 else 0)
+
+
+cdef int take_datagrams(Loop* loop) noexcept nogil:
+    """One call of recvmmsg, and all that comes of it. How many messages."""
+    cdef int64_t arrivals[32]
+    cdef uint64_t counts[32]
+    cdef int messages = udp_receive(loop.udp)
+    cdef int i
+    cdef Addr addr
+    cdef uint64_t size, segment, at, part
+    cdef const uint8_t* data
+    for i in range(messages):
+        data = udp_message(loop.udp, i, &addr, &size, &segment, &arrivals[i])
+        counts[i] = 0
+        at = 0
+        while at < size:
+            part = segment if size - at > segment else size - at
+            counts[i] += is_media(data + at, part)
+            engine_receive(loop.engine, &addr, data + at, part)
+            at += part
+    flush(loop)
+    measure(loop, arrivals, counts, messages)
+    return messages
+
+
+cdef void run(Loop* loop) noexcept nogil:
+    cdef epoll_event ready[2]
+    cdef int64_t started, wait
+    cdef uint64_t one = 1
+    cdef int rounds, count, i
+    while not loop.stop:
+        started = now_us(CLOCK_MONOTONIC)
+        wait = (engine_deadline(loop.engine) - started + 999) // 1000
+        count = epoll_wait(loop.epoll, ready, 2, <int>(0 if wait < 0 else wait if wait < 1000 else 1000))
+        started = now_us(CLOCK_MONOTONIC)
+        loop.engine.now = started
+        for i in range(count):
+            if ready[i].data.fd == loop.wake:
+                take_commands(loop)
+        rounds = 0
+        while take_datagrams(loop) == 32 and rounds < ROUNDS:
+            loop.engine.now = now_us(CLOCK_MONOTONIC)
+            rounds += 1
+        if ring_count(loop.engine.reports):
+            write(loop.told, &one, sizeof(one))
+        loop.loops += 1
+        loop.busy += <uint64_t>(now_us(CLOCK_MONOTONIC) - started)
+
+
+cdef class Worker(BasePlane):
+    """A data plane on a thread of its own.
+
+    `address` is where its socket binds; port 0 takes a free one. `memory` bounds the packets that are held, in bytes;
+    `consent_timeout` is in µs. OSError when the address cannot be had.
+    """
+
+    cdef Loop loop
+    cdef object socket
+    cdef object thread
+    cdef list waiting        # commands that did not fit the ring, as integers
+    cdef readonly int event_fd
+    cdef readonly int port
+    cdef readonly str host
+
+    def __init__(self, address: tuple[str, int], *, memory: int = 1 << 30, consent_timeout: int = 30_000_000):
+        cdef bytes seed = os.urandom(16)
+        memset(&self.loop, 0, sizeof(Loop))
+        self.loop.epoll = self.loop.wake = self.loop.told = -1
+        self.event_fd = -1
+        self.waiting = []
+        self.host = address[0]
+        ipv6 = ":" in address[0]
+        self.socket = self.open_socket(address, ipv6)
+        self.port = self.socket.getsockname()[1]
+        self.loop.engine = &self.engine
+        wildcard = address[0] in ("0.0.0.0", "::")
+        self.loop.udp = udp_new(self.socket.fileno(), ipv6, wildcard, &self.engine.counters)
+        if self.loop.udp == NULL or ring_init(&self.loop.commands, COMMANDS) < 0:
+            raise MemoryError
+        if engine_init(&self.engine, memory, consent_timeout, <const uint8_t*><const char*>seed, udp_drain,
+                       self.loop.udp) < 0:
+            raise MemoryError
+        self.loop.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.loop.told = self.event_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.watch()
+
+    def __dealloc__(self):
+        cdef Command* command
+        if self.loop.commands.slots != NULL:
+            while True:
+                command = <Command*>ring_take(&self.loop.commands)
+                if command == NULL:
+                    break
+                free(command)
+            ring_close(&self.loop.commands)
+        if self.waiting is not None:
+            for left in self.waiting:
+                free(<Command*><size_t>left)
+        engine_close(&self.engine)
+        udp_free(self.loop.udp)
+
+    @staticmethod
+    def open_socket(address, ipv6):
+        opened = socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            if ipv6:
+                opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address[0] == "::" else 1)
+            for force, plain in ((33, socket.SO_RCVBUF), (32, socket.SO_SNDBUF)):
+                try:
+                    opened.setsockopt(socket.SOL_SOCKET, force, SOCKET_BUFFER)  # SO_RCVBUFFORCE, SO_SNDBUFFORCE
+                except PermissionError:
+                    opened.setsockopt(socket.SOL_SOCKET, plain, SOCKET_BUFFER)
+            opened.setblocking(False)
+            opened.bind(address)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    cdef int watch(self) except -1:
+        cdef epoll_event event
+        self.loop.epoll = epoll_create1(EPOLL_CLOEXEC)
+        if self.loop.epoll < 0:
+            raise OSError("epoll is not available")
+        for fd in (self.socket.fileno(), self.loop.wake):
+            event.events = EPOLLIN
+            event.data.fd = fd
+            if epoll_ctl(self.loop.epoll, EPOLL_CTL_ADD, fd, &event) < 0:
+                raise OSError(f"epoll does not take file descriptor {fd}")
+        return 0
+
+    cdef int submit(self, Command* command) except -1:
+        if self.waiting or not ring_put(&self.loop.commands, command):
+            self.waiting.append(<size_t>command)
+        self.wake()
+        return 0
+
+    cdef int wake(self) except -1:
+        cdef uint64_t one = 1
+        write(self.loop.wake, &one, sizeof(one))
+        return 0
+
+    cdef int send_waiting(self) except -1:
+        cdef int sent = 0
+        while sent < len(self.waiting) and ring_put(&self.loop.commands, <Command*><size_t>self.waiting[sent]):
+            sent += 1
+        if sent:
+            del self.waiting[:sent]
+            self.wake()
+        return 0
+
+    def start(self) -> None:
+        """Start the thread."""
+        if self.thread is not None:
+            raise RuntimeError("this worker has been started already")
+        self.thread = threading.Thread(target=self.work, name=f"worker-{self.port}", daemon=True)
+        self.thread.start()
+
+    def work(self):
+        with nogil:
+            run(&self.loop)
+
+    def stop(self) -> None:
+        """End the thread and close the socket. Taps can still be read to their end."""
+        self.loop.stop = 1
+        if self.thread is not None:
+            self.wake()
+            self.thread.join()
+        for block in self.blocks.values():
+            self.close_tap(block)
+        self.socket.close()
+        for fd in (self.loop.epoll, self.loop.wake, self.event_fd):
+            if fd >= 0:
+                os.close(fd)
+        self.loop.epoll = self.loop.wake = self.loop.told = self.event_fd = -1
+
+    cdef int close_tap(self, block) except -1:
+        if isinstance(block, TapRing):
+            (<TapRing>block).queue.closed = 1
+        return 0
+
+    def poll_events(self) -> list:
+        cdef uint64_t count
+        if self.event_fd >= 0:
+            read(self.event_fd, &count, sizeof(count))
+        if self.waiting:
+            self.send_waiting()
+        return BasePlane.poll_events(self)
+
+    @property
+    def segmentation(self) -> bool:
+        """The kernel splits runs of datagrams (UDP_SEGMENT)."""
+        return udp_has_segmentation(self.loop.udp) != 0
+
+    @property
+    def busy_us(self) -> int:
+        """Microseconds that the thread has not spent waiting."""
+        return self.loop.busy
+
+    def latency_histogram(self) -> tuple[list[tuple[int, int]], int]:
+        """Time of media datagrams in the server: pairs of upper limit in µs (exclusive) and count, and the sum in µs."""
+        return [(bucket_limit(i), self.loop.latency[i]) for i in range(LATENCY_BUCKETS)], self.loop.latency_sum
