@@ -17,6 +17,8 @@ DIRECTIONS = {  # (we send, we receive)
     (False, True): "recvonly",
     (False, False): "inactive",
 }
+MIRRORED = {"": "", "sendrecv": "/sendrecv", "sendonly": "/recvonly", "recvonly": "/sendonly"}
+"""An extension's direction in the offer to that in the answer (RFC 8285, section 6)."""
 
 
 @dataclass(slots=True)
@@ -100,7 +102,7 @@ class Answer:
             lines.append(f"a=mid:{media.mid}")
         if media.allow_mixed:
             lines.append("a=extmap-allow-mixed")
-        lines += [f"a=extmap:{extension.id} {extension.uri}" for extension in section.extensions]
+        lines += [f"a=extmap:{one.id}{MIRRORED[one.direction]} {one.uri}" for one in section.extensions]
         lines.append(f"a={DIRECTIONS[section.sends, section.receives]}")
         if section.sends and section.sender is not None:
             lines.append(f"a=msid:{section.sender.stream} {section.sender.track}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mediaserver.sfu.session.ids import Ids
 from mediaserver.sfu.stream.params import Address
@@ -19,7 +19,7 @@ class Credentials(NamedTuple):
     pwd: str
 
     @classmethod
-    def fresh(cls, ids: Ids[object]) -> Credentials:
+    def fresh(cls, ids: Ids[Any]) -> Credentials:
         return cls(ids.ufrag(), ids.pwd())
 
 

@@ -41,7 +41,7 @@ FEEDBACK: Final = {
 
 # Video orientation is left out on purpose: where it is not agreed on the sender turns the pixels itself
 # (3GPP TS 26.114, section 6.2.3), and so every viewer and the archive get an upright picture.
-PUBLISHED_EXTENSIONS: Final = frozenset(
+EXTENSIONS: Final = frozenset(
     {
         ExtKind.EXT_MID,
         ExtKind.EXT_TWCC,
@@ -76,11 +76,12 @@ class Agreed(NamedTuple):
 
 
 class AgreedExtension(NamedTuple):
-    """A header extension of an answer: the offer's id and URI, and our number for it."""
+    """A header extension of an answer: the offer's id, direction and URI, and our number for it."""
 
     id: int
     kind: int
     uri: str
+    direction: str = ""
 
 
 # Payload types
@@ -235,20 +236,27 @@ def _h264_fit(sent: Format, taken: Format) -> int | None:
 def agree_extensions(media: Media) -> list[AgreedExtension]:
     """The offered extensions that we know, with the offer's ids (RFC 8285, section 5). Abs-send-time gives way to
     transport-wide sequence numbers."""
-    taken, kinds = [], set()
-    for extension in media.extensions:
-        kind = EXT_URIS.get(extension.uri, ExtKind.EXT_NONE)
-        if kind in PUBLISHED_EXTENSIONS and kind not in kinds and extension.direction != "inactive":
+    taken: list[AgreedExtension] = []
+    kinds = set()
+    for one in media.extensions:
+        kind = EXT_URIS.get(one.uri, ExtKind.EXT_NONE)
+        usable = (media.sends and one.direction != "recvonly") or (media.receives and one.direction != "sendonly")
+        if kind in EXTENSIONS and kind not in kinds and usable and one.direction != "inactive":
             kinds.add(kind)
-            taken.append(AgreedExtension(extension.id, kind, extension.uri))
+            taken.append(AgreedExtension(one.id, kind, one.uri, one.direction))
     if ExtKind.EXT_TWCC in kinds:
-        taken = [extension for extension in taken if extension.kind != ExtKind.EXT_ABS_SEND_TIME]
+        taken = [one for one in taken if one.kind != ExtKind.EXT_ABS_SEND_TIME]
     return taken
 
 
-def extension_pairs(extensions: Iterable[AgreedExtension]) -> tuple[tuple[int, int], ...]:
-    """As the data plane takes them: id and kind."""
-    return tuple((extension.id, extension.kind) for extension in extensions)
+def incoming_extensions(agreed: Iterable[AgreedExtension]) -> tuple[tuple[int, int], ...]:
+    """Those that the peer may send, as the data plane takes them: id and kind."""
+    return tuple((one.id, one.kind) for one in agreed if one.direction != "recvonly")
+
+
+def outgoing_extensions(agreed: Iterable[AgreedExtension]) -> tuple[tuple[int, int], ...]:
+    """Those that we may send to the peer, as the data plane takes them: id and kind."""
+    return tuple((one.id, one.kind) for one in agreed if one.direction != "sendonly")
 
 
 # What an answer says of a format
@@ -263,7 +271,7 @@ def answer_fmtp(agreed: Agreed, policy: SourcePolicy | None) -> str:
     if policy is not None:
         if not policy.opus_stereo:
             asked |= {"stereo": "0", "sprop-stereo": "0"}
-        elif offered.get("sprop-stereo") == "1" or offered.get("stereo") == "1":
+        elif offered.get("sprop-stereo") == "1":
             asked["stereo"] = "1"
         if not policy.opus_dtx:
             asked["usedtx"] = "0"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -25,7 +25,13 @@ from mediaserver.sfu.session.events import (
 from mediaserver.sfu.session.ice import Credentials
 from mediaserver.sfu.session.ids import Ids
 from mediaserver.sfu.session.model import Kind, PublishMap, Right, Role, SubscribeAll, SubscribeMap, TransportState
-from mediaserver.sfu.session.negotiate import CODEC_NAMES, extension_pairs, match_payloads, payload_params
+from mediaserver.sfu.session.negotiate import (
+    CODEC_NAMES,
+    incoming_extensions,
+    match_payloads,
+    outgoing_extensions,
+    payload_params,
+)
 from mediaserver.sfu.session.peer import Line, Participant, Transport
 from mediaserver.sfu.session.plan import LinePlan, Plan, Remote, in_order, make_plan
 from mediaserver.sfu.session.settings import RoomPolicy, SessionSettings
@@ -69,7 +75,7 @@ class Room:
     participants: Mapping[str, Participant]
     tracks: Mapping[str, Track]
 
-    def __init__(self, name: str, plane: Plane, settings: SessionSettings, ids: Ids[Room], policy: RoomPolicy) -> None:
+    def __init__(self, name: str, plane: Plane, settings: SessionSettings, ids: Ids[Any], policy: RoomPolicy) -> None:
         self.name = name
         self.closed = False
         self._plane = plane
@@ -279,7 +285,7 @@ class Room:
             payloads=tuple(payload_params(agreed) for agreed in one.published),
             ssrcs=tuple(ssrcs),
             rtx_ssrcs=tuple(one.media.rtx_ssrc(ssrc) for ssrc in ssrcs),
-            extensions=extension_pairs(line.extensions),
+            extensions=incoming_extensions(line.extensions),
             keyframe_interval_us=self._policy.source(publication.source).keyframe_interval_us,
         )
         if one.keeps is not None:
@@ -343,7 +349,7 @@ class Room:
                 self._add_leg(line, offering, one.wants, one.payloads)
                 continue
             params = msgspec.structs.replace(
-                line.leg.params, payloads=one.payloads, extensions=extension_pairs(line.extensions)
+                line.leg.params, payloads=one.payloads, extensions=outgoing_extensions(line.extensions)
             )
             if params != line.leg.params:
                 self._update_leg(line.leg, params)
@@ -396,7 +402,7 @@ class Room:
             rtx_ssrc=self._ids.ssrc() if any(payload.rtx_type for payload in payloads) else 0,
             cname=track.participant,
             payloads=payloads,
-            extensions=extension_pairs(line.extensions),
+            extensions=outgoing_extensions(line.extensions),
             playout_delay=self._policy.source(track.source).playout_delay if track.kind is Kind.VIDEO else None,
         )
         leg = Leg(self._ids.claim(self), track, viewer.id, line.mid, params)
