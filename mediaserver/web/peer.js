@@ -1,0 +1,257 @@
+/**
+ * The one RTCPeerConnection of a client: what it publishes, what it subscribes to, and the offers that keep the
+ * server in step. The client always offers, the server always answers, and one offer at a time is on its way;
+ * whatever changes meanwhile goes into the next.
+ */
+
+const ABS_CAPTURE_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
+/** A path that is gone for this long is tried anew, before the browser itself calls it failed. */
+const RESTART_AFTER_MS = 2_500;
+/** ICE restarts in a row without success after which the session is given up for a new one. */
+const RESTARTS_AT_MOST = 2;
+
+/** Asks for the capture time of every frame, where the browser lets a page choose header extensions. */
+function wantCaptureTime(transceiver) {
+  if (!transceiver.setHeaderExtensionsToNegotiate) return;
+  const extensions = transceiver.getHeaderExtensionsToNegotiate();
+  for (const extension of extensions) if (extension.uri === ABS_CAPTURE_TIME) extension.direction = "sendrecv";
+  transceiver.setHeaderExtensionsToNegotiate(extensions);
+}
+
+/**
+ * @typedef {object} Outgoing a published track on this connection
+ * @property {RTCRtpTransceiver} transceiver
+ * @property {string} source
+ * @property {string} label
+ * @property {string | null} id the server's name of the track, once answered
+ * @property {boolean} answered
+ */
+/**
+ * @typedef {object} Incoming a subscribed track on this connection
+ * @property {RTCRtpTransceiver} transceiver
+ * @property {string} id the server's name of the track
+ * @property {boolean} bound whether the server sends it here
+ * @property {number} attempts offers that asked for it in vain
+ */
+
+/**
+ * Events: `media` and `unavailable` (detail: the Incoming), `state` (detail: RTCPeerConnectionState), and `dead`
+ * when no ICE restart brought the connection back.
+ */
+export class Peer extends EventTarget {
+  #exchange;
+  #running = false;
+  /** @type {{promise: Promise<void>, resolve: () => void, reject: (error: unknown) => void} | null} */
+  #next = null;
+  /** @type {Set<RTCRtpTransceiver>} receivers that the next answer sets free */
+  #freed = new Set();
+  /** @type {RTCRtpTransceiver[]} receivers for the next subscriptions */
+  #idle = [];
+  #restarts = 0;
+  #restartTimer = 0;
+
+  /**
+   * @param {object} options
+   * @param {RTCIceServer[]} options.iceServers
+   * @param {(offer: {sdp: string, publish: object[], subscribe: object[]}) => Promise<{sdp: string, bound: {mid: string, track: string}[]}>} options.exchange
+   *   carries an offer to the server and brings its answer; rejects when the server refuses
+   */
+  constructor({ iceServers, exchange }) {
+    super();
+    this.#exchange = exchange;
+    /** @type {Set<Outgoing>} */
+    this.outgoing = new Set();
+    /** @type {Map<string, Incoming>} by the server's name of the track */
+    this.incoming = new Map();
+    this.connection = new RTCPeerConnection({ iceServers, bundlePolicy: "max-bundle", rtcpMuxPolicy: "require" });
+    this.connection.addEventListener("connectionstatechange", () => this.#follow());
+  }
+
+  /**
+   * @param {MediaStreamTrack} track
+   * @param {{ source: string, label: string, encoding: RTCRtpEncodingParameters, degradation?: string }} options
+   * @returns {Promise<Outgoing>} when the server has accepted it
+   */
+  async publish(track, { source, label, encoding, degradation }) {
+    const transceiver = this.connection.addTransceiver(track, { direction: "sendonly", sendEncodings: [encoding] });
+    wantCaptureTime(transceiver);
+    const outgoing = { transceiver, source, label, id: null, answered: false };
+    this.outgoing.add(outgoing);
+    await this.negotiate();
+    if (degradation) await this.#degrade(transceiver.sender, degradation);
+    return outgoing;
+  }
+
+  /** @param {Outgoing} outgoing @returns {Promise<void>} */
+  unpublish(outgoing) {
+    if (!this.outgoing.delete(outgoing)) return Promise.resolve();
+    outgoing.transceiver.stop();
+    return this.negotiate();
+  }
+
+  /** @param {string} id the server's name of the track @param {"audio" | "video"} kind @returns {Promise<void>} */
+  subscribe(id, kind) {
+    if (this.incoming.has(id)) return Promise.resolve();
+    const spare = this.#idle.findIndex((transceiver) => transceiver.receiver.track.kind === kind);
+    let transceiver;
+    if (spare >= 0) {
+      [transceiver] = this.#idle.splice(spare, 1);
+      transceiver.direction = "recvonly";
+    } else {
+      transceiver = this.connection.addTransceiver(kind, { direction: "recvonly" });
+      wantCaptureTime(transceiver);
+    }
+    this.incoming.set(id, { transceiver, id, bound: false, attempts: 0 });
+    return this.negotiate();
+  }
+
+  /** Gives the receiver of a removed track back. @param {string} id @returns {Promise<void>} */
+  release(id) {
+    const incoming = this.incoming.get(id);
+    if (!incoming) return Promise.resolve();
+    this.incoming.delete(id);
+    incoming.transceiver.direction = "inactive";
+    this.#freed.add(incoming.transceiver);
+    return this.negotiate();
+  }
+
+  /** Looks for a new path to the server; media goes on over the old one as long as it carries. */
+  restartIce() {
+    clearTimeout(this.#restartTimer);
+    this.#restartTimer = 0;
+    this.connection.restartIce();
+    return this.negotiate();
+  }
+
+  close() {
+    clearTimeout(this.#restartTimer);
+    this.connection.close();
+  }
+
+  get #closed() {
+    return this.connection.signalingState === "closed";
+  }
+
+  /** @returns {Promise<void>} when an answer has come to an offer with all that is wanted now */
+  negotiate() {
+    if (!this.#next) {
+      let resolve = () => {};
+      let reject = (/** @type {unknown} */ _error) => {};
+      const promise = new Promise((yes, no) => {
+        [resolve, reject] = [() => yes(undefined), no];
+      });
+      promise.catch(() => {});
+      this.#next = { promise, resolve, reject };
+    }
+    const { promise } = this.#next;
+    if (!this.#running) this.#run();
+    return promise;
+  }
+
+  async #run() {
+    this.#running = true;
+    await Promise.resolve(); // what one turn of the event loop asks for goes into one offer
+    while (this.#next && !this.#closed) {
+      const batch = this.#next;
+      this.#next = null;
+      try {
+        await this.#round();
+        batch.resolve();
+      } catch (error) {
+        batch.reject(error);
+      }
+    }
+    this.#running = false;
+  }
+
+  async #round() {
+    const offer = await this.connection.createOffer();
+    await this.connection.setLocalDescription(offer);
+    const publish = [...this.outgoing].filter((out) => out.transceiver.mid !== null);
+    const subscribe = [...this.incoming.values()].filter((incoming) => incoming.transceiver.mid !== null);
+    const freed = [...this.#freed];
+    let answer;
+    try {
+      answer = await this.#exchange({
+        sdp: offer.sdp ?? "",
+        publish: publish.map(({ transceiver, source, label }) => ({ mid: transceiver.mid, source, label })),
+        subscribe: subscribe.map(({ transceiver, id }) => ({ mid: transceiver.mid, track: id })),
+      });
+    } catch (error) {
+      if (!this.#closed) await this.#takeBack(publish, subscribe);
+      throw error;
+    }
+    if (this.#closed) throw new DOMException("the connection was closed", "AbortError");
+    await this.connection.setRemoteDescription({ type: "answer", sdp: answer.sdp });
+    this.#settle(new Map(answer.bound.map(({ mid, track }) => [mid, track])), publish, subscribe);
+    for (const transceiver of freed) {
+      this.#freed.delete(transceiver);
+      if (transceiver.direction === "inactive") this.#idle.push(transceiver);
+    }
+  }
+
+  /** Takes over what the answer says. */
+  #settle(bound, publish, subscribe) {
+    for (const outgoing of publish) {
+      outgoing.answered = true;
+      outgoing.id = bound.get(outgoing.transceiver.mid) ?? outgoing.id;
+    }
+    for (const incoming of subscribe) {
+      if (this.incoming.get(incoming.id) !== incoming) continue; // released while the offer was on its way
+      if (bound.get(incoming.transceiver.mid) !== incoming.id) {
+        this.dispatchEvent(new CustomEvent("unavailable", { detail: incoming }));
+        this.release(incoming.id);
+      } else if (!incoming.bound) {
+        incoming.bound = true;
+        this.dispatchEvent(new CustomEvent("media", { detail: incoming }));
+      }
+    }
+  }
+
+  /** After a refused offer: what was new in it is given up, subscriptions after a second try. */
+  async #takeBack(publish, subscribe) {
+    await this.connection.setLocalDescription({ type: "rollback" });
+    for (const outgoing of publish.filter(({ answered }) => !answered)) {
+      this.outgoing.delete(outgoing);
+      outgoing.transceiver.stop();
+    }
+    for (const incoming of subscribe.filter(({ bound }) => !bound)) {
+      incoming.attempts += 1;
+      if (incoming.attempts < 2) {
+        this.negotiate();
+      } else {
+        this.incoming.delete(incoming.id);
+        incoming.transceiver.stop();
+        this.dispatchEvent(new CustomEvent("unavailable", { detail: incoming }));
+      }
+    }
+  }
+
+  async #degrade(sender, preference) {
+    const parameters = sender.getParameters();
+    parameters.degradationPreference = preference;
+    // Browsers that do not know the preference refuse it; they then scale as they see fit.
+    await sender.setParameters(parameters).catch(() => {});
+  }
+
+  #follow() {
+    const state = this.connection.connectionState;
+    if (state === "connected") {
+      this.#restarts = 0;
+      clearTimeout(this.#restartTimer);
+      this.#restartTimer = 0;
+    } else if (state === "disconnected" && !this.#restartTimer) {
+      this.#restartTimer = setTimeout(() => this.#tryAgain(), RESTART_AFTER_MS);
+    } else if (state === "failed") {
+      this.#tryAgain();
+    }
+    this.dispatchEvent(new CustomEvent("state", { detail: state }));
+  }
+
+  #tryAgain() {
+    if (this.#closed) return;
+    this.#restarts += 1;
+    if (this.#restarts > RESTARTS_AT_MOST) this.dispatchEvent(new CustomEvent("dead"));
+    else this.restartIce().catch(() => {});
+  }
+}

@@ -1,0 +1,121 @@
+/** The sounds of a room on the viewer's page: one row each, with its level, its volume, and a switch. */
+
+import { profile } from "./sources.js";
+import { byId, element, icon, write } from "./ui.js";
+
+const LEVEL_EVERY_MS = 100;
+
+/** One sound and its row. */
+class Sound {
+  constructor(info, owner, track, receiver) {
+    this.info = info;
+    this.receiver = receiver;
+    this.on = true;
+    const { title } = profile(info.source);
+    this.audio = element("audio", { autoplay: true });
+    this.audio.srcObject = new MediaStream([track]);
+    this.level = element("meter", { min: 0, max: 1, "aria-label": `Level of ${title}` });
+    this.whose = element("small", {});
+    this.button = element("button", { class: "plain", "aria-pressed": "true" });
+    this.volume = element("input", { type: "range", min: 0, max: 1, step: 0.05, value: 1, "aria-label": `Volume of ${title}` });
+    this.volume.addEventListener("input", () => (this.audio.volume = Number(this.volume.value)));
+    this.root = element(
+      "li",
+      { "data-track": info.id, "data-source": info.source },
+      this.button,
+      element("span", { class: "name" }, title, this.whose),
+      this.level,
+      this.volume,
+      this.audio,
+    );
+    this.update(info, owner);
+  }
+
+  update(info, owner) {
+    this.info = info;
+    write(this.whose, info.muted ? `${owner} · muted` : owner);
+  }
+
+  /** @param {boolean} allowed whether sound is on for the whole page */
+  apply(allowed) {
+    this.audio.muted = !(allowed && this.on);
+    const { title } = profile(this.info.source);
+    this.button.replaceChildren(icon(this.on ? "sound" : "sound-off"));
+    this.button.setAttribute("aria-pressed", String(this.on));
+    this.button.setAttribute("aria-label", `${title}: sound ${this.on ? "on" : "off"}`);
+  }
+
+  /** Reads the level from the packets themselves, so that it moves even while the sound is off. */
+  measure() {
+    const [newest] = this.receiver.getSynchronizationSources();
+    const fresh = newest && performance.timeOrigin + performance.now() - newest.timestamp < 500;
+    this.level.value = fresh ? Math.min(1, Math.sqrt(newest.audioLevel ?? 0)) : 0;
+  }
+}
+
+/** Events: `change` when sound went on or off, and `blocked` when the browser wants a click first. */
+export class Sounds extends EventTarget {
+  /** @type {Map<string, Sound>} */
+  #rows = new Map();
+  /** whether the page plays sound */
+  on = true;
+  /** whether the browser has refused to play until somebody clicks */
+  blocked = false;
+
+  constructor() {
+    super();
+    setInterval(() => {
+      for (const row of this.#rows.values()) row.measure();
+    }, LEVEL_EVERY_MS);
+  }
+
+  get size() {
+    return this.#rows.size;
+  }
+
+  add(info, owner, track, receiver) {
+    this.remove(info.id);
+    const row = new Sound(info, owner, track, receiver);
+    row.button.addEventListener("click", () => {
+      row.on = !row.on;
+      row.apply(this.on);
+    });
+    this.#rows.set(info.id, row);
+    byId("sounds").append(row.root);
+    byId("no-sound").hidden = true;
+    row.apply(this.on);
+    this.#play(row);
+  }
+
+  update(info, owner) {
+    this.#rows.get(info.id)?.update(info, owner);
+  }
+
+  remove(id) {
+    const row = this.#rows.get(id);
+    if (!row) return;
+    this.#rows.delete(id);
+    row.audio.srcObject = null;
+    row.root.remove();
+    byId("no-sound").hidden = this.#rows.size > 0;
+  }
+
+  /** Switches the sound of the page; called from a click or a key, so that the browser lets it play. */
+  toggle(on = this.blocked || !this.on) {
+    this.on = on;
+    this.blocked = false;
+    for (const row of this.#rows.values()) {
+      row.apply(on);
+      if (on) this.#play(row);
+    }
+    this.dispatchEvent(new Event("change"));
+  }
+
+  #play(row) {
+    row.audio.play().catch((error) => {
+      if (error.name !== "NotAllowedError" || this.blocked) return;
+      this.blocked = true;
+      this.dispatchEvent(new Event("blocked"));
+    });
+  }
+}

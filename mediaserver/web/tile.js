@@ -1,0 +1,193 @@
+/**
+ * One picture on the viewer's page: the video, the strip with its figures, and the sign that says when it is not
+ * live. The sign follows the page's own clock, not what the network claims.
+ */
+
+import { Freshness, FrameWatch } from "./freshness.js";
+import { profile } from "./sources.js";
+import { age, element, frameRate, percent, pictureSize, write } from "./ui.js";
+
+const SAMPLE = { width: 64, height: 48 };
+const SAMPLE_EVERY_MS = 500;
+/** Differences of brightness (of 255) below which two samples show the same picture: noise of the encoder. */
+const SAME_MEAN = 0.35;
+const SAME_AT_MOST = 10;
+
+/** Tells whether a picture that keeps coming keeps showing the same: a scanner in freeze, or a stuck grabber. */
+class ChangeWatch {
+  #context;
+  /** @type {Uint8ClampedArray | null} */
+  #before = null;
+  #sampled = 0;
+  /** when the picture last differed from the one before */
+  changed = 0;
+
+  constructor() {
+    const canvas = element("canvas", SAMPLE);
+    this.#context = canvas.getContext("2d", { willReadFrequently: true });
+  }
+
+  /** @param {HTMLVideoElement} video @param {number} now ms */
+  look(video, now) {
+    if (now - this.#sampled < SAMPLE_EVERY_MS || !video.videoWidth) return;
+    this.#sampled = now;
+    this.#context.drawImage(video, 0, 0, SAMPLE.width, SAMPLE.height);
+    const pixels = this.#context.getImageData(0, 0, SAMPLE.width, SAMPLE.height).data;
+    if (this.#differs(pixels)) this.changed = now;
+    this.#before = pixels;
+  }
+
+  #differs(pixels) {
+    const before = this.#before;
+    if (!before) return true;
+    let sum = 0;
+    let most = 0;
+    for (let at = 1; at < pixels.length; at += 4) {
+      const difference = Math.abs(pixels[at] - before[at]);
+      sum += difference;
+      most = Math.max(most, difference);
+    }
+    return sum > (SAME_MEAN * pixels.length) / 4 || most > SAME_AT_MOST;
+  }
+}
+
+export class Tile {
+  #watch;
+  #change;
+  #strip;
+  #sign;
+  #unchangedMs;
+  #shownSince = performance.now();
+  #lossShown = /** @type {number | null} */ (null);
+  #rateShown = /** @type {number | null} */ (null);
+
+  /**
+   * @param {any} info the server's TrackInfo
+   * @param {string} owner the participant's name
+   * @param {any} budget the source's SourceBudget
+   * @param {(tile: Tile) => void} onChoose called when the viewer wants it large
+   */
+  constructor(info, owner, budget, onChoose) {
+    this.info = info;
+    this.owner = owner;
+    this.trouble = "";
+    const { title } = profile(info.source);
+    this.video = element("video", { autoplay: true, playsinline: true, "aria-hidden": "true" });
+    this.video.muted = true;
+    this.#sign = element("div", { class: "sign", role: "status" });
+    const figure = (name, words) => element("span", { class: "figure" }, element("b", {}, words), element("i", { class: name }));
+    this.#strip = element(
+      "div",
+      { class: "figures" },
+      element("strong", {}, title),
+      element("span", { class: "whose" }),
+      figure("age", "Age"),
+      figure("rate", "Rate"),
+      figure("loss", "Loss"),
+      figure("size", "Size"),
+    );
+    const choose = element("button", { class: "choose", "aria-label": `Show ${title} large` });
+    choose.addEventListener("click", () => onChoose(this));
+    this.root = element(
+      "article",
+      { class: "tile", "data-source": info.source, "data-track": info.id, "aria-label": title },
+      this.video,
+      this.#sign,
+      this.#strip,
+      choose,
+    );
+    this.#watch = new FrameWatch(this.video, new Freshness(budget));
+    this.#unchangedMs = budget?.unchanged_ms ?? 2000;
+    // Only what is examined is judged: a room in which nobody moves is no cause for alarm.
+    this.#change = profile(info.source).rank <= 2 ? new ChangeWatch() : null;
+    this.update(info, owner);
+  }
+
+  /** @param {MediaStreamTrack} track */
+  show(track) {
+    this.video.srcObject = new MediaStream([track]);
+    // A play() that another load() overtakes is no error.
+    this.video.play().catch(() => {});
+  }
+
+  update(info, owner) {
+    this.info = info;
+    this.owner = owner;
+    write(this.#part("whose"), [info.label, owner].filter(Boolean).join(" · "));
+  }
+
+  /** @param {import("./stats.js").TrackStats | undefined} stats */
+  note(stats) {
+    this.#lossShown = stats?.loss ?? null;
+    this.#rateShown = stats?.framesPerSecond ?? null;
+  }
+
+  /** The page came back into sight: frames were not shown meanwhile, which is no fault of the stream. */
+  seen(now) {
+    this.#shownSince = now;
+  }
+
+  /** Brings the sign in line with the clock; called many times a second. @param {number} now ms */
+  judge(now) {
+    const state = this.#state(now);
+    if (this.root.dataset.state !== state) this.root.dataset.state = state;
+    write(this.#sign, this.#words(state, now));
+    if (state === "live") this.#change?.look(this.video, now);
+  }
+
+  /** Writes the figures of the strip. @param {number} now ms */
+  describe(now) {
+    const watch = this.#watch;
+    const live = watch.freshness.state(now) === "live";
+    write(this.#part("age"), age(watch.age(now)));
+    this.#part("age").title = watch.captured ? "since the picture was taken" : "since the picture arrived here";
+    write(this.#part("rate"), frameRate(live ? this.#rateShown : watch.frames ? 0 : null));
+    write(this.#part("loss"), percent(this.#lossShown));
+    write(this.#part("size"), pictureSize(watch.width, watch.height));
+  }
+
+  /** how many frames were shown, and the age of the last, for programs that look at the page */
+  get frames() {
+    return this.#watch.frames;
+  }
+
+  remove() {
+    this.#watch.stop();
+    this.video.srcObject = null;
+    this.root.remove();
+  }
+
+  /** @returns {string} waiting, live, unchanging, stale, frozen, paused or unavailable */
+  #state(now) {
+    if (this.trouble) return "unavailable";
+    if (this.info.muted) return "paused";
+    const freshness = this.#watch.freshness;
+    const state = freshness.state(now);
+    if (state === "live" && this.#change?.changed && now - this.#change.changed > this.#unchangedMs) return "unchanging";
+    const hidden = now - this.#shownSince < freshness.threshold;
+    return hidden && (state === "stale" || state === "frozen") ? "live" : state;
+  }
+
+  #words(state, now) {
+    switch (state) {
+      case "waiting":
+        return "Waiting for the picture";
+      case "stale":
+      case "frozen":
+        return `STALE · last picture ${age(this.#watch.freshness.since(now))} ago`;
+      case "unchanging":
+        return "Picture not changing";
+      case "paused":
+        return "Paused by the sender";
+      case "unavailable":
+        return this.trouble;
+      default:
+        return "";
+    }
+  }
+
+  /** @param {string} name @returns {any} */
+  #part(name) {
+    return this.#strip.querySelector(`.${name}`);
+  }
+}
