@@ -56,7 +56,7 @@ class TransportFeedback(NamedTuple):
 
 class OtherPacket(NamedTuple):
     type: int
-    count: int
+    format: int
 
 Packet = (
     SenderReport

@@ -129,10 +129,24 @@ class TransportFeedback(NamedTuple):
 
 
 class OtherPacket(NamedTuple):
-    """A packet of a type or format that is not read here."""
+    """A packet of a type or format that is not read here; `format` is its five bits of count, subtype or format."""
 
     type: int
-    count: int
+    format: int
+
+
+Packet = (
+    SenderReport
+    | ReceiverReport
+    | SourceDescription
+    | Bye
+    | Nack
+    | PictureLoss
+    | FullIntra
+    | Remb
+    | TransportFeedback
+    | OtherPacket
+)
 
 
 cdef dict REASONS = {
