@@ -6,8 +6,8 @@ The server mounts it with::
 
 `archive` is a `mediaserver.recording.archive.Archive`. `authorize(request, action, recording)` is awaited before
 anything is read; it raises `aiohttp.web.HTTPUnauthorized` or `HTTPForbidden`, and is the place to write the audit
-log. `action` is "list", "show", "play", "verify" or "export"; `recording` is the identifier, None for a list. It returns the
-set of rooms the caller is limited to, or None for all.
+log. `action` is "list", "show", "play", "verify" or "export"; `recording` is the identifier, None for a list. It
+returns the set of rooms the caller is limited to, or None for all.
 """
 
 from __future__ import annotations

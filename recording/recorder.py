@@ -19,59 +19,76 @@ No method blocks except `close`. Both callbacks are called on the writer thread:
 
 from __future__ import annotations
 
+import secrets
+import threading
+from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
-from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 
-from mediaserver.recording.settings import ParticipantMeta, RecordingSettings, TrackMeta
-
-if TYPE_CHECKING:
-    from mediaserver.recording.manifest import Manifest
+from mediaserver.recording.manifest import Manifest
+from mediaserver.recording.session import Hooks, RecordingState, Session
+from mediaserver.recording.settings import ParticipantMeta, RecordingSettings, Ring, TrackMeta
+from mediaserver.recording.storage import LocalStorage
 
 __all__ = ["ParticipantMeta", "Recorder", "Recording", "RecordingSettings", "RecordingState", "Ring", "TrackMeta"]
 
-
-class RecordingState(StrEnum):
-    """What participants are told. `ON` means that data is on disk; `ALARM` that writing fails."""
-
-    STARTING = "starting"
-    ON = "on"
-    ALARM = "alarm"
-    STOPPED = "stopped"
-
-
-class Ring(Protocol):
-    """The consumer's face of `mediaserver.sfu.stream.tap.TapRing`."""
-
-    dropped: int
-    closed: bool
-    backlog: int
-
-    def read(self, limit: int) -> list[tuple[object, ...]]: ...
+SYNC_BOUNDS_US = (500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000)
 
 
 class Recording:
-    """One consultation being recorded. Made by `Recorder.start`."""
+    """One consultation being recorded. Made by `Recorder.start`; its methods may be called from any thread."""
 
-    id: str
-    room: str
-    state: RecordingState
-    detail: str
-    """Why it is in alarm, in words; empty otherwise."""
-    snapshot: Manifest
-    """The manifest as it stands, renewed at least once a second while data comes in."""
+    def __init__(self, session: Session, submit: Callable[[Callable[[], None]], None]) -> None:
+        self._session = session
+        self._submit = submit
+        self._stopping = threading.Lock()
 
-    def add_participant(self, participant: ParticipantMeta) -> None: ...
+    @property
+    def id(self) -> str:
+        return self._session.id
 
-    def add_track(self, meta: TrackMeta, ring: Ring) -> None: ...
+    @property
+    def room(self) -> str:
+        return self._session.room
+
+    @property
+    def state(self) -> RecordingState:
+        return self._session.state
+
+    @property
+    def detail(self) -> str:
+        """Why it is in alarm, in words; empty otherwise."""
+        return self._session.detail
+
+    def snapshot(self) -> Manifest:
+        """The manifest as it stands; times are those of arrival, files have no hash yet."""
+        return self._session.snapshot()
+
+    def add_participant(self, participant: ParticipantMeta) -> None:
+        self._submit(lambda: self._session.add_participant(participant))
+
+    def add_track(self, meta: TrackMeta, ring: Ring) -> None:
+        """Record what the ring gives. A track that comes back after its removal takes another id."""
+        self._submit(lambda: self._session.add_track(meta, ring))
+
+    def mute_track(self, track: str, muted: bool) -> None:
+        """What is missing while a track is muted is no loss."""
+        self._submit(lambda: self._session.mute_track(track, muted))
 
     def remove_track(self, track: str) -> None:
         """The publisher has gone: write what the ring still holds, then close the track's file."""
+        self._submit(lambda: self._session.remove_track(track))
 
     def stop(self) -> Future[Manifest]:
-        """Write what is there, close all files, write the manifest. A second call gives the same future."""
-        raise RuntimeError
+        """Write what is there, close all files, write the manifest. A second call gives the same future.
+
+        When the disk refuses for `patience_us` the future ends with the OSError, and what is on the disk is closed
+        when the archive is opened next.
+        """
+        self._submit(self._session.stop)
+        return self._session.done
 
 
 class Recorder:
@@ -85,28 +102,151 @@ class Recorder:
         wall: Callable[[], int],
         on_state: Callable[[Recording, RecordingState, str], None] = lambda recording, state, detail: None,
         request_keyframe: Callable[[Recording, str], None] = lambda recording, track: None,
+        storage: LocalStorage | None = None,
     ) -> None:
         """`monotonic` and `wall` give µs: CLOCK_MONOTONIC as in the rings' arrival times, and Unix time."""
+        self._settings = settings
+        self._monotonic = monotonic
+        self._wall = wall
+        self._on_state = on_state
+        self._request_keyframe = request_keyframe
+        self._storage = storage or LocalStorage(settings.folder)
+        self._commands: deque[Callable[[], None]] = deque()
+        self._wake = threading.Event()
+        self._sessions: dict[str, Session] = {}
+        self._recordings: dict[str, Recording] = {}
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        self._sealers = ThreadPoolExecutor(1, thread_name_prefix="recorder-seal")
+        self._sync_counts = [0] * (len(SYNC_BOUNDS_US) + 1)
+        self._sync_us = 0
+        self._sync_since = 0
+        self._totals = {"packets": 0, "bytes": 0, "gaps": 0, "lost_packets": 0, "dropped": 0, "ignored": 0}
+        self._totals |= {"fragments": 0, "fragment_bytes": 0, "write_errors": 0, "alarms": 0, "failed": 0}
 
     def open(self) -> None:
         """Start the writer thread."""
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
 
     def start(self, room: str) -> Recording:
         """Begin a recording. Its folder is made by the writer thread."""
-        raise RuntimeError
+        monotonic, wall = self._monotonic(), self._wall()
+        started = datetime.fromtimestamp(wall / 1_000_000, UTC)
+        identifier = f"{started:%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
+        hooks = Hooks(
+            now=self._monotonic,
+            to_wall=lambda arrival: arrival - monotonic + wall,
+            state=self._changed,
+            keyframe=self._keyframe,
+            sync=self._sync,
+            seal=self._sealers.submit,
+            count=self._count,
+        )
+        session = Session(identifier, room, self._settings, self._storage, hooks)
+        recording = Recording(session, self._submit)
+        self._recordings[identifier] = recording
+        self._submit(lambda: self._sessions.__setitem__(identifier, session))
+        return recording
 
     def recordings(self) -> list[Recording]:
         """Those that are not stopped."""
-        return []
+        return list(self._recordings.values())
 
     def counters(self) -> dict[str, int]:
-        """packets, bytes, fragments, gaps, lost_packets, dropped, backlog, held_bytes, write_errors, fsyncs, fsync_us
-        (sum), recordings, tracks, alarms. See `fsync_histogram` for the distribution."""
-        return {}
+        """Totals since the start (packets, bytes, gaps, lost_packets, dropped, ignored, fragments, fragment_bytes,
+        write_errors, alarms, failed, fsyncs, fsync_us) and what is now (recordings, tracks, backlog, held_bytes,
+        stalled_us)."""
+        sessions = list(self._sessions.values())
+        now = dict(self._totals)
+        for session in sessions:
+            for name, value in session.counters().items():
+                now[name] = now.get(name, 0) + value
+        since = self._sync_since
+        return now | {
+            "recordings": len(self._recordings),
+            "fsyncs": sum(self._sync_counts),
+            "fsync_us": self._sync_us,
+            "stalled_us": self._monotonic() - since if since else 0,
+        }
 
     def fsync_histogram(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Upper bounds in µs and the count of syncs within each (not cumulative); one more count than bounds."""
-        return (), (0,)
+        return SYNC_BOUNDS_US, tuple(self._sync_counts)
 
-    def close(self, timeout: float = 10.0) -> None:
+    def check(self) -> None:
+        """To be called about once a second, from another thread than the writer: raises the alarm when the disk
+        has not answered for a second."""
+        since = self._sync_since
+        if since and self._monotonic() - since > 1_000_000:
+            for session in list(self._sessions.values()):
+                session.alarm("the disk does not answer")
+
+    def close(self, timeout: float = 15.0) -> None:
         """Stop all recordings, end the thread, wait for it for at most `timeout` seconds."""
+        for recording in self.recordings():
+            recording.stop()
+        self._closing = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout)
+            self._thread = None
+        self._sealers.shutdown(wait=False, cancel_futures=True)
+
+    def _submit(self, command: Callable[[], None]) -> None:
+        self._commands.append(command)
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not (self._closing and not self._sessions and not self._commands):
+            more = self.step()
+            if not more:
+                self._wake.wait(self._settings.poll_us / 1_000_000)
+            self._wake.clear()
+
+    def step(self) -> bool:
+        """One round of the writer: commands, rings, disk. True when rings hold more. For the writer's thread only,
+        or for a test that drives the recorder itself instead of `open`."""
+        while self._commands:
+            self._commands.popleft()()
+        more = False
+        for identifier, session in list(self._sessions.items()):
+            try:
+                more = session.step() or more
+            except Exception as error:  # one recording's trouble must not end the others'
+                session.alarm(f"{type(error).__name__}: {error}")
+            if session.state is RecordingState.STOPPED:
+                self._retire(identifier, session)
+        return more
+
+    def _retire(self, identifier: str, session: Session) -> None:
+        for name, value in session.counters().items():
+            if name in self._totals:
+                self._totals[name] += value
+        del self._sessions[identifier]
+        self._recordings.pop(identifier, None)
+
+    def _changed(self, identifier: str, state: RecordingState, detail: str) -> None:
+        if state is RecordingState.ALARM:
+            self._totals["alarms"] += 1
+        recording = self._recordings.get(identifier)
+        if recording is not None:
+            self._on_state(recording, state, detail)
+
+    def _keyframe(self, identifier: str, track: str) -> None:
+        recording = self._recordings.get(identifier)
+        if recording is not None:
+            self._request_keyframe(recording, track)
+
+    def _count(self, name: str, value: int) -> None:
+        self._totals[name] += value
+
+    def _sync(self, sync: Callable[[], None]) -> None:
+        started = self._sync_since = self._monotonic()
+        try:
+            sync()
+        finally:
+            self._sync_since = 0
+            took = self._monotonic() - started
+            self._sync_us += took
+            self._sync_counts[bisect_left(SYNC_BOUNDS_US, took)] += 1

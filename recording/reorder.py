@@ -23,7 +23,7 @@ class Missing(NamedTuple):
     to_us: int
 
     @property
-    def count(self) -> int:
+    def packets(self) -> int:
         return self.last - self.first + 1
 
 

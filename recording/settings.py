@@ -4,13 +4,34 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from mediaserver.sfu.stream.params import PayloadParams
 
+if TYPE_CHECKING:
+    from mediaserver.sfu.stream.tap import TapEntry
+
 IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What a track's or recording's identifier may look like: it becomes part of a file name."""
+
+
+class Ring(Protocol):
+    """The consumer's face of `mediaserver.sfu.stream.tap.TapRing`. Packets stand in the order of their arrival."""
+
+    @property
+    def dropped(self) -> int:
+        """Packets that did not fit."""
+
+    @property
+    def closed(self) -> bool:
+        """The tap is gone and everything was read."""
+
+    @property
+    def backlog(self) -> int: ...
+
+    def read(self, limit: int) -> list[TapEntry]: ...
 
 
 class RecordingSettings(msgspec.Struct, frozen=True):
@@ -29,10 +50,14 @@ class RecordingSettings(msgspec.Struct, frozen=True):
     """How often the writer looks into the rings."""
     read_limit: int = 512
     """Packets taken from one ring at once, so that one track never starves another."""
+    keyframe_every_us: int = 10_000_000
+    """A keyframe is asked for when none has come for so long: a player can seek no finer. 0: never."""
     retry_us: int = 500_000
     """How often a write that failed is tried again."""
+    patience_us: int = 10_000_000
+    """How long a recording that is being stopped tries a disk that refuses."""
     hold_bytes: int = 64 << 20
-    """What a track may hold in memory while the disk refuses; beyond it the oldest becomes a gap."""
+    """What a recording may hold in memory while the disk refuses; beyond it that becomes a gap."""
 
 
 class ParticipantMeta(msgspec.Struct, frozen=True):

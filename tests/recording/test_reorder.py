@@ -33,7 +33,7 @@ def test_names_a_hole_with_its_place_and_time() -> None:
     reorder.push(5, 700, "e")
     assert reorder.pop(700 + WINDOW - 1) == ["a"]
     assert reorder.pop(700 + WINDOW) == [Missing(2, 4, 100, 700), "e"]
-    assert Missing(2, 4, 100, 700).count == 3
+    assert Missing(2, 4, 100, 700).packets == 3
 
 
 def test_drops_and_counts_the_late_and_the_double() -> None:

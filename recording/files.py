@@ -1,0 +1,103 @@
+"""The files of one recording while they grow: entries to disk, in their order, all or not at all.
+
+A commit writes the media, syncs it, then writes the journal and syncs that. When any of it fails nothing counts as
+written, and the same commit can be made again: offsets only move on when all of it is on the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from mediaserver.recording import journal
+from mediaserver.recording.entry import Entry
+from mediaserver.recording.ledger import Ledger
+from mediaserver.recording.storage import LocalStorage, StoredFile
+
+
+@dataclass(slots=True)
+class _Growing:
+    file: StoredFile
+    size: int
+    digest: hashlib._Hash
+
+
+class RecordingFiles:
+    """Owns the journal and the open media files of a recording; used by one thread."""
+
+    def __init__(
+        self, storage: LocalStorage, folder: Path, ledger: Ledger, on_sync: Callable[[Callable[[], None]], None]
+    ) -> None:
+        """`on_sync` is called with each sync that has to be carried out: it runs and times it."""
+        self.folder = folder
+        self._storage = storage
+        self._ledger = ledger
+        self._on_sync = on_sync
+        self._journal: StoredFile | None = None
+        self._journal_size = 0
+        self._growing: dict[str, _Growing] = {}
+
+    def commit(self, entries: Sequence[Entry]) -> None:
+        """Raises OSError; then nothing of it counts, and it may be tried again."""
+        if self._journal is None:
+            self._storage.make_folder(self.folder)
+            self._journal = self._storage.open(self.folder / journal.NAME)
+            self._on_sync(lambda: self._storage.sync_folder(self.folder))
+        lines, touched, born = self._write(entries)
+        for growing in touched.values():
+            self._on_sync(growing.file.sync)
+        if born:
+            self._on_sync(lambda: self._storage.sync_folder(self.folder))
+        text = b"".join(journal.encode(line) for line in lines)
+        # What a failed commit left behind the end must not be read as lines after a crash.
+        if self._journal.size > self._journal_size:
+            self._journal.truncate(self._journal_size)
+        self._journal.write(text, self._journal_size)
+        self._on_sync(self._journal.sync)
+        self._journal_size += len(text)
+        self._settle(lines, touched)
+
+    def _write(self, entries: Sequence[Entry]) -> tuple[list[journal.AnyRecord], dict[str, _Growing], bool]:
+        """Write the media. Gives the lines with their hashes, the files as they will stand, and whether any is new."""
+        lines: list[journal.AnyRecord] = []
+        touched: dict[str, _Growing] = {}
+        born = False
+        for record, data in entries:
+            if isinstance(record, journal.Opened | journal.Written):
+                growing = touched.get(record.file) or self._working(record.file)
+                touched[record.file] = growing
+                born = born or isinstance(record, journal.Opened)
+                growing.file.write(data, growing.size)
+                growing.size += len(data)
+                growing.digest.update(data)
+                if isinstance(record, journal.Written):
+                    record = msgspec.structs.replace(record, sha256=growing.digest.hexdigest())
+            lines.append(record)
+        return lines, touched, born
+
+    def _working(self, name: str) -> _Growing:
+        """A copy to go on with; it takes the original's place when the commit has succeeded."""
+        original = self._growing.get(name)
+        if original is None:
+            original = self._growing[name] = _Growing(self._storage.open(self.folder / name), 0, hashlib.sha256())
+        return _Growing(original.file, original.size, original.digest.copy())
+
+    def _settle(self, lines: Sequence[journal.AnyRecord], touched: dict[str, _Growing]) -> None:
+        self._growing |= touched
+        for line in lines:
+            self._ledger.apply(line)
+            if isinstance(line, journal.Closed) and line.file in self._growing:
+                self._growing.pop(line.file).file.close()
+
+    def close(self) -> None:
+        """Let go of all files."""
+        for growing in self._growing.values():
+            growing.file.close()
+        self._growing.clear()
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None

@@ -1,0 +1,228 @@
+"""The state of a recording, folded from its journal; the manifest is drawn from it at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mediaserver.recording import journal
+from mediaserver.recording.journal import AnyRecord
+from mediaserver.recording.manifest import VERSION, Gap, Manifest, Note, Participant, Segment, Track
+from mediaserver.recording.sample import Fragment
+from mediaserver.recording.timeline import Arrival, Point, Report, Source, map_sources, wall_at
+
+
+@dataclass(slots=True)
+class FileState:
+    """One media file: what the journal says of it."""
+
+    opened: journal.Opened
+    size: int
+    fragments: list[Fragment] = field(default_factory=list)
+    units: int = 0
+    keyframes: int = 0
+    sha256: str = ""
+    """Of the file up to the last fragment, before it is completed."""
+    closed: bool = False
+    sealed: journal.Sealed | None = None
+
+    @property
+    def span(self) -> int:
+        """From its start to the end of its last sample, in units of the clock rate."""
+        return self.fragments[-1].time + self.fragments[-1].duration if self.fragments else 0
+
+
+@dataclass(slots=True)
+class TrackState:
+    """One track: its files in the order in which they were begun, its gaps by number, its time by stream."""
+
+    added: journal.Added
+    files: dict[str, FileState] = field(default_factory=dict)
+    gaps: dict[int, Gap] = field(default_factory=dict)
+    reports: dict[int, list[Report]] = field(default_factory=dict)
+    arrivals: dict[int, list[Arrival]] = field(default_factory=dict)
+    clock_rates: dict[int, int] = field(default_factory=dict)
+
+
+class Ledger:
+    """Takes the records of one journal in their order."""
+
+    def __init__(self) -> None:
+        self.begun: journal.Begun | None = None
+        self.ended_us = 0
+        self.participants: dict[str, Participant] = {}
+        self.tracks: dict[str, TrackState] = {}
+        self.notes: list[Note] = []
+
+    @classmethod
+    def fold(cls, records: Iterable[AnyRecord]) -> Ledger:
+        """Raises ValueError when a record speaks of what no record before it has begun."""
+        ledger = cls()
+        for record in records:
+            ledger.apply(record)
+        return ledger
+
+    def apply(self, record: AnyRecord) -> None:
+        """Raises ValueError when it speaks of what no record before it has begun."""
+        try:
+            self._apply(record)
+        except KeyError as error:
+            raise ValueError(f"the journal speaks of {error} before it has begun") from error
+
+    def file(self, track: str, name: str) -> FileState:
+        return self.tracks[track].files[name]
+
+    def unsealed(self) -> list[tuple[str, FileState]]:
+        """Track id and state of the files that are not complete."""
+        return [(name, file) for name, track in self.tracks.items() for file in track.files.values() if not file.sealed]
+
+    def manifest(self, state: str, now_us: int, *, exact: bool = True) -> Manifest:
+        """`now_us` ends a recording whose end is not on record.
+
+        Without `exact` media is placed by its first arrival alone: cheap however long the recording is, and safe
+        to call while another thread applies records.
+        """
+        if self.begun is None:
+            raise ValueError("the journal has no beginning")
+        mapping = self._mapping() if exact else self._first_arrivals()
+        tracks = [self._track(name, track, mapping) for name, track in list(self.tracks.items())]
+        return Manifest(
+            version=VERSION,
+            software=self.begun.software,
+            id=self.begun.id,
+            room=self.begun.room,
+            state=state,
+            started_us=self.begun.started_us,
+            ended_us=self.ended_us or now_us,
+            participants=list(self.participants.values()),
+            tracks=tracks,
+            notes=list(self.notes),
+        )
+
+    def last_media_us(self) -> int:
+        """The wall-clock time up to which there is media; the recording's start without any."""
+        if self.begun is None:
+            raise ValueError("the journal has no beginning")
+        ends = [s.last_us for t in self.manifest("", 0).tracks for s in t.segments]
+        return max([self.begun.started_us, *ends])
+
+    def _mapping(self) -> dict[str, list[Point]]:
+        sources = {}
+        for name, track in self.tracks.items():
+            for stream, rate in track.clock_rates.items():
+                sources[f"{name} {stream}"] = Source(
+                    track.added.participant or f" {name}",
+                    rate,
+                    track.reports.get(stream, []),
+                    track.arrivals.get(stream, []),
+                )
+        return map_sources(sources)
+
+    def _first_arrivals(self) -> dict[str, list[Point]]:
+        return {
+            f"{name} {stream}": [Point(arrivals[0].rtp, arrivals[0].wall_us)]
+            for name, track in list(self.tracks.items())
+            for stream, arrivals in list(track.arrivals.items())
+        }
+
+    @staticmethod
+    def _track(name: str, track: TrackState, mapping: dict[str, list[Point]]) -> Track:
+        added = track.added
+        segments = [
+            _segment(file, mapping[key])
+            for file in list(track.files.values())
+            if file.fragments and (key := f"{name} {file.opened.stream}") in mapping
+        ]
+        codec = segments[-1].codec if segments else added.codec
+        return Track(
+            id=added.track,
+            source=added.source,
+            kind=added.kind,
+            codec=codec,
+            label=added.label,
+            participant=added.participant,
+            segments=segments,
+            gaps=[gap for _, gap in sorted(track.gaps.items())],
+        )
+
+    def _apply(self, record: AnyRecord) -> None:
+        match record:
+            case journal.Begun():
+                self.begun = record
+            case journal.Joined():
+                self.participants[record.id] = Participant(record.id, record.name, record.role, record.at_us)
+            case journal.Added():
+                self.tracks.setdefault(record.track, TrackState(record))
+            case journal.Opened():
+                track = self.tracks[record.track]
+                track.files[record.file] = FileState(record, record.header)
+                track.clock_rates[record.stream] = record.clock_rate
+            case journal.Written():
+                self._written(record)
+            case journal.Reported():
+                reports = self.tracks[record.track].reports.setdefault(record.stream, [])
+                reports.append(Report(record.rtp, record.ntp_us, record.wall_us))
+            case journal.Lost():
+                self.tracks[record.track].gaps[record.number] = _gap(record)
+            case journal.Noted():
+                self.notes.append(Note(record.track, record.at_us, record.text))
+            case journal.Closed():
+                self.file(record.track, record.file).closed = True
+            case journal.Sealed():
+                self.file(record.track, record.file).sealed = record
+            case journal.Ended():
+                self.ended_us = record.ended_us
+
+    def _written(self, record: journal.Written) -> None:
+        track = self.tracks[record.track]
+        file = track.files[record.file]
+        file.fragments.append(Fragment(file.size, record.size, record.time, record.duration, record.keyframe))
+        file.size += record.size
+        file.units += record.units
+        file.keyframes += record.keyframes
+        file.sha256 = record.sha256
+        track.arrivals.setdefault(file.opened.stream, []).append(Arrival(record.rtp, record.arrived_us))
+
+
+def _gap(record: journal.Lost) -> Gap:
+    return Gap(
+        cause=record.cause,
+        ssrc=record.ssrc,
+        first=record.first,
+        last=record.last,
+        packets=record.packets,
+        skipped=record.skipped,
+        from_us=record.from_us,
+        to_us=record.to_us,
+    )
+
+
+def _segment(file: FileState, mapping: list[Point]) -> Segment:
+    opened = file.opened
+    last_rtp = opened.first_rtp + file.span
+    return Segment(
+        file=opened.file,
+        container=opened.container,
+        codec=opened.codec,
+        clock_rate=opened.clock_rate,
+        ssrc=opened.ssrc,
+        width=opened.width,
+        height=opened.height,
+        reason=opened.reason,
+        bytes=file.sealed.bytes if file.sealed else file.size,
+        sha256=file.sealed.sha256 if file.sealed else "",
+        first_rtp=opened.first_rtp,
+        last_rtp=last_rtp,
+        first_us=wall_at(mapping, opened.clock_rate, opened.first_rtp),
+        last_us=wall_at(mapping, opened.clock_rate, last_rtp),
+        units=file.units,
+        keyframes=file.keyframes,
+        mapping=_around(mapping, opened.first_rtp, last_rtp),
+    )
+
+
+def _around(mapping: list[Point], first: int, last: int) -> list[Point]:
+    """The points from the last one at or before `first` to the first one at or after `last`."""
+    start = max((i for i, point in enumerate(mapping) if point.rtp <= first), default=0)
+    end = min((i for i, point in enumerate(mapping) if point.rtp >= last), default=len(mapping) - 1)
+    return mapping[start : end + 1]

@@ -1,0 +1,132 @@
+"""What a recording is, in writing: the manifest beside its files.
+
+The manifest is canonical JSON: there is one byte sequence for one content, and `digest` is the SHA-256 of the
+manifest with an empty digest. Times are Unix times in µs; RTP timestamps are unwrapped from the first one of their
+SSRC. A reader that finds another `version` than its own must not guess.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from mediaserver.recording.timeline import Point
+
+VERSION = 1
+NAME = "manifest.json"
+
+
+class Participant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    id: str
+    name: str
+    role: str
+    joined_us: int
+
+
+class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Something of a track that was not recorded.
+
+    `first` and `last` are the sequence numbers (unwrapped) of the packets around whose loss it is about, `packets` how
+    many of them are missing; `skipped` pictures came but could not be decoded without them. `from_us` is when the
+    last packet before it arrived, `to_us` when the first that is kept again did.
+    """
+
+    cause: str
+    """lost: never arrived; overflow: the recorder was too slow; disk: writing failed for too long; muted."""
+    ssrc: int
+    first: int
+    last: int
+    packets: int
+    skipped: int
+    from_us: int
+    to_us: int
+
+
+class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One file of a track: one SSRC, one codec, one picture size.
+
+    Its media time 0 is RTP timestamp `first_rtp`; `mapping` says which wall-clock time an RTP timestamp stands for
+    (`timeline.wall_at`). `first_us` and `last_us` are the first's and the end's.
+    """
+
+    file: str
+    container: str
+    codec: str
+    clock_rate: int
+    ssrc: int
+    width: int
+    height: int
+    reason: str
+    """Why it was begun: start, size, codec, parameters, ssrc, timestamps, disk."""
+    bytes: int
+    sha256: str
+    first_rtp: int
+    last_rtp: int
+    first_us: int
+    last_us: int
+    units: int
+    """Pictures, or packets of sound."""
+    keyframes: int
+    mapping: list[Point]
+
+
+class Track(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    id: str
+    source: str
+    kind: str
+    codec: str
+    label: str
+    participant: str
+    segments: list[Segment]
+    gaps: list[Gap]
+
+
+class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Something that an archivist should know: what could not be muxed, what a recovery has found."""
+
+    track: str
+    at_us: int
+    text: str
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: int
+    software: str
+    id: str
+    room: str
+    state: str
+    """recording, complete, or recovered (closed after a crash)."""
+    started_us: int
+    ended_us: int
+    participants: list[Participant]
+    tracks: list[Track]
+    notes: list[Note]
+    digest: str = ""
+
+
+def seal(manifest: Manifest) -> Manifest:
+    """The manifest with its digest."""
+    blank = msgspec.structs.replace(manifest, digest="")
+    return msgspec.structs.replace(blank, digest=hashlib.sha256(encode(blank)).hexdigest())
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The one way to write it."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+
+
+def decode(data: bytes) -> Manifest:
+    """Raises ValueError when it is not a manifest of this version."""
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"not a manifest: {error}") from error
+    if manifest.version != VERSION:
+        raise ValueError(f"a manifest of version {manifest.version}, not {VERSION}")
+    return manifest
+
+
+def is_genuine(data: bytes, manifest: Manifest) -> bool:
+    """Whether `data`, decoded as `manifest`, is exactly as it was sealed."""
+    return encode(seal(manifest)) == data

@@ -1,0 +1,334 @@
+"""One track on its way from the tap to fragments: reorder, assemble, cut into files.
+
+Pure: what the ring gave comes in with the time, entries for the disk come out. Nothing that a publisher sends stops
+it: what cannot be decoded or muxed is counted, named in a gap or a note, and a keyframe is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mediaserver.codecs.payload import Codec, assembler
+from mediaserver.codecs.unit import AccessUnit, Assembler
+from mediaserver.recording import journal, red
+from mediaserver.recording.entry import Entry
+from mediaserver.recording.muxer import FORMATS
+from mediaserver.recording.reorder import Missing, Reorder
+from mediaserver.recording.segment import Origin, SegmentBuilder
+from mediaserver.recording.settings import RecordingSettings, TrackMeta
+from mediaserver.recording.timeline import Unwrapper, ntp_to_unix_us
+
+if TYPE_CHECKING:
+    from mediaserver.sfu.stream.tap import TapEntry, TapPacket, TapSenderReport
+
+KEYFRAME_RETRY_US = 1_000_000
+"""How often a keyframe is asked for again while one is needed. The data plane limits what reaches the publisher."""
+
+JUMP_US = 10_000_000
+"""RTP time and arrival time may differ by this much from one unit to the next; more, and a new file begins."""
+
+FOREVER = 1 << 62
+MAX_NOTES = 32
+
+BACKWARD_US = 2_000_000
+"""What pictures may be out of order in RTP time (B-pictures); more, and a new file begins."""
+
+
+class TrackPipeline:
+    """All state of one recorded track. `out` collects entries; whoever owns it takes them."""
+
+    def __init__(
+        self,
+        meta: TrackMeta,
+        settings: RecordingSettings,
+        *,
+        to_wall: Callable[[int], int],
+        request_keyframe: Callable[[], None],
+    ) -> None:
+        """`to_wall` makes Unix time of the rings' arrival times, both in µs."""
+        self.meta = meta
+        self.out: list[Entry] = []
+        self.packets = 0
+        self.bytes = 0
+        self.ignored = 0
+        """Packets of payload types that nobody has named, and late ones of an SSRC that is gone."""
+        self.lost_packets = 0
+        self.gaps = 0
+        self._settings = settings
+        self._to_wall = to_wall
+        self._request_keyframe = request_keyframe
+        self._formats = {p.payload_type: (Codec(p.codec), p.clock_rate) for p in meta.payloads}
+        self._video = meta.kind == "video"
+        self._ssrc: int | None = None
+        self._past_ssrcs: set[int] = set()
+        self._stream = -1
+        self._files = 0
+        self._reorder: Reorder[TapPacket] = Reorder(settings.reorder_us)
+        self._unwrap = Unwrapper()
+        self._assembler: Assembler | None = None
+        self._codec = Codec.CODEC_NONE
+        self._clock_rate = 0
+        self._lost_before = False
+        self._segment: SegmentBuilder | None = None
+        self._reason = "start"
+        self._needs_keyframe = self._video
+        self._asked_us = 0
+        self._keyframe_us = 0
+        self._gap: journal.Lost | None = None
+        self._last = (0, 0)
+        self._dropped = 0
+        self._overflowed = 0
+        self._muted: tuple[int, int] | None = None
+        self._notes: set[str] = set()
+
+    def feed(self, items: Iterable[TapEntry], dropped: int) -> None:
+        """What the ring gave, in its order; `dropped` is how much the ring has dropped so far."""
+        for item in items:
+            if len(item) == 8:
+                if item[4] != self._ssrc and not self._switch(item[4]):
+                    self.ignored += 1
+                    continue
+                self.packets += 1
+                self.bytes += len(item[7])
+                self._reorder.push(item[2], item[1], item)
+            else:
+                self._report(item)
+        if dropped > self._dropped:
+            self._overflowed += dropped - self._dropped
+            self._dropped = dropped
+
+    def mute(self, muted: bool, now: int) -> None:
+        """What is missing from now on, or was until now, is so because the track was muted."""
+        self._muted = (now, FOREVER) if muted else (self._muted[0] if self._muted else now, now)
+
+    def tick(self, now: int) -> None:
+        """Move on what has waited long enough. `now` is on the clock of the arrival times, µs."""
+        self._drain(self._reorder.pop(now))
+        if self._needs_keyframe and self._ssrc is not None and now - self._asked_us >= KEYFRAME_RETRY_US:
+            self._keyframe(now)
+        if self._segment is not None:
+            every = self._settings.keyframe_every_us
+            if self._video and every and now - max(self._keyframe_us, self._asked_us) >= every:
+                self._keyframe(now)
+            self._segment.tick(self._to_wall(now))
+            self._collect()
+
+    def finish(self) -> None:
+        """The end of the track: everything that is held goes out, and the file is closed."""
+        self._drain(self._reorder.flush())
+        self._units(self._assembler.flush() if self._assembler else [], self._last[1])
+        self._close("end")
+
+    def overflow(self, now: int, since: int) -> None:
+        """The fragments handed out from `since` on are thrown away, as the disk would not take them: begin anew."""
+        self._open_gap("disk", 0, 0, 0, self._to_wall(since), self._to_wall(now))
+        self._abandon("disk")
+        self._keyframe(now)
+
+    def restart(self, now: int, text: str) -> None:
+        """After something that should not be: leave the file as it is, begin another at the next keyframe."""
+        self.note(now, text)
+        self._abandon("error")
+        self._keyframe(now)
+
+    def note(self, now: int, text: str) -> None:
+        """Tell it once, and do not let a publisher fill the manifest with it."""
+        if text not in self._notes and len(self._notes) < MAX_NOTES:
+            self._notes.add(text)
+            self.out.append(Entry(journal.Noted(self.meta.id, self._to_wall(now), text)))
+
+    def _abandon(self, reason: str) -> None:
+        if self._segment is not None:
+            self.out.append(Entry(journal.Closed(self.meta.id, self._segment.origin.file)))
+            self._segment = None
+        self._assembler = None
+        self._codec = Codec.CODEC_NONE
+        self._reason = reason
+        self._needs_keyframe = self._video
+
+    def _switch(self, ssrc: int) -> bool:
+        """To another SSRC: the publisher has restarted. False for one that is past."""
+        if ssrc in self._past_ssrcs:
+            return False
+        if self._ssrc is not None:
+            self._drain(self._reorder.flush())
+            self._units(self._assembler.flush() if self._assembler else [], self._last[1])
+            self._past_ssrcs.add(self._ssrc)
+            self._close("ssrc")
+        self._ssrc = ssrc
+        self._stream += 1
+        self._reorder = Reorder(self._settings.reorder_us)
+        self._unwrap = Unwrapper()
+        self._assembler = None
+        self._codec = Codec.CODEC_NONE
+        self._lost_before = False
+        self._needs_keyframe = self._video
+        self._asked_us = 0
+        return True
+
+    def _report(self, item: TapSenderReport) -> None:
+        _, arrival, ssrc, ntp, rtp = item
+        if ssrc != self._ssrc or not self._clock_rate or not ntp:
+            return
+        unwrapped = self._unwrap.peek(rtp)
+        record = journal.Reported(self.meta.id, self._stream, unwrapped, ntp_to_unix_us(ntp), self._to_wall(arrival))
+        self.out.append(Entry(record))
+
+    def _drain(self, ready: list[TapPacket | Missing]) -> None:
+        for item in ready:
+            if isinstance(item, Missing):
+                self._missing(item)
+            else:
+                self._packet(item)
+
+    def _missing(self, missing: Missing) -> None:
+        self._lost_before = True
+        self.lost_packets += missing.packets
+        start, end = self._to_wall(missing.from_us), self._to_wall(missing.to_us)
+        self._open_gap(self._cause(missing), missing.first, missing.last, missing.packets, start, end)
+        if self._video:
+            self._needs_keyframe = True
+            self._keyframe(missing.to_us)
+
+    def _cause(self, missing: Missing) -> str:
+        if self._overflowed:
+            self._overflowed = max(0, self._overflowed - missing.packets)
+            return "overflow"
+        if self._muted and self._muted[0] <= missing.to_us and missing.from_us <= self._muted[1]:
+            return "muted"
+        return "lost"
+
+    def _open_gap(self, cause: str, first: int, last: int, packets: int, from_us: int, to_us: int) -> None:
+        """A gap, or more of the one that is open."""
+        if self._gap is None:
+            self.gaps += 1
+            ssrc = self._ssrc or 0
+            gap = journal.Lost(self.meta.id, self.gaps, cause, ssrc, first, last, packets, 0, from_us, to_us)
+        else:
+            packets += self._gap.packets
+            gap = msgspec.structs.replace(self._gap, last=max(last, self._gap.last), packets=packets, to_us=to_us)
+        self._gap = gap
+        self.out.append(Entry(gap))
+
+    def _close_gap(self, to_us: int) -> None:
+        """What is kept goes on at `to_us`."""
+        if self._gap is not None:
+            if to_us > self._gap.to_us or self._gap.skipped:
+                self.out.append(Entry(msgspec.structs.replace(self._gap, to_us=max(to_us, self._gap.to_us))))
+            self._gap = None
+
+    def _packet(self, item: TapPacket) -> None:
+        _, arrival, _, timestamp, _, payload_type, marker, payload = item
+        if not payload:
+            return
+        codec, clock_rate = self._formats.get(payload_type, (Codec.CODEC_NONE, 0))
+        if codec == Codec.CODEC_RED:
+            block = red.primary(payload)
+            payload_type, payload = block if block else (-1, b"")
+            codec, clock_rate = self._formats.get(payload_type, (Codec.CODEC_NONE, 0))
+        if codec == Codec.CODEC_NONE or not payload:
+            self.ignored += 1
+            return
+        if codec != self._codec or self._assembler is None:
+            self._units(self._assembler.flush() if self._assembler else [], arrival)
+            self._assembler = assembler(codec)
+            self._codec, self._clock_rate = codec, clock_rate
+        lost, self._lost_before = self._lost_before, False
+        self._units(self._assembler.push(payload, timestamp, bool(marker), lost), arrival)
+
+    def _units(self, units: list[AccessUnit], arrival: int) -> None:
+        for unit in units:
+            if self._video:
+                self._picture(unit, arrival)
+            elif unit.data:
+                self._keep(unit, arrival)
+
+    def _picture(self, unit: AccessUnit, arrival: int) -> None:
+        if not unit.complete:
+            self._needs_keyframe = True
+        if self._needs_keyframe:
+            if not (unit.complete and unit.keyframe):
+                if self._gap is not None:
+                    self._gap = msgspec.structs.replace(self._gap, skipped=self._gap.skipped + 1)
+                return
+            self._needs_keyframe = False
+        if unit.keyframe:
+            self._keyframe_us = arrival
+        self._keep(unit, arrival)
+
+    def _keep(self, unit: AccessUnit, arrival: int) -> None:
+        rtp = self._unwrap(unit.timestamp)
+        if self._segment is not None and (reason := self._discontinuity(unit, rtp, arrival)):
+            self._close(reason)
+        self._last = (rtp, arrival)
+        wall = self._to_wall(arrival)
+        if self._segment is None and not self._open(unit, rtp, arrival):
+            return
+        self._close_gap(wall)
+        assert self._segment is not None
+        self._segment.add(unit, rtp, wall)
+        self._collect()
+
+    def _discontinuity(self, unit: AccessUnit, rtp: int, arrival: int) -> str:
+        """Why this unit cannot go into the file that is open; empty when it can."""
+        segment = self._segment
+        assert segment is not None
+        if self._codec != segment.codec:
+            return "codec"
+        elapsed = (rtp - self._last[0]) * 1_000_000 // self._clock_rate
+        if elapsed < -BACKWARD_US or abs(elapsed - (arrival - self._last[1])) > JUMP_US:
+            return "timestamps"
+        if self._video and unit.keyframe:
+            if (unit.width, unit.height) != segment.size:
+                return "size"
+            if unit.config is not None and unit.config != segment.config:
+                return "parameters"
+        return ""
+
+    def _open(self, unit: AccessUnit, rtp: int, arrival: int) -> bool:
+        if self._video and not unit.keyframe:
+            self._needs_keyframe = True
+            return False
+        codec = self._codec
+        if codec not in FORMATS:
+            self.note(arrival, f"{codec.name} cannot be recorded")
+            return False
+        self._files += 1
+        origin = Origin(
+            track=self.meta.id,
+            file=f"{self.meta.id}-{self._files}.{FORMATS[codec].container}",
+            stream=self._stream,
+            ssrc=self._ssrc or 0,
+            codec=codec,
+            clock_rate=self._clock_rate,
+            first_rtp=rtp,
+            reason=self._reason,
+        )
+        try:
+            self._segment = SegmentBuilder(origin, unit, self._settings.fragment_us)
+        except ValueError as error:
+            self._files -= 1
+            self._needs_keyframe = self._video
+            self.note(arrival, str(error))
+            return False
+        return True
+
+    def _close(self, reason: str) -> None:
+        if self._segment is not None:
+            self._segment.close()
+            self._collect()
+            self._segment = None
+            self._reason = reason
+
+    def _collect(self) -> None:
+        if self._segment is not None and self._segment.out:
+            self.out += self._segment.out
+            self._segment.out = []
+
+    def _keyframe(self, now: int) -> None:
+        if self._video:
+            self._asked_us = now
+            self._request_keyframe()

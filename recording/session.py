@@ -1,0 +1,293 @@
+"""One recording on the writer's thread: its tracks' pipelines, the queue for the disk, and its state."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import Protocol
+
+import mediaserver
+from mediaserver.recording import journal, manifest
+from mediaserver.recording.entry import Entry
+from mediaserver.recording.files import RecordingFiles
+from mediaserver.recording.ledger import FileState, Ledger
+from mediaserver.recording.pipeline import TrackPipeline
+from mediaserver.recording.seal import seal_file
+from mediaserver.recording.settings import ParticipantMeta, RecordingSettings, Ring, TrackMeta
+from mediaserver.recording.storage import LocalStorage
+
+MAX_COMMIT_BYTES = 16 << 20
+
+
+class RecordingState(StrEnum):
+    """What participants are told. `ON` means that data is on disk; `ALARM` that writing fails."""
+
+    STARTING = "starting"
+    ON = "on"
+    ALARM = "alarm"
+    STOPPED = "stopped"
+
+
+class SealSubmit(Protocol):
+    def __call__(self, work: Callable[[], journal.Sealed], /) -> Future[journal.Sealed]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What a session needs from its recorder. `now` and `to_wall` are in µs."""
+
+    now: Callable[[], int]
+    to_wall: Callable[[int], int]
+    state: Callable[[str, RecordingState, str], None]
+    keyframe: Callable[[str, str], None]
+    sync: Callable[[Callable[[], None]], None]
+    seal: SealSubmit
+    count: Callable[[str, int], None]
+
+
+@dataclass(slots=True)
+class _Tap:
+    pipeline: TrackPipeline
+    ring: Ring
+    leaving: bool = False
+
+
+class Session:
+    """The state of one recording. Everything but `snapshot`, `counters` and `alarm` belongs to the writer's thread."""
+
+    def __init__(
+        self, identifier: str, room: str, settings: RecordingSettings, storage: LocalStorage, hooks: Hooks
+    ) -> None:
+        self.id = identifier
+        self.room = room
+        self.state = RecordingState.STARTING
+        self.detail = ""
+        self.done: Future[manifest.Manifest] = Future()
+        self._settings = settings
+        self._storage = storage
+        self._hooks = hooks
+        self._ledger = Ledger()
+        self._taps: dict[str, _Tap] = {}
+        self._gone = {"packets": 0, "bytes": 0, "gaps": 0, "lost_packets": 0, "dropped": 0, "ignored": 0}
+        self._queue: deque[Entry] = deque()
+        self._held_bytes = 0
+        self._retry_at = 0
+        self._refused_since = 0
+        self._stopping = False
+        self._has_end = False
+        self._to_seal: dict[str, tuple[FileState, int]] = {}
+        self._sealing: dict[str, tuple[FileState, Future[journal.Sealed]]] = {}
+        self._started_us = hooks.to_wall(hooks.now())
+        begun = journal.Begun(
+            version=journal.VERSION,
+            software=f"mediaserver {mediaserver.__version__}",
+            id=identifier,
+            room=room,
+            started_us=self._started_us,
+        )
+        self._begun = begun
+        self._put([Entry(begun)])
+        self._folder = storage.folder(identifier, self._started_us)
+        self._files = RecordingFiles(storage, self._folder, self._ledger, hooks.sync)
+
+    def snapshot(self) -> manifest.Manifest:
+        """As it stands, from any thread."""
+        ledger = self._ledger
+        if ledger.begun is None:
+            ledger = Ledger.fold([self._begun])
+        return ledger.manifest("recording", self._hooks.to_wall(self._hooks.now()), exact=False)
+
+    def counters(self) -> dict[str, int]:
+        taps = list(self._taps.values())
+        totals = {name: base + sum(_counted(tap, name) for tap in taps) for name, base in self._gone.items()}
+        return totals | {
+            "tracks": len(taps),
+            "backlog": sum(tap.ring.backlog for tap in taps),
+            "held_bytes": self._held_bytes,
+        }
+
+    def add_participant(self, participant: ParticipantMeta) -> None:
+        now = self._hooks.to_wall(self._hooks.now())
+        self._put([Entry(journal.Joined(participant.id, participant.name, participant.role, now))])
+
+    def add_track(self, meta: TrackMeta, ring: Ring) -> None:
+        if self._stopping or meta.id in self._taps:
+            return
+        pipeline = TrackPipeline(
+            meta,
+            self._settings,
+            to_wall=self._hooks.to_wall,
+            request_keyframe=lambda: self._hooks.keyframe(self.id, meta.id),
+        )
+        self._taps[meta.id] = _Tap(pipeline, ring)
+        added = journal.Added(meta.id, meta.source, meta.kind, meta.codec, meta.label, meta.participant)
+        self._put([Entry(added)])
+        if meta.kind == "video":
+            self._hooks.keyframe(self.id, meta.id)
+
+    def mute_track(self, track: str, muted: bool) -> None:
+        if track in self._taps:
+            self._taps[track].pipeline.mute(muted, self._hooks.now())
+
+    def remove_track(self, track: str) -> None:
+        if track in self._taps:
+            self._taps[track].leaving = True
+
+    def stop(self) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
+        for tap in self._taps.values():
+            tap.leaving = True
+
+    def alarm(self, detail: str) -> None:
+        """Writing fails. From any thread."""
+        if self.state is not RecordingState.STOPPED:
+            self._become(RecordingState.ALARM, detail)
+
+    def step(self) -> bool:
+        """Rings, disk, state. True when a ring holds more than one round takes."""
+        now = self._hooks.now()
+        more = False
+        for track, tap in list(self._taps.items()):
+            more = self._pump(track, tap, now) or more
+        self._seal(now)
+        if self._stopping and not self._taps and not self._has_end:
+            self._has_end = True
+            self._put([Entry(journal.Ended(self._hooks.to_wall(now)))])
+        if self._queue and now >= self._retry_at:
+            self._commit(now)
+        if self._stopping:
+            self._conclude(now)
+        return more
+
+    def _pump(self, track: str, tap: _Tap, now: int) -> bool:
+        """From one ring through its pipeline into the queue."""
+        pipeline = tap.pipeline
+        items = tap.ring.read(self._settings.read_limit)
+        full = len(items) == self._settings.read_limit
+        try:
+            pipeline.feed(items, tap.ring.dropped)
+            pipeline.tick(now)
+            if tap.leaving and not full:
+                pipeline.finish()
+        except Exception as error:  # whatever a publisher sends, the writer goes on
+            pipeline.restart(now, f"{type(error).__name__}: {error}")
+        if pipeline.out:
+            self._put(pipeline.out)
+            pipeline.out = []
+        if self._held_bytes > self._settings.hold_bytes:
+            self._overflow(now)
+        if tap.leaving and not full:
+            for name in self._gone:
+                self._gone[name] += _counted(tap, name)
+            del self._taps[track]
+        return full
+
+    def _put(self, entries: list[Entry]) -> None:
+        self._queue.extend(entries)
+        self._held_bytes += sum(len(entry.data) for entry in entries)
+
+    def _overflow(self, now: int) -> None:
+        """The disk has refused for too long: let go of the media that waits, keep what is known about it."""
+        kept = [entry for entry in self._queue if not isinstance(entry.record, journal.Written)]
+        self._queue = deque(kept)
+        self._held_bytes = sum(len(entry.data) for entry in kept)
+        for tap in self._taps.values():
+            tap.pipeline.overflow(now, self._refused_since or now)
+            self._put(tap.pipeline.out)
+            tap.pipeline.out = []
+
+    def _commit(self, now: int) -> None:
+        while self._queue:
+            batch: list[Entry] = []
+            size = 0
+            for entry in self._queue:
+                if batch and size + len(entry.data) > MAX_COMMIT_BYTES:
+                    break
+                batch.append(entry)
+                size += len(entry.data)
+            try:
+                self._files.commit(batch)
+            except OSError as error:
+                self._retry_at = now + self._settings.retry_us
+                self._refuse(now, error)
+                return
+            self._committed(batch, size)
+
+    def _committed(self, batch: list[Entry], size: int) -> None:
+        for _ in batch:
+            self._queue.popleft()
+        self._held_bytes -= size
+        self._refused_since = 0
+        fragments = 0
+        for record, _ in batch:
+            if isinstance(record, journal.Written):
+                fragments += 1
+            elif isinstance(record, journal.Closed):
+                file = self._ledger.file(record.track, record.file)
+                self._to_seal[record.file] = file, 0
+        if fragments:
+            self._hooks.count("fragments", fragments)
+            self._hooks.count("fragment_bytes", size)
+        if fragments or self.state is RecordingState.ALARM:
+            has_media = fragments or any(track.files for track in self._ledger.tracks.values())
+            self._become(RecordingState.ON if has_media else RecordingState.STARTING, "")
+
+    def _seal(self, now: int) -> None:
+        """Hand closed files to the sealer, and take back what it has done."""
+        for name, (file, not_before) in list(self._to_seal.items()):
+            if now >= not_before:
+                del self._to_seal[name]
+                self._sealing[name] = file, self._hooks.seal(partial(seal_file, self._storage, self._folder, file))
+        for name, (file, future) in list(self._sealing.items()):
+            if not future.done():
+                continue
+            del self._sealing[name]
+            error = future.exception()
+            if error is None:
+                self._put([Entry(future.result())])
+            else:
+                self._refuse(now, error)
+                self._to_seal[name] = file, now + self._settings.retry_us
+
+    def _refuse(self, now: int, error: BaseException) -> None:
+        self._hooks.count("write_errors", 1)
+        self._refused_since = self._refused_since or now
+        self.alarm(getattr(error, "strerror", None) or str(error) or type(error).__name__)
+
+    def _conclude(self, now: int) -> None:
+        """At the end: the manifest, and the journal goes."""
+        if self._refused_since and now - self._refused_since >= self._settings.patience_us:
+            self._end()
+            self._hooks.count("failed", 1)
+            self.done.set_exception(OSError(f"recording {self.id} could not be closed: {self.detail}"))
+        elif not (self._taps or self._queue or self._to_seal or self._sealing or now < self._retry_at):
+            sealed = manifest.seal(self._ledger.manifest("complete", self._ledger.ended_us))
+            try:
+                if sealed.tracks:
+                    self._storage.write_atomic(self._folder / manifest.NAME, manifest.encode(sealed))
+                self._storage.discard_journal(self._folder, whole=not sealed.tracks)
+            except OSError as error:
+                self._retry_at = now + self._settings.retry_us
+                self._refuse(now, error)
+            else:
+                self._end()
+                self.done.set_result(sealed)
+
+    def _end(self) -> None:
+        self._files.close()
+        self._become(RecordingState.STOPPED, self.detail)
+
+    def _become(self, state: RecordingState, detail: str) -> None:
+        if (state, detail) != (self.state, self.detail):
+            self.state, self.detail = state, detail
+            self._hooks.state(self.id, state, detail)
+
+
+def _counted(tap: _Tap, name: str) -> int:
+    return tap.ring.dropped if name == "dropped" else int(getattr(tap.pipeline, name))
