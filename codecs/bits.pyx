@@ -37,6 +37,7 @@ cdef uint32_t bits_read(BitReader* reader, unsigned count) noexcept nogil:
     cdef unsigned taken
     if count > 32:
         reader.error = 1
+    if reader.error:
         return 0
     while count:
         if reader.left == 0:

@@ -1,10 +1,10 @@
-from enum import IntFlag
+from enum import IntEnum
 from typing import NamedTuple
 
 from mediaserver.codecs.unit import AccessUnit as AccessUnit
 from mediaserver.codecs.unit import Assembler as Assembler
 
-class Codec(IntFlag):
+class Codec(IntEnum):
     CODEC_NONE = 0
     CODEC_OPUS = 1
     CODEC_VP8 = 2
@@ -13,15 +13,6 @@ class Codec(IntFlag):
     CODEC_H265 = 5
     CODEC_AV1 = 6
     CODEC_RED = 7
-
-CODEC_NONE: Codec
-CODEC_OPUS: Codec
-CODEC_VP8: Codec
-CODEC_VP9: Codec
-CODEC_H264: Codec
-CODEC_H265: Codec
-CODEC_AV1: Codec
-CODEC_RED: Codec
 
 class Facts(NamedTuple):
     """What one RTP payload tells. Not valid: malformed or empty, and everything else is as absent (False, 0 or -1).

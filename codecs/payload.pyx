@@ -9,6 +9,8 @@ from mediaserver.codecs.opus cimport OpusAssembler, RedAssembler, opus_facts, re
 from mediaserver.codecs.vp8 cimport Vp8Assembler, vp8_facts
 from mediaserver.codecs.vp9 cimport Vp9Assembler, vp9_facts
 
+from mediaserver.codecs.unit import AccessUnit, Assembler
+
 cdef enum:
     MAX_PAYLOAD = 0xFFFF  # more than a datagram holds; keeps descriptor_size in its 16 bits
 
