@@ -24,4 +24,4 @@ class Worker(BasePlane):
     def busy_us(self) -> int:
         """Microseconds that the thread has not spent waiting."""
     def latency_histogram(self) -> tuple[list[tuple[int, int]], int]:
-        """Time of media datagrams in the server: pairs of upper limit in µs (exclusive) and count, and the sum in µs."""
+        """Time of media datagrams in the server: pairs of upper limit (exclusive) and count, and the sum; in µs."""

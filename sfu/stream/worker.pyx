@@ -338,5 +338,5 @@ cdef class Worker(BasePlane):
         return self.loop.busy
 
     def latency_histogram(self) -> tuple[list[tuple[int, int]], int]:
-        """Time of media datagrams in the server: pairs of upper limit in µs (exclusive) and count, and the sum in µs."""
+        """Time of media datagrams in the server: pairs of upper limit (exclusive) and count, and the sum; in µs."""
         return [(bucket_limit(i), self.loop.latency[i]) for i in range(LATENCY_BUCKETS)], self.loop.latency_sum

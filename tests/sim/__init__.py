@@ -1,0 +1,1 @@
+"""Peers and networks in virtual time, for the engine's tests."""
