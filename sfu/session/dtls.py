@@ -309,8 +309,8 @@ class DtlsSession:
     """The DTLS side of one peer connection.
 
     WAITING until the peer's ClientHello (as server) or `start` (as client), HANDSHAKING, then ESTABLISHED with
-    `keys`; CLOSED by the peer's close_notify, FAILED when too many handshakes went wrong. A ClientHello for a
-    session that stands is ignored, unless `renew` has announced it.
+    `keys`; CLOSED by the peer's close_notify, FAILED when too many handshakes went wrong. There is one session in
+    its life: a peer that starts over makes an offer with new ICE credentials, and gets a new peer and a new session.
     """
 
     def __init__(self, identity: Identity, fingerprints: Sequence[tuple[str, str]], *, client: bool = False) -> None:
@@ -322,26 +322,12 @@ class DtlsSession:
         self._attempt: _Handshake | None = None
         self._standing: _Handshake | None = None
         self._attempts = 0
-        self._renewable = False
 
     def start(self, now: int) -> list[bytes]:
         """As client: say hello, once the path is known to carry. As server there is nothing to say."""
         if not self.client or self._attempt is not None or self.state is not State.WAITING:
             return []
         return self._begin(now).step(now)
-
-    @property
-    def fingerprints(self) -> tuple[tuple[str, str], ...]:
-        """Those that the peer's certificate is held against."""
-        return self._fingerprints
-
-    def renew(self, fingerprints: Sequence[tuple[str, str]] | None = None) -> None:
-        """An offer has changed the ICE credentials or the certificate: the peer may shake hands anew (RFC 8842,
-        section 5.5). The standing session serves until that has succeeded."""
-        if fingerprints is not None:
-            self._fingerprints = tuple(fingerprints)
-        self._renewable = self._standing is not None
-        self._attempts = 0
 
     def receive(self, datagram: bytes, now: int) -> list[bytes]:
         """A datagram with DTLS records from the peer; what to send in return."""
@@ -350,13 +336,15 @@ class DtlsSession:
         found = records(datagram)
         if not found:
             return []
-        if self._attempt is None and self._may_begin(datagram):
+        if self._standing is not None:
+            return self._stand(self._standing, datagram, found, now)
+        if self._attempt is None and not self.client and is_client_hello(datagram):
             self._begin(now)
-        if self._attempt is not None:
-            out = self._attempt.receive(datagram, now)
-            self._conclude()
-            return out
-        return self._stand(datagram, found, now) if self._standing is not None else []
+        if self._attempt is None:
+            return []
+        out = self._attempt.receive(datagram, now)
+        self._conclude()
+        return out
 
     def tick(self, now: int) -> list[bytes]:
         """Retransmit what is due; call at `deadline`."""
@@ -383,45 +371,34 @@ class DtlsSession:
         self.state = State.CLOSED
         return standing.close() if standing is not None else []
 
-    def _may_begin(self, datagram: bytes) -> bool:
-        if self.client or not is_client_hello(datagram):
-            return False
-        return self._standing is None or self._renewable
-
     def _begin(self, now: int) -> _Handshake:
         self._attempts += 1
         self._attempt = _Handshake(self._identity, self._fingerprints, self.client, now)
-        if self._standing is None:
-            self.state = State.HANDSHAKING
+        self.state = State.HANDSHAKING
         return self._attempt
 
     def _conclude(self) -> None:
         attempt = self._attempt
         assert attempt is not None
-        if attempt.done:
-            keys = attempt.keys()
-            if keys is not None:
-                self._attempt, self._standing, self.keys = None, attempt, keys
+        if attempt.done and not attempt.failed:
+            self.keys = attempt.keys()
+            if self.keys is not None:
+                self._attempt, self._standing = None, attempt
                 self.state = State.ESTABLISHED
-                self._renewable = False
                 return
             attempt.failed = True
         if attempt.failed:
             self._attempt = None
-            if self._standing is None:
-                self.state = State.FAILED if self._attempts >= MAX_ATTEMPTS else State.WAITING
-            elif self._attempts >= MAX_ATTEMPTS:
-                self._renewable = False
+            self.state = State.FAILED if self._attempts >= MAX_ATTEMPTS else State.WAITING
 
-    def _stand(self, datagram: bytes, found: list[Record], now: int) -> list[bytes]:
+    def _stand(self, standing: _Handshake, datagram: bytes, found: list[Record], now: int) -> list[bytes]:
         """The session stands: only what is protected reaches OpenSSL. Handshake records mean that the peer misses
         our last flight, except a ClientHello, which is somebody's idea of starting over."""
-        assert self._standing is not None
         if any(record.type == HANDSHAKE for record in found):
-            return [] if is_client_hello(datagram) else self._standing.repeat(now)
+            return [] if is_client_hello(datagram) else standing.repeat(now)
         if all(record.epoch > 0 for record in found):
-            self._standing.read(datagram)
-            if self._standing.closed:
+            standing.read(datagram)
+            if standing.closed:
                 self._standing = None
                 self.state = State.CLOSED
         return []

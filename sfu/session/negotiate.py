@@ -34,6 +34,8 @@ CODECS: Final = {
 }
 CODEC_NAMES: Final = {known.codec: name for name, known in CODECS.items()}
 
+MAX_PUBLISHED: Final = 16  # payload types of one track; browsers offer up to 4 of one codec
+
 FEEDBACK: Final = {
     "video": ("nack", "nack pli", "ccm fir", "transport-cc", "goog-remb"),
     "audio": ("nack", "transport-cc"),
@@ -137,7 +139,7 @@ def choose_published(agreed: Sequence[Agreed], policy: SourcePolicy) -> list[Agr
     chosen = [one for one in agreed if one.format.name.upper() == family]
     if family == "H264":
         chosen = [one for one in chosen if _packetization_mode(one.format) == 1] or chosen
-    return chosen
+    return chosen[:MAX_PUBLISHED]
 
 
 def _packetization_mode(one: Format) -> int:

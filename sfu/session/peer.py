@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mediaserver.sfu.session.dtls import DtlsSession, State
 from mediaserver.sfu.session.ice import Credentials
@@ -29,22 +30,43 @@ class Line:
     leg: Leg | None = None
 
 
+class Remote(NamedTuple):
+    """The transport that the offer describes. `session`: the sess-id of its origin line, one for the life of a peer
+    connection (RFC 9429, section 5.2.1). `passive`: the peer waits for our ClientHello."""
+
+    session: str
+    credentials: Credentials
+    fingerprints: tuple[tuple[str, str], ...]
+    passive: bool
+
+    def continues(self, before: Remote) -> bool:
+        """Whether this is the peer connection of `before`, perhaps after an ICE restart; else it is another one."""
+        same = self.session == before.session and self.fingerprints == before.fingerprints
+        return same or self.credentials == before.credentials
+
+
 class Transport:
     """The peer connection: ICE credentials of both sides, DTLS, and what the data plane is told of them."""
 
-    def __init__(self, plane_id: int, plane: Plane, local: Credentials, remote: Credentials, dtls: DtlsSession) -> None:
+    def __init__(self, plane_id: int, plane: Plane, local: Credentials, described: Remote, dtls: DtlsSession) -> None:
         self.plane_id = plane_id
         self.local = local
-        self.remote = remote
+        self.described = described
         self.dtls = dtls
         self.state = TransportState.NEW
         self._plane = plane
-        self._keys_given = dtls.keys
+        self._keys_given = False
         plane.add_peer(plane_id, local.ufrag, local.pwd)
+
+    @property
+    def remote(self) -> Credentials:
+        """The peer's ICE credentials."""
+        return self.described.credentials
 
     def restart(self, local: Credentials, remote: Credentials) -> None:
         """ICE restart (RFC 8445, section 9)."""
-        self.local, self.remote = local, remote
+        self.local = local
+        self.described = self.described._replace(credentials=remote)
         self._plane.restart_peer(self.plane_id, local.ufrag, local.pwd)
 
     def connected(self, now: int) -> bool:
@@ -76,10 +98,9 @@ class Transport:
 
     def _settle(self) -> bool:
         before = self.state
-        keys = self.dtls.keys
-        if keys is not None and keys is not self._keys_given:
-            self._keys_given = keys
-            self._plane.set_keys(self.plane_id, *keys)
+        if self.dtls.keys is not None and not self._keys_given:
+            self._keys_given = True
+            self._plane.set_keys(self.plane_id, *self.dtls.keys)
             self.state = TransportState.CONNECTED
         if self.dtls.state in (State.CLOSED, State.FAILED):
             self.state = TransportState.CLOSED

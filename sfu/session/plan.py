@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
 
 from mediaserver.sfu.session.answer import Section
 from mediaserver.sfu.session.dtls import DIGESTS
@@ -30,21 +29,11 @@ from mediaserver.sfu.session.negotiate import (
     match_payloads,
     source_fits,
 )
-from mediaserver.sfu.session.peer import Line, Participant
+from mediaserver.sfu.session.peer import Line, Participant, Remote
 from mediaserver.sfu.session.settings import RoomPolicy
 from mediaserver.sfu.session.track import Track
 from mediaserver.sfu.stream.params import LegPayload
 from mediaserver.sfu.wire.sdp import Description, Media, OfferError
-
-MAX_SSRCS: Final = 4  # of one m-line; simulcast is declined, so one is usual
-
-
-class Remote(NamedTuple):
-    """The transport that the offer describes. `passive`: the peer waits for our ClientHello."""
-
-    credentials: Credentials
-    fingerprints: tuple[tuple[str, str], ...]
-    passive: bool
 
 
 @dataclass(slots=True)
@@ -63,10 +52,12 @@ class LinePlan:
 
 @dataclass(slots=True)
 class Plan:
-    """`remote` is None when every m-line is rejected. `gone`: own tracks that the offer ends."""
+    """`remote` is None when every m-line is rejected. `fresh`: another peer connection than before, or the first.
+    `gone`: own tracks that the offer ends."""
 
     offer: Description
     remote: Remote | None
+    fresh: bool
     lines: list[LinePlan] = field(default_factory=list)
     gone: list[Track] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
@@ -81,18 +72,23 @@ def make_plan(
     subscribe: SubscribeMap,
 ) -> Plan:
     """Decide on every m-section of an offer; `OfferError` when it cannot be served."""
-    plan = Plan(offer, remote_transport(offer))
+    remote = remote_transport(offer)
+    transport = participant.transport
+    fresh = transport is None or (remote is not None and not remote.continues(transport.described))
+    before = {} if fresh else participant.lines
+    plan = Plan(offer, remote, fresh)
     _check_names(offer, publish, subscribe)
     for media in offer.media:
         plan.lines.append(_accept(media, offer, plan))
     for one in plan.lines:
         if not one.section.rejected:
-            _plan_publication(one, participant, policy, publish, plan)
+            _plan_publication(one, participant, before.get(one.line.mid), policy, publish, plan)
     _check_ssrcs(plan.lines)
-    _continue_tracks(plan, participant)
+    _continue_tracks(plan, before)
+    plan.gone += participant.tracks() if fresh else []
     if sum(one.publication is not None for one in plan.lines) > policy.max_tracks_per_participant:
         raise OfferError("not-allowed", f"more than {policy.max_tracks_per_participant} published tracks")
-    _plan_receiving(plan, participant, tracks, subscribe)
+    _plan_receiving(plan, participant, before, tracks, subscribe)
     for one in plan.lines:
         _settle_section(one)
     return plan
@@ -126,9 +122,9 @@ def remote_transport(offer: Description) -> Remote | None:
         raise OfferError("unsupported", f"no a=fingerprint by one of {', '.join(DIGESTS)}", str(tagged.line))
     if transport.setup == "holdconn":
         raise OfferError("unsupported", "a=setup:holdconn", str(tagged.line))
-    return Remote(
-        Credentials(transport.ufrag, transport.pwd), tuple(transport.fingerprints), transport.setup == "passive"
-    )
+    session = " ".join(offer.origin.split()[:2])
+    credentials = Credentials(transport.ufrag, transport.pwd)
+    return Remote(session, credentials, tuple(transport.fingerprints), transport.setup == "passive")
 
 
 # The m-sections
@@ -181,7 +177,12 @@ def _refusal(media: Media, offer: Description) -> str:
 
 
 def _plan_publication(
-    one: LinePlan, participant: Participant, policy: RoomPolicy, publish: PublishMap, plan: Plan
+    one: LinePlan,
+    participant: Participant,
+    before: Line | None,
+    policy: RoomPolicy,
+    publish: PublishMap,
+    plan: Plan,
 ) -> None:
     media, line = one.media, one.line
     if isinstance(publish, PublishAll):
@@ -189,10 +190,8 @@ def _plan_publication(
         publication = Publication(source, publish.label) if source is not None and media.sends else None
     else:
         publication = publish.get(line.mid)
-    if publication is None:
-        before = participant.lines.get(line.mid)
-        if before is not None and before.track is not None and media.sends:
-            publication = before.track.publication
+    if publication is None and before is not None and before.track is not None and media.sends:
+        publication = before.track.publication
     if publication is None:
         if media.direction == "sendonly":
             plan.refused[line.mid] = "no source was named for what is sent here"
@@ -213,19 +212,19 @@ def _check_ssrcs(lines: Iterable[LinePlan]) -> None:
     for one in lines:
         if one.publication is None:
             continue
-        named = [*one.media.primary_ssrcs()[:MAX_SSRCS]]
+        named = one.media.primary_ssrcs()[:1]
         if seen.intersection(named):
             raise OfferError("bad-sdp", "an SSRC of this m-line stands at another too", str(one.media.line))
         seen.update(named)
 
 
-def _continue_tracks(plan: Plan, participant: Participant) -> None:
+def _continue_tracks(plan: Plan, lines: Mapping[str, Line]) -> None:
     """Which of the participant's tracks go on: on the same m-line, or, where a source has moved to another m-line,
     there; the rest is gone."""
-    ended = {track.id: track for track in participant.tracks()}
+    ended = {line.track.id: line.track for line in lines.values() if line.track is not None}
     publishing = [one for one in plan.lines if one.publication is not None]
     for one in publishing:
-        before = participant.lines.get(one.line.mid)
+        before = lines.get(one.line.mid)
         if before is not None and before.track is not None and _same(before.track, one):
             one.keeps = ended.pop(before.track.id, None)
     for one in publishing:
@@ -242,19 +241,26 @@ def _same(track: Track, one: LinePlan) -> bool:
 # What the participant receives
 
 
-def _plan_receiving(plan: Plan, participant: Participant, tracks: Mapping[str, Track], subscribe: SubscribeMap) -> None:
+def _plan_receiving(
+    plan: Plan,
+    participant: Participant,
+    before: Mapping[str, Line],
+    tracks: Mapping[str, Track],
+    subscribe: SubscribeMap,
+) -> None:
     gone = {track.id for track in plan.gone}
     lines = [one for one in plan.lines if not one.section.rejected and one.media.receives]
     if isinstance(subscribe, SubscribeAll):
         if Right.SUBSCRIBE not in participant.rights:
             raise OfferError("not-allowed", "no right to subscribe")
-        _fill(lines, participant, tracks, subscribe, gone)
+        left = [track for track in in_order(tracks.values(), participant, subscribe) if track.id not in gone]
+        _fill(lines, before, left)
         return
     for one in lines:
-        before = participant.lines.get(one.line.mid)
         track_id = subscribe.get(one.line.mid)
-        if track_id is None and before is not None and before.leg is not None:
-            track_id = before.leg.track.id
+        was = before.get(one.line.mid)
+        if track_id is None and was is not None and was.leg is not None:
+            track_id = was.leg.track.id
         if track_id is None:
             continue
         if Right.SUBSCRIBE not in participant.rights:
@@ -275,31 +281,24 @@ def _want(one: LinePlan, track: Track | None, plan: Plan) -> None:
             plan.refused[one.line.mid] = f"the track is {track.codec}, which is not offered here"
 
 
-def _fill(
-    lines: Sequence[LinePlan],
-    participant: Participant,
-    tracks: Mapping[str, Track],
-    subscribe: SubscribeAll,
-    gone: set[str],
-) -> None:
-    """Each m-line keeps its track; free ones get what is left, in clinical order, or wait for a track to come."""
-    left = [track for track in in_order(tracks.values(), participant, subscribe) if track.id not in gone]
+def _fill(lines: Sequence[LinePlan], before: Mapping[str, Line], left: list[Track]) -> None:
+    """Each m-line keeps its track; free ones get what is left, in its order, or wait for a track to come."""
     for one in lines:
         one.line.slot = True
-        before = participant.lines.get(one.line.mid)
-        if before is not None and before.leg is not None and before.leg.track in left:
-            payloads = match_payloads(before.leg.track.published, one.line.agreed)
-            if payloads:
-                one.wants, one.payloads = before.leg.track, payloads
-                left.remove(before.leg.track)
+        was = before.get(one.line.mid)
+        if was is not None and was.leg is not None and was.leg.track in left:
+            _take(one, was.leg.track, left)
     for one in lines:
-        if one.wants is None:
-            for track in left:
-                payloads = match_payloads(track.published, one.line.agreed) if track.kind is one.line.kind else ()
-                if payloads:
-                    one.wants, one.payloads = track, payloads
-                    left.remove(track)
-                    break
+        for track in list(left):
+            if one.wants is None:
+                _take(one, track, left)
+
+
+def _take(one: LinePlan, track: Track, left: list[Track]) -> None:
+    payloads = match_payloads(track.published, one.line.agreed) if track.kind is one.line.kind else ()
+    if payloads:
+        one.wants, one.payloads = track, payloads
+        left.remove(track)
 
 
 def in_order(tracks: Iterable[Track], participant: Participant, subscribe: SubscribeAll) -> list[Track]:

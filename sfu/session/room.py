@@ -33,7 +33,7 @@ from mediaserver.sfu.session.negotiate import (
     payload_params,
 )
 from mediaserver.sfu.session.peer import Line, Participant, Transport
-from mediaserver.sfu.session.plan import LinePlan, Plan, Remote, in_order, make_plan
+from mediaserver.sfu.session.plan import LinePlan, Plan, in_order, make_plan
 from mediaserver.sfu.session.settings import RoomPolicy, SessionSettings
 from mediaserver.sfu.session.track import Leg, Track
 from mediaserver.sfu.stream.params import EventKind, LegParams, LegPayload, Plane, PlaneEvent, TrackParams
@@ -112,18 +112,9 @@ class Room:
     def leave(self, participant: str, reason: str, now: int) -> list[Event]:
         """Somebody goes, with everything that is theirs."""
         leaving = self._participant(participant)
-        events: list[Event] = []
-        for line in leaving.lines.values():
-            if line.leg is not None:
-                self._remove_leg(line.leg)
-                line.leg = None
-        for track in leaving.tracks():
-            events += self._remove_track(track)
+        events = [event for track in leaving.tracks() for event in self._remove_track(track)]
+        events += self._end_transport(leaving)
         leaving.lines.clear()
-        if leaving.transport is not None:
-            leaving.transport.close()
-            del self._by_peer[leaving.transport.plane_id]
-            events.append(TransportChanged(participant, TransportState.CLOSED))
         del self._participants[participant]
         self._fill_slots()
         return [*events, ParticipantLeft(participant, reason, leaving.hidden)]
@@ -166,8 +157,7 @@ class Room:
         transport = self._participant(participant).transport
         if transport is None:
             raise RoomError("not-negotiated", "there is no transport to restart")
-        transport.restart(Credentials.fresh(self._ids), Credentials(ufrag, pwd))
-        transport.dtls.renew()
+        transport.restart(Credentials.fresh(self._ids), transport.remote._replace(credentials=Credentials(ufrag, pwd)))
         return transport.local
 
     # Commands on tracks
@@ -236,9 +226,7 @@ class Room:
         events: list[Event] = []
         for track in plan.gone:
             events += self._remove_track(track)
-        transport = self._agree_transport(plan.remote, offering)
-        if offering.offered is None:
-            offering.offered = now
+        events += self._agree_transport(plan, offering, now)
         offering.subscribe_all = subscribe if isinstance(subscribe, SubscribeAll) else None
         before, offering.lines = offering.lines, {one.line.mid: one.line for one in plan.lines}
         for one in plan.lines:
@@ -251,36 +239,49 @@ class Room:
                 bound[line.mid] = line.leg.track.id
             if line.track is not None:
                 bound[line.mid] = line.track.id
-        answer = self._answer(plan, offering, transport)
+        answer = self._answer(plan, offering)
         self._fill_slots()
         return Negotiated(answer, bound, events, plan.refused)
 
-    def _agree_transport(self, remote: Remote | None, offering: Participant) -> Transport:
-        transport = offering.transport
+    def _agree_transport(self, plan: Plan, offering: Participant, now: int) -> list[Event]:
+        """The transport of this offer: as it was, restarted, another one, or none when every m-line is rejected."""
+        events: list[Event] = []
+        transport, remote = offering.transport, plan.remote
+        if transport is not None and (plan.fresh or remote is None):
+            events = self._end_transport(offering)
         if remote is None:
-            assert transport is not None
-            return transport
-        if transport is None:
+            return events
+        if transport is None or plan.fresh:
             peer = self._ids.claim(self)
             dtls = DtlsSession(self._settings.identity, remote.fingerprints, client=remote.passive)
-            transport = Transport(peer, self._plane, Credentials.fresh(self._ids), remote.credentials, dtls)
-            offering.transport = transport
+            offering.transport = Transport(peer, self._plane, Credentials.fresh(self._ids), remote, dtls)
+            offering.offered = now
             self._by_peer[peer] = offering
-            return transport
-        restarted = transport.remote != remote.credentials
-        if restarted:
+        elif transport.remote != remote.credentials:
             transport.restart(Credentials.fresh(self._ids), remote.credentials)
-        if restarted or transport.dtls.fingerprints != remote.fingerprints:
-            transport.dtls.renew(remote.fingerprints)
-        return transport
+        return events
+
+    def _end_transport(self, participant: Participant) -> list[Event]:
+        """Close the peer connection, with what it received."""
+        transport = participant.transport
+        if transport is None:
+            return []
+        for line in participant.lines.values():
+            if line.leg is not None:
+                self._remove_leg(line.leg)
+                line.leg = None
+        transport.close()
+        del self._by_peer[transport.plane_id]
+        participant.transport = None
+        return [TransportChanged(participant.id, TransportState.CLOSED)]
 
     def _publish(self, one: LinePlan, offering: Participant) -> list[Event]:
         """Begin, or go on with, the track of an m-line."""
         publication, line = one.publication, one.line
         assert publication is not None
-        ssrcs = one.media.primary_ssrcs()[:1]
+        ssrcs = [ssrc for ssrc in one.media.primary_ssrcs()[:1] if ssrc]
         params = TrackParams(
-            mid=one.media.mid,
+            mid=line.mid,
             video=line.kind is Kind.VIDEO,
             payloads=tuple(payload_params(agreed) for agreed in one.published),
             ssrcs=tuple(ssrcs),
@@ -354,14 +355,15 @@ class Room:
             if params != line.leg.params:
                 self._update_leg(line.leg, params)
 
-    def _answer(self, plan: Plan, offering: Participant, transport: Transport) -> str:
+    def _answer(self, plan: Plan, offering: Participant) -> str:
+        transport = offering.transport
         answer = Answer(
             offer=plan.offer,
             session_id=offering.session_id,
             version=offering.version,
-            credentials=transport.local,
+            credentials=transport.local if transport is not None else Credentials("", ""),
             fingerprint=self._settings.identity.fingerprint,
-            setup="active" if transport.dtls.client else "passive",
+            setup="active" if transport is not None and transport.dtls.client else "passive",
             candidates=self._settings.candidates,
             sections=[one.section for one in plan.lines],
         )
@@ -397,7 +399,7 @@ class Room:
         # Sources are never used again: a second run of one SSRC under the same key would repeat packet indices.
         assert viewer.transport is not None
         params = LegParams(
-            mid="" if line.mid.startswith("#") else line.mid,
+            mid=line.mid,
             ssrc=self._ids.ssrc(),
             rtx_ssrc=self._ids.ssrc() if any(payload.rtx_type for payload in payloads) else 0,
             cname=track.participant,
@@ -453,6 +455,7 @@ class Room:
             case EventKind.SILENT:
                 return self.leave(participant.id, "silent", now)
             case EventKind.REFUSED:
+                self._ids.release(event.id)
                 return self.leave(participant.id, "refused", now)
         return []
 
