@@ -59,7 +59,8 @@ def _shaped_noise(count: int, seed: int, low: float, high: float) -> NDArray[np.
     frequency = np.fft.rfftfreq(count, 1 / SAMPLE_RATE)
     spectrum *= np.exp(-(((frequency - (low + high) / 2) / (high - low)) ** 2) * 2)
     shaped = np.fft.irfft(spectrum, count)
-    return shaped / shaped.std()
+    unit: NDArray[np.float64] = shaped / shaped.std()
+    return unit
 
 
 _VOWELS = ((730, 1090, 2440), (270, 2290, 3010), (530, 1840, 2480), (570, 840, 2410), (300, 870, 2240))

@@ -1,0 +1,13 @@
+from collections.abc import Iterable, Mapping
+
+def bucket_floor(bucket: int) -> int: ...
+
+class HistogramView:
+    counts: Mapping[int, int]
+    total: int
+    negative: int
+    greatest: int
+    def percentile(self, percent: float) -> int: ...
+    def since(self, earlier: HistogramView) -> HistogramView: ...
+
+def histogram_of(values: Iterable[int]) -> HistogramView: ...

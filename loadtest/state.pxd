@@ -1,0 +1,191 @@
+"""What the swarm's thread keeps of its peers and streams. Times are in ns: monotonic, unless named real or ntp."""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from mediaserver.loadtest.clip cimport ClipData
+from mediaserver.loadtest.histogram cimport Histogram
+from mediaserver.sfu.wire.packet cimport ExtMap
+from mediaserver.sfu.wire.srtp cimport SrtpContext, SrtpReceiver
+
+cdef enum:
+    HISTORY = 1024          # packets that can be sent again, a power of two
+    MISSING = 128           # packets that a receiver waits for at a time
+    ARRIVALS = 1024         # transport-wide numbers between two feedbacks, a power of two
+    MAX_MID = 16
+    MAX_CNAME = 32
+    MAX_DATAGRAM = 1500
+    RTX_TYPE = 255          # in place of a codec
+
+# One packet of the past, from which the same bytes can be made again.
+cdef struct Sent:
+    uint64_t index          # ROC << 16 | sequence
+    uint64_t ntp            # its send stamp
+    uint32_t packet         # of the clip
+    uint32_t timestamp
+    uint16_t transport      # transport-wide sequence number
+    uint8_t used
+
+# A published stream.
+cdef struct OutStream:
+    const ClipData* clip
+    Peer* peer
+    Sent* history
+    uint32_t ssrc
+    uint32_t rtx_ssrc
+    uint8_t payload_type
+    uint8_t rtx_type        # 0: what is lost is sent again as it was
+    uint8_t mid_size
+    uint8_t keyframe_wanted
+    char mid[MAX_MID]
+    uint64_t index          # of the next packet
+    uint64_t rtx_index
+    uint32_t first_timestamp
+    uint32_t frame          # of the clip, the next one
+    int64_t start           # when frame 0 was due
+    int64_t due             # when the next frame is
+    uint64_t frames
+    uint64_t packets
+    uint64_t octets
+    uint64_t retransmitted
+    uint64_t forgotten      # asked for again, but no longer in the history
+    uint64_t keyframe_requests
+    uint64_t last_ntp       # stamp of the last packet
+    uint8_t fraction_lost   # as last reported by the server, of 256
+    uint8_t source
+
+cdef struct MissingPacket:
+    uint64_t index
+    int64_t since
+    int64_t asked           # 0: not yet
+    uint8_t tries
+
+# A subscribed stream.
+cdef struct InStream:
+    uint32_t ssrc           # 0: to be learnt from the mid or the payload type
+    uint32_t rtx_ssrc
+    uint32_t clock_rate
+    uint8_t video
+    uint8_t codec           # of the packets that came: mediaserver.codecs.payload.Codec
+    uint8_t source          # index of the histograms
+    uint8_t nack
+    uint8_t started
+    uint8_t waiting         # for a keyframe
+    uint8_t mid_size
+    char mid[MAX_MID]
+    SrtpReceiver media
+    SrtpReceiver repair
+    uint64_t first          # index of the first packet
+    uint64_t highest
+    uint64_t received       # distinct packets
+    uint64_t octets
+    uint64_t repaired
+    uint64_t duplicates
+    uint64_t lost           # given up
+    uint64_t refused        # forged, replayed or malformed
+    uint64_t stamped
+    uint64_t last_stamp     # the newest send stamp seen, ntp
+    uint64_t keyframe_requests
+    MissingPacket missing[MISSING]
+    uint32_t missing_count
+    uint32_t pending        # frames whose end has come, while something of them is missing
+    uint64_t frames
+    int64_t first_packet    # 0: none yet
+    int64_t first_frame
+    int64_t last_frame
+    int64_t longest_gap     # between two frames
+    int64_t asked_keyframe
+    int64_t last_latency
+    int64_t worst_latency
+    int64_t latency_sum
+    double jitter           # RFC 3550, section 6.4.1, in timestamp units
+    double last_transit
+    uint32_t last_sr        # middle 32 bits
+    int64_t last_sr_time
+    uint64_t reported_received
+    uint64_t reported_expected
+
+cdef struct Peer:
+    int fd
+    uint32_t number         # the caller's name for it
+    uint8_t gone            # 0, or why: PeerEnd
+    uint8_t codecs[128]     # by payload type: mediaserver.codecs.payload.Codec, RTX_TYPE, or 0 for what was not agreed
+    uint8_t nack_due
+    SrtpContext* tx
+    SrtpContext* rx
+    ExtMap extensions
+    OutStream* outs
+    InStream* ins
+    uint32_t out_count
+    uint32_t in_count
+    uint32_t ssrc           # of our own reports
+    char cname[MAX_CNAME]
+    uint8_t cname_size
+    # ICE
+    char username[128]
+    uint8_t username_size
+    char password[128]      # theirs, under which we ask
+    uint8_t password_size
+    char local_password[64] # ours, under which we answer
+    uint8_t local_password_size
+    uint8_t family
+    uint8_t ip[16]
+    uint16_t port
+    uint64_t tie_breaker
+    uint8_t txid[12]
+    int64_t next_check
+    int64_t last_consent
+    int64_t next_report
+    # transport-wide feedback
+    uint16_t transport_sequence
+    uint64_t feedback_base
+    uint64_t feedback_highest
+    uint8_t feedback_started
+    uint8_t feedback_count
+    int64_t next_feedback
+    int64_t arrivals[ARRIVALS]
+    uint32_t overflow       # the kernel's count of what it dropped at this socket
+
+cdef enum PeerEnd:
+    PEER_HERE = 0
+    PEER_SILENT = 1         # no consent for 30 s (RFC 7675)
+    PEER_ALERT = 2          # a DTLS alert, which at this stage is the server's good-bye
+    PEER_REFUSED = 3        # the port is closed
+
+# What the whole swarm counts.
+cdef struct Totals:
+    uint64_t sent
+    uint64_t sent_octets
+    uint64_t received
+    uint64_t received_octets
+    uint64_t datagrams
+    uint64_t send_failures  # the kernel took no more: the generator's own loss
+    uint64_t dropped        # the kernel had no room for what came: the generator's own loss
+    uint64_t unknown        # packets of no stream that we know
+    int64_t busy            # ns not spent waiting
+    uint64_t rounds
+    uint32_t random
+    Histogram sender_lateness    # behind the schedule
+    Histogram receiver_lateness  # from the kernel's receive stamp to our reading it
+
+cdef struct SourceTimes:
+    Histogram latency       # from the send stamp to the kernel's receive stamp
+    Histogram jitter        # between successive packets of a leg
+
+cdef inline uint32_t next_random(uint32_t* state) noexcept nogil:
+    # xorshift32: for transaction ids and timers, nothing that anybody may not guess.
+    cdef uint32_t x = state[0] if state[0] else 0x9E3779B9
+    x ^= x << 13
+    x ^= x >> 17
+    x ^= x << 5
+    state[0] = x
+    return x
+
+# NTP time, 32.32 bits since 1900, of ns since 1970, and back.
+cdef inline uint64_t ntp_of(int64_t real) noexcept nogil:
+    cdef uint64_t seconds = <uint64_t>(real // 1000000000 + 2208988800LL)
+    cdef uint64_t fraction = <uint64_t>(real % 1000000000)
+    return (seconds << 32) | ((fraction << 32) // 1000000000)
+
+cdef inline int64_t real_of(uint64_t ntp) noexcept nogil:
+    cdef int64_t seconds = <int64_t>(ntp >> 32) - 2208988800LL
+    return seconds * 1000000000 + <int64_t>(((ntp & 0xFFFFFFFFULL) * 1000000000 + 0x80000000ULL) >> 32)
