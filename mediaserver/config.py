@@ -18,12 +18,13 @@ import msgspec
 from msgspec import Meta
 
 from mediaserver.budgets import DEFAULT_BUDGETS, ROBOTIC_ULTRASOUND, Skew, SourceBudget
+from mediaserver.protocol import IceServer
 from mediaserver.sfu.session.model import Source
 
 ENV_PREFIX = "MEDIASERVER_"
-# Variables with our prefix that are not settings: the build's switches, and what Kubernetes sets in every
-# container beside a service called "mediaserver".
-FOREIGN_ENV = ("ONLY", "SANITIZE", "TRACE", "SERVICE_HOST", "SERVICE_PORT", "PORT")
+# Variables with our prefix that are not settings: the build's switches, the clients' own, and what Kubernetes sets
+# in every container beside a service called "mediaserver".
+FOREIGN_ENV = ("ONLY", "SANITIZE", "TRACE", "URL", "TOKEN", "SERVICE_HOST", "SERVICE_PORT", "PORT")
 
 Tree = dict[str, Any]
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -150,6 +151,10 @@ class SignallingSettings(_Section, kw_only=True, frozen=True):
     burst: Annotated[int, _doc("What a client may send at once.", ge=1)] = 200
     queue_messages: Annotated[int, _doc("Messages that wait for a slow client before it is dropped.", ge=16)] = 512
     connections: Annotated[int, _doc("WebSockets at once.", ge=1)] = 20_000
+    ice_servers: Annotated[
+        tuple[IceServer, ...],
+        _doc('STUN and TURN servers for the clients: { urls = ["turn:..."], username = "...", credential = "..." }.'),
+    ] = ()
 
 
 class RoomSettings(_Section, kw_only=True, frozen=True):

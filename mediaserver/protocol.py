@@ -30,7 +30,11 @@ ErrorCode = Literal[
     "already-joined",
     "not-found",
     "bad-offer",
+    "not-negotiated",
     "resume-failed",
+    "removed",
+    "timeout",
+    "replaced",
     "room-full",
     "too-fast",
     "too-slow",
@@ -85,6 +89,13 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     track: str
 
 
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Why an m-line that was asked for carries nothing."""
+
+    mid: str
+    reason: str
+
+
 class ParticipantView(msgspec.Struct, frozen=True, kw_only=True):
     """A participant as the others see it."""
 
@@ -101,12 +112,12 @@ class RecordingView(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
-class IceServer(msgspec.Struct, frozen=True, kw_only=True):
+class IceServer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A STUN or TURN server, shaped as the browsers' RTCIceServer."""
 
     urls: list[str]
-    username: str | None = None
-    credential: str | None = None
+    username: str = ""
+    credential: str = ""
 
 
 # Client to server
@@ -220,11 +231,12 @@ class Joined(Message, frozen=True, kw_only=True, tag="joined"):
 
 
 class Answer(Message, frozen=True, kw_only=True, tag="answer"):
-    """The answer to an offer. A track that was asked for and is not in `bound` can't be had on that m-line."""
+    """The answer to an offer. What was asked for and is not in `bound` is in `refused`, with the reason."""
 
     id: RequestId
     sdp: str
     bound: list[Binding]
+    refused: list[Refusal] = []
 
 
 class ParticipantJoined(Message, frozen=True, kw_only=True, tag="participant-joined"):
@@ -234,14 +246,18 @@ class ParticipantJoined(Message, frozen=True, kw_only=True, tag="participant-joi
 
 
 class ParticipantLeft(Message, frozen=True, kw_only=True, tag="participant-left"):
-    """Somebody has left; `reason` is `left`, `silent`, `timeout`, `replaced`, `removed` or `closed`."""
+    """Somebody has left.
+
+    `reason` is `left`, `disconnected` (the socket dropped and did not resume), `silent` (no media connection any
+    more), `never-connected`, `transport-closed`, `removed` (by an operator) or `room-closed`.
+    """
 
     participant: str
     reason: str
 
 
 class TrackAdded(Message, frozen=True, kw_only=True, tag="track-added"):
-    """A track can be subscribed to."""
+    """A track can be subscribed to. Everybody in the room is told, its publisher too."""
 
     track: TrackInfo
 
@@ -349,6 +365,6 @@ def decode(data: str | bytes) -> ClientMessage:
     return _decoder.decode(data)
 
 
-def encode(message: ServerMessage) -> bytes:
-    """A server's message as UTF-8 JSON."""
-    return _encoder.encode(message)
+def encode(message: ServerMessage) -> str:
+    """A server's message as JSON."""
+    return _encoder.encode(message).decode()

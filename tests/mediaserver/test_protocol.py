@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import get_args
 
 import msgspec
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediaserver import protocol
+from mediaserver.asyncapi import document, typings
 from mediaserver.protocol import ClientMessage, Join, Offer, Publication, ServerMessage, Source, decode, encode
 
 
@@ -89,3 +92,42 @@ def test_offers_survive_the_wire(sdp: str, sources: list[Source]) -> None:
     publish = [Publication(mid=str(mid), source=source) for mid, source in enumerate(sources)]
     offer = Offer(id=1, sdp=sdp, publish=publish)
     assert decode(msgspec.json.encode(offer)) == offer
+
+
+def test_typings_are_fresh() -> None:
+    path = Path(__file__).parents[2] / "mediaserver" / "web" / "protocol.d.ts"
+    assert path.read_text() == typings(), f"write it anew: python -m mediaserver.asyncapi --typings > {path}"
+
+
+def test_typings_name_every_message() -> None:
+    text = typings()
+    for message in (*get_args(ClientMessage), *get_args(ServerMessage)):
+        assert f"export interface {message.__name__} {{" in text
+        assert f'type: "{message.__struct_config__.tag}";' in text
+
+
+def references(node: object) -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "$ref":
+                yield value
+            else:
+                yield from references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from references(value)
+
+
+def test_asyncapi_holds_together() -> None:
+    made = json.loads(msgspec.json.encode(document()))
+    assert made["asyncapi"] == "3.0.0"
+    assert len(made["operations"]["fromClient"]["messages"]) == len(get_args(ClientMessage))
+    assert len(made["operations"]["toClient"]["messages"]) == len(get_args(ServerMessage))
+    found = list(references(made))
+    assert found
+    for reference in found:
+        node = made
+        for step in reference.removeprefix("#/").split("/"):
+            node = node[step]
+    for message in made["components"]["messages"].values():
+        assert message["summary"]

@@ -1,0 +1,208 @@
+"""Prometheus metrics, collected at scrape from plain counts. No label has values that grow without bound."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from mediaserver import __version__
+from mediaserver.audit import Audit
+from mediaserver.rooms import Rooms
+from mediaserver.stats import ControlStats, Histogram
+
+if TYPE_CHECKING:
+    from mediaserver.recording.recorder import Recorder
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PREFIX = "mediaserver_"
+LEVELS = frozenset({"pool_bytes", "packets_held"})
+"""Counters of the data plane that are levels, not sums."""
+RECORDER_LEVELS = frozenset({"backlog", "held_bytes", "recordings", "tracks", "alarms"})
+
+_PLANE_HELP: Mapping[str, str] = {
+    "datagrams_in": "UDP datagrams received.",
+    "datagrams_out": "UDP datagrams sent.",
+    "bytes_in": "Bytes of UDP payload received.",
+    "bytes_out": "Bytes of UDP payload sent.",
+    "rtp_in": "RTP packets received.",
+    "rtp_out": "RTP packets sent, retransmissions included.",
+    "rtcp_in": "RTCP datagrams received.",
+    "rtcp_out": "RTCP datagrams sent.",
+    "stun_in": "STUN messages received.",
+    "dtls_in": "Datagrams with DTLS records received.",
+    "nacks_in": "Packets that viewers have reported missing.",
+    "nacks_out": "Packets that publishers were asked for again.",
+    "plis_in": "Keyframe requests of viewers.",
+    "plis_out": "Keyframe requests to publishers.",
+    "retransmitted": "Packets sent again to viewers.",
+    "retransmit_missed": "Packets that viewers asked for and that were no longer kept.",
+    "recovered": "Lost packets that publishers have sent again.",
+    "tap_dropped": "Packets that did not fit into a recorder's ring.",
+    "events_dropped": "Reports to the control plane that did not fit.",
+    "pool_bytes": "Memory of packet buffers.",
+    "packets_held": "Packet buffers in use.",
+}
+
+
+class Metrics:
+    """The registry of one server."""
+
+    def __init__(self, rooms: Rooms, stats: ControlStats, audit: Audit) -> None:
+        self.recorder: Recorder | None = None
+        self._rooms = rooms
+        self._stats = stats
+        self._audit = audit
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: the registry need not collect in order to know the names."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        yield _gauge("info", "The version that runs.", [({"version": __version__}, 1)])
+        yield from self._plane()
+        yield from self._control()
+        yield from self._recorder()
+
+    # Data plane
+
+    def _plane(self) -> Iterator[Metric]:
+        counters = self._rooms.workers.counters()
+        names = sorted({name for _, values in counters for name in values})
+        drops = [name for name in names if name.startswith("drop_")]
+        for name in names:
+            if name in drops:
+                continue
+            samples = [({"worker": str(slot.number)}, values.get(name, 0)) for slot, values in counters]
+            make = _gauge if name in LEVELS else _counter
+            yield make(f"plane_{name}", _PLANE_HELP.get(name, f"{name.replace('_', ' ')} of the data plane."), samples)
+        yield _counter(
+            "plane_drops",
+            "Datagrams and packets that were dropped, by cause; srtp_auth and srtp_replay are SRTP failures.",
+            [
+                ({"worker": str(slot.number), "cause": name.removeprefix("drop_")}, values.get(name, 0))
+                for slot, values in counters
+                for name in drops
+            ],
+        )
+        yield from self._workers()
+
+    def _workers(self) -> Iterator[Metric]:
+        slots = list(self._rooms.workers)
+
+        def each(value: str) -> list[tuple[dict[str, str], float]]:
+            return [({"worker": str(slot.number)}, getattr(slot, value)) for slot in slots]
+
+        yield _gauge(
+            "worker_busy_ratio", "Share of the last second that the worker's thread was at work.", each("busy_share")
+        )
+        yield _gauge("worker_rooms", "Rooms on the worker.", each("rooms"))
+        yield _gauge("worker_participants", "Participants on the worker.", each("participants"))
+        latency = HistogramMetricFamily(
+            f"{PREFIX}forward_latency_seconds", "From a packet's arrival to the send of its copies.", labels=["worker"]
+        )
+        for slot in slots:
+            pairs, total_us = slot.worker.latency_histogram()
+            bounds = [limit / 1e6 for limit, _ in pairs[:-1]]  # the last one is open
+            counts = [count for _, count in pairs]
+            latency.add_metric([str(slot.number)], _cumulative(bounds, counts), total_us / 1e6)
+        yield latency
+
+    # Control plane
+
+    def _control(self) -> Iterator[Metric]:
+        stats = self._stats
+        rooms = list(self._rooms.values())
+        via: Counter[str] = Counter(member.via for room in rooms for member in room.members.values())
+        tracks: Counter[str] = Counter(str(track.source) for room in rooms for track in room.tracks)
+        recording: Counter[str] = Counter(room.recording.state for room in rooms)
+        yield _gauge("rooms", "Open rooms.", [({}, len(rooms))])
+        yield _gauge(
+            "participants", "Participants by their way in.", _labelled("via", via, ("websocket", "whip", "whep"))
+        )
+        yield _gauge("tracks", "Published tracks by source.", _labelled("source", tracks))
+        yield _gauge("room_recordings", "Rooms by the state of their recording.", _labelled("state", recording))
+        yield _gauge("sockets", "Open signalling sockets.", [({}, stats.sockets)])
+        yield _counter("joins", "Joins by way in.", _labelled("via", stats.joins))
+        yield _counter(
+            "join_denials", "Joins refused for want of a good token, by way in.", _labelled("via", stats.denials)
+        )
+        yield _counter("leaves", "Participants that left, by reason.", _labelled("reason", stats.leaves))
+        yield _counter("resumes", "Sessions taken up on a new socket, by outcome.", _labelled("outcome", stats.resumes))
+        yield _counter("offers", "Offers by outcome.", _labelled("outcome", stats.offers))
+        yield _counter("messages", "Signalling messages received.", [({}, stats.messages)])
+        yield _counter("bad_messages", "Signalling messages that could not be read.", [({}, stats.bad_messages)])
+        yield _counter(
+            "dropped_clients", "Signalling clients dropped, by reason.", _labelled("reason", stats.dropped_clients)
+        )
+        yield _counter(
+            "audit_failures", "Lines of the audit trail that could not be written.", [({}, self._audit.failures)]
+        )
+        yield _histogram(
+            "first_frame_seconds", "From a join to a track's first packet to the participant.", stats.first_frame
+        )
+
+    # Recorder
+
+    def _recorder(self) -> Iterator[Metric]:
+        if self.recorder is None:
+            return
+        for name, value in self.recorder.counters().items():
+            make = _gauge if name in RECORDER_LEVELS else _counter
+            yield make(f"recorder_{name}", f"{name.replace('_', ' ').capitalize()} of the recorder.", [({}, value)])
+        bounds, counts = self.recorder.fsync_histogram()
+        total = self.recorder.counters().get("fsync_us", 0) / 1e6
+        family = HistogramMetricFamily(f"{PREFIX}recorder_fsync_seconds", "Time of a sync to disk.")
+        family.add_metric([], _cumulative([bound / 1e6 for bound in bounds], counts), total)
+        yield family
+
+
+Samples = Sequence[tuple[dict[str, str], float]]
+
+
+def _fill(family: Any, samples: Samples) -> Metric:
+    for labels, value in samples:
+        family.add_metric(list(labels.values()), value)
+    result: Metric = family
+    return result
+
+
+def _gauge(name: str, text: str, samples: Samples) -> Metric:
+    return _fill(GaugeMetricFamily(PREFIX + name, text, labels=_label_names(samples)), samples)
+
+
+def _counter(name: str, text: str, samples: Samples) -> Metric:
+    return _fill(CounterMetricFamily(PREFIX + name, text, labels=_label_names(samples)), samples)
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
+    family = HistogramMetricFamily(PREFIX + name, text)
+    family.add_metric([], _cumulative(histogram.bounds, histogram.counts), histogram.total)
+    return family
+
+
+def _label_names(samples: Samples) -> list[str]:
+    return list(samples[0][0]) if samples else []
+
+
+def _labelled(label: str, counts: Mapping[str, int], always: Iterable[str] = ()) -> Samples:
+    known = dict.fromkeys(always, 0) | dict(counts)
+    return [({label: key}, value) for key, value in sorted(known.items())]
+
+
+def _cumulative(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
+    names = [f"{bound:g}" for bound in bounds] + ["+Inf"]
+    return list(zip(names, accumulate(map(float, counts)), strict=True))

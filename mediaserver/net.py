@@ -1,0 +1,89 @@
+"""The machine's addresses, and sockets to listen on."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+from collections.abc import Iterable
+
+from mediaserver.config import Endpoint
+
+
+class StartError(Exception):
+    """The server can't start; the message says why and what to do."""
+
+
+def machine_addresses() -> list[str]:
+    """Every address of this machine at which a client may reach it, the likeliest first.
+
+    Global and private addresses come before loopback, IPv4 before IPv6. Link-local IPv6 addresses are left out:
+    they mean nothing without a zone.
+    """
+    import ifaddr
+
+    found: dict[str, int] = {}
+    for adapter in ifaddr.get_adapters():
+        for entry in adapter.ips:
+            address = ipaddress.ip_address(entry.ip if isinstance(entry.ip, str) else entry.ip[0])
+            if address.is_multicast or address.is_unspecified or (address.version == 6 and address.is_link_local):
+                continue
+            found[str(address)] = 4 * address.is_loopback + 2 * address.is_link_local + (address.version == 6)
+    return sorted(found, key=lambda text: found[text]) or ["127.0.0.1"]
+
+
+def candidate_addresses(host: str, announce: Iterable[str]) -> tuple[str, ...]:
+    """What goes into the answers: the announced addresses, else the one listened on, else all of the machine."""
+    announced = tuple(announce)
+    if announced:
+        return announced
+    return (host,) if host else tuple(machine_addresses())
+
+
+def listen(endpoint: Endpoint, backlog: int = 1024) -> list[socket.socket]:
+    """Listening TCP sockets for an endpoint; an empty host takes IPv4 and IPv6. Raises `StartError`."""
+    if endpoint.host:
+        return [_bound(_resolve(endpoint), backlog, endpoint)]
+    any4 = (socket.AF_INET, ("0.0.0.0", endpoint.port))
+    first = _bound(any4, backlog, endpoint)
+    try:
+        port = first.getsockname()[1]
+        return [first, _bound((socket.AF_INET6, ("::", port)), backlog, endpoint)]
+    except (OSError, StartError):
+        return [first]  # a machine without IPv6
+
+
+def busy(what: str, endpoint: Endpoint, flag: str, error: OSError) -> StartError:
+    """The sentence for a port that can't be had."""
+    reasons = {
+        errno.EADDRINUSE: "is in use by another program: stop that one",
+        errno.EACCES: "may only be used by the administrator",
+        errno.EADDRNOTAVAIL: "is at an address that this machine does not have: take one that it has",
+    }
+    reason = reasons.get(error.errno or 0, f"can't be used ({error.strerror or error})")
+    return StartError(f"{what} {endpoint} {reason}, or choose another with {flag} ADDR:PORT")
+
+
+def _resolve(endpoint: Endpoint) -> tuple[int, tuple[str, int]]:
+    try:
+        found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror:
+        raise StartError(f'"{endpoint.host}" is no address of this machine; choose one with --http ADDR:PORT') from None
+    family, _, _, _, address = found[0]
+    return family, (str(address[0]), int(address[1]))
+
+
+def _bound(where: tuple[int, tuple[str, int]], backlog: int, endpoint: Endpoint) -> socket.socket:
+    family, address = where
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(address)
+        bound.listen(backlog)
+        bound.setblocking(False)
+    except OSError as error:
+        bound.close()
+        raise busy("HTTP port", endpoint, "--http", error) from None
+    return bound

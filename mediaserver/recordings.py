@@ -1,0 +1,217 @@
+"""Which rooms are recorded, and when: the recorder beside the rooms.
+
+Policy "on" records a room from its first track, "request" when a participant with the right asks, "off" never. A
+recording whose room has had no track for a while ends; until then a cart that lost its connection can come back
+into the same recording.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from mediaserver import protocol
+from mediaserver.audit import Audit
+from mediaserver.config import RecordingSettings
+from mediaserver.recording.recorder import ParticipantMeta, Recorder, Recording, RecordingState, TrackMeta
+from mediaserver.rooms import LiveRoom, RoomClosed, RoomEvent, Rooms
+from mediaserver.sfu.session import events as ev
+from mediaserver.sfu.stream.tap import TapRing
+
+log = structlog.get_logger("mediaserver.recordings")
+
+_STATES: dict[RecordingState, protocol.RecordingState] = {
+    RecordingState.STARTING: "starting",
+    RecordingState.ON: "on",
+    RecordingState.ALARM: "alarm",
+    RecordingState.STOPPED: "off",
+}
+
+
+class RecordingRefused(Exception):
+    """A recording can't be switched; the message says why."""
+
+
+class _Active:
+    """A room's recording with its taps: track -> plane id of the tap."""
+
+    def __init__(self, live: LiveRoom, recording: Recording) -> None:
+        self.live = live
+        self.recording = recording
+        self.taps: dict[str, int] = {}
+        self.settle: asyncio.TimerHandle | None = None
+
+
+class Recordings:
+    """Starts and stops recordings as the rooms' events and the participants ask."""
+
+    def __init__(
+        self,
+        settings: RecordingSettings,
+        rooms: Rooms,
+        audit: Audit,
+        index: Callable[[str], Coroutine[Any, Any, None]],
+    ) -> None:
+        """`index(recording)` is awaited when a recording is complete."""
+        self._settings = settings
+        self._rooms = rooms
+        self._audit = audit
+        self._index = index
+        self._recorder: Recorder | None = None
+        self._active: dict[str, _Active] = {}
+        self._by_recording: dict[str, _Active] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        rooms.observe(self._on_event)
+
+    def attach(self, recorder: Recorder) -> None:
+        """The recorder, made with this object's `on_state` and `on_keyframe`."""
+        self._recorder = recorder
+
+    def switch(self, live: LiveRoom, on: bool, by: str) -> None:
+        """The wish of the participant `by`. Raises `RecordingRefused`."""
+        if self._settings.policy == "off" and on:
+            raise RecordingRefused("this server does not record")
+        if self._settings.policy == "on" and not on:
+            raise RecordingRefused("this server records every consultation; it can't be switched off")
+        if on:
+            self._start(live, by)
+        else:
+            self._stop(live, by)
+
+    def on_state(self, recording: Recording, state: RecordingState, detail: str) -> None:
+        """From the writer's thread."""
+        self._hand_over(self._show, recording.id, state, detail)
+
+    def on_keyframe(self, recording: Recording, track: str) -> None:
+        """From the writer's thread: it has lost packets and needs a fresh picture."""
+        self._hand_over(self._ask_keyframe, recording.id, track)
+
+    async def close(self) -> None:
+        """End all recordings and wait until they are on disk and in the catalog."""
+        self._rooms.unobserve(self._on_event)
+        for active in list(self._active.values()):
+            self._stop(active.live)
+        while self._ending:
+            await asyncio.gather(*self._ending, return_exceptions=True)
+
+    def _hand_over(self, call: Callable[..., None], *arguments: object) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call, *arguments)
+
+    # Rooms
+
+    def _on_event(self, live: LiveRoom, event: RoomEvent) -> None:
+        active = self._active.get(live.name)
+        match event:
+            case ev.TrackAdded():
+                if active is None and self._settings.policy == "on":
+                    self._start(live)
+                elif active is not None:
+                    self._add_track(active, event.track.id)
+            case ev.TrackRemoved() if active is not None:
+                self._remove_track(active, event.track)
+            case ev.ParticipantJoined() if active is not None:
+                self._add_participant(active, event.participant.id)
+            case RoomClosed() if active is not None:
+                self._stop(live)
+            case _:
+                pass
+
+    def _start(self, live: LiveRoom, by: str = "") -> None:
+        if live.name in self._active or self._recorder is None:
+            return
+        recording = self._recorder.start(live.name)
+        active = self._active[live.name] = _Active(live, recording)
+        self._by_recording[recording.id] = active
+        live.hold(True)
+        live.set_recording("starting", recording.id)
+        self._audit.write("recording-started", room=live.name, recording=recording.id, by=by or "policy")
+        for member in list(live.members):
+            self._add_participant(active, member)
+        for track in list(live.room.tracks):
+            self._add_track(active, track)
+        if not active.taps:
+            self._settle(active)
+
+    def _stop(self, live: LiveRoom, by: str = "") -> None:
+        active = self._active.pop(live.name, None)
+        if active is None:
+            return
+        if active.settle is not None:
+            active.settle.cancel()
+        for track in list(active.taps):
+            self._untap(active, track)
+        task = self._loop.create_task(self._end(active), name=f"recording {active.recording.id}")
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        live.set_recording("off", active.recording.id)
+        self._audit.write("recording-stopped", room=live.name, recording=active.recording.id, by=by or "policy")
+        if not live.closed:
+            live.hold(False)
+
+    async def _end(self, active: _Active) -> None:
+        try:
+            await asyncio.wrap_future(active.recording.stop())
+            await self._index(active.recording.id)
+        except Exception:
+            log.exception("a recording could not be completed", recording=active.recording.id)
+        finally:
+            self._by_recording.pop(active.recording.id, None)
+
+    def _settle(self, active: _Active) -> None:
+        """No track is left: end the recording after a while."""
+        active.settle = self._loop.call_later(self._settings.settle_seconds, self._stop, active.live)
+
+    # Tracks
+
+    def _add_participant(self, active: _Active, participant: str) -> None:
+        member = active.live.members.get(participant)
+        if member is not None and not member.info.hidden:
+            active.recording.add_participant(ParticipantMeta(member.id, member.info.name, str(member.info.role)))
+
+    def _add_track(self, active: _Active, name: str) -> None:
+        track = active.live.room.tracks.get(name)
+        if track is None or name in active.taps:
+            return
+        if active.settle is not None:
+            active.settle.cancel()
+            active.settle = None
+        info = track.info
+        meta = TrackMeta(
+            info.id, str(info.source), str(info.kind), track.params.payloads, info.codec, info.label, info.participant
+        )
+        ring = TapRing(self._settings.ring_packets)
+        tap = active.taps[name] = self._rooms.claim_tap(active.live)
+        active.live.slot.worker.add_tap(tap, track.plane_id, ring)
+        active.recording.add_track(meta, ring)
+
+    def _remove_track(self, active: _Active, name: str) -> None:
+        if name not in active.taps:
+            return
+        self._untap(active, name)
+        if not active.taps:
+            self._settle(active)
+
+    def _untap(self, active: _Active, name: str) -> None:
+        active.live.slot.worker.remove_tap(active.taps.pop(name))
+        active.recording.remove_track(name)
+
+    # From the writer's thread, on the loop
+
+    def _show(self, recording: str, state: RecordingState, detail: str) -> None:
+        active = self._by_recording.get(recording)
+        if active is None or self._active.get(active.live.name) is not active:
+            return  # it has been switched off meanwhile
+        if state is RecordingState.ALARM:
+            self._audit.write("recording-alarm", room=active.live.name, recording=recording, reason=detail)
+        active.live.set_recording(_STATES[state], recording, detail)
+
+    def _ask_keyframe(self, recording: str, name: str) -> None:
+        active = self._by_recording.get(recording)
+        track = active.live.room.tracks.get(name) if active is not None else None
+        if active is not None and track is not None:
+            active.live.slot.worker.request_keyframe(track.plane_id)

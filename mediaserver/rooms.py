@@ -1,0 +1,369 @@
+"""The rooms of this server: who is in them, how they are reached, and who else hears of it.
+
+`sfu.session.Room` decides; this module gives it the time, a worker and randomness, carries what it says to the
+members, and reports it to observers (the recorder, the metrics, the audit trail, an embedding application).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+import structlog
+
+from mediaserver import protocol
+from mediaserver.auth import Grant
+from mediaserver.clock import Clock
+from mediaserver.sfu.session import events as ev
+from mediaserver.sfu.session.ids import Ids
+from mediaserver.sfu.session.model import ParticipantInfo, PublishMap, Role, SubscribeMap, TrackInfo
+from mediaserver.sfu.session.room import Negotiated, Room, RoomError
+from mediaserver.sfu.session.settings import RoomPolicy
+from mediaserver.sfu.stream.params import EventKind, PlaneEvent
+from mediaserver.workers import Workers, WorkerSlot
+
+Via = Literal["websocket", "whip", "whep"]
+log = structlog.get_logger("mediaserver.rooms")
+
+
+class RoomOpened(msgspec.Struct, frozen=True):
+    """The first participant is about to come in."""
+
+
+class RoomClosed(msgspec.Struct, frozen=True):
+    """The last participant has gone."""
+
+
+class RecordingChanged(msgspec.Struct, frozen=True):
+    """A recording has begun, ended, or is in trouble."""
+
+    state: protocol.RecordingState
+    recording: str | None = None
+    detail: str = ""
+
+
+RoomEvent = ev.Event | RoomOpened | RoomClosed | RecordingChanged
+Observer = Callable[["LiveRoom", RoomEvent], None]
+
+
+class Member:
+    """A participant and the way to it. `send` takes an encoded message; `gone` is told why it is no longer in."""
+
+    __slots__ = ("gone", "grant", "id", "info", "joined_us", "send", "via")
+
+    def __init__(
+        self,
+        info: ParticipantInfo,
+        grant: Grant,
+        via: Via,
+        joined_us: int,
+        send: Callable[[str], None],
+        gone: Callable[[str], None],
+    ) -> None:
+        self.id = info.id
+        self.info = info
+        self.grant = grant
+        self.via = via
+        self.joined_us = joined_us
+        self.send = send
+        self.gone = gone
+
+
+class LiveRoom:
+    """A room that is open. Its commands raise `RoomError` or `OfferError`, as those of `Room` do."""
+
+    def __init__(self, name: str, slot: WorkerSlot, rooms: Rooms) -> None:
+        self.name = name
+        self.slot = slot
+        self.opened = rooms.clock.wall()
+        self.members: dict[str, Member] = {}
+        self.recording = protocol.RecordingView()
+        self.held = False
+        """Stays open though nobody is in it: a recording waits for its cart to come back."""
+        self.room = Room(name, slot.worker, slot.settings, rooms.ids, rooms.policy)
+        self._rooms = rooms
+        self._clock = rooms.clock
+        self._timer: asyncio.TimerHandle | None = None
+        self.closed = False
+
+    # What an application sees
+
+    @property
+    def participants(self) -> list[ParticipantInfo]:
+        """Those in the room, hidden ones included."""
+        return [member.info for member in self.members.values()]
+
+    @property
+    def tracks(self) -> list[TrackInfo]:
+        return [track.info for track in self.room.tracks.values()]
+
+    def visible(self) -> list[protocol.ParticipantView]:
+        """Those in the room as the others see them."""
+        return [_view(member.info) for member in self.members.values() if not member.info.hidden]
+
+    # Commands
+
+    def join(
+        self,
+        grant: Grant,
+        *,
+        name: str,
+        via: Via,
+        send: Callable[[str], None],
+        gone: Callable[[str], None],
+        hidden: bool = False,
+    ) -> Member:
+        now = self._clock.monotonic_us()
+        participant = self._rooms.ids.name("p")
+        info = ParticipantInfo(participant, name, grant.role, hidden)
+        done = self.room.join(participant, role=grant.role, rights=grant.rights, name=name, now=now, hidden=hidden)
+        member = self.members[participant] = Member(info, grant, via, now, send, gone)
+        self.slot.participants += 1
+        self._publish(done)
+        return member
+
+    def offer(self, member: Member, sdp: str, publish: PublishMap, subscribe: SubscribeMap) -> Negotiated:
+        now = self._clock.monotonic_us()
+        negotiated = self.room.offer(member.id, sdp, publish=publish, subscribe=subscribe, now=now)
+        self._publish(negotiated.events)
+        return negotiated
+
+    def restart(self, member: Member, ufrag: str, pwd: str) -> tuple[str, str]:
+        credentials = self.room.restart(member.id, ufrag, pwd, self._clock.monotonic_us())
+        self._publish(())
+        return credentials
+
+    def candidate(self, member: Member, candidate: str, mid: str) -> None:
+        self.room.candidate(member.id, candidate, mid, self._clock.monotonic_us())
+
+    def mute(self, member: Member, track: str, muted: bool) -> None:
+        self._publish(self.room.mute(member.id, track, muted, self._clock.monotonic_us()))
+
+    def subscribe(self, member: Member, track: str) -> None:
+        self._publish(self.room.subscribe(member.id, track, self._clock.monotonic_us()))
+
+    def unsubscribe(self, member: Member, track: str) -> None:
+        self._publish(self.room.unsubscribe(member.id, track, self._clock.monotonic_us()))
+
+    def keyframe(self, member: Member, track: str) -> None:
+        self.room.keyframe(member.id, track, self._clock.monotonic_us())
+
+    def leave(self, participant: str, reason: str) -> None:
+        """Remove a participant; not an error when it has gone already."""
+        if participant in self.members:
+            self._publish(self.room.leave(participant, reason, self._clock.monotonic_us()))
+
+    def close(self) -> None:
+        """Remove all participants and close the room."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._publish(self.room.close(self._clock.monotonic_us()))
+        self._rooms._drop(self)
+
+    def hold(self, held: bool) -> None:
+        """Keep the room open without participants, or no longer."""
+        self.held = held
+        self._publish(())
+
+    def set_recording(self, state: protocol.RecordingState, recording: str | None, detail: str = "") -> None:
+        """Tell everybody how the recording stands."""
+        self.recording = protocol.RecordingView(state=state, recording=recording, detail=detail)
+        self.broadcast(protocol.RecordingChanged(state=state, recording=recording, detail=detail))
+        self._rooms._observe(self, RecordingChanged(state, recording, detail))
+
+    def plane_events(self, events: Iterable[PlaneEvent]) -> None:
+        """Reports of the data plane about this room's objects."""
+        now = self._clock.monotonic_us()
+        for event in events:
+            self._publish(self.room.plane_event(event, now))
+
+    def broadcast(self, message: protocol.ServerMessage, but: str | None = None) -> None:
+        text = protocol.encode(message)
+        for member in list(self.members.values()):
+            if member.id != but:
+                member.send(text)
+
+    # Inside
+
+    def _publish(self, events: Sequence[ev.Event]) -> None:
+        for event in events:
+            _TELL[type(event)](self, event)
+            self._rooms._observe(self, event)
+        if self.closed:
+            return
+        if not self.members and not self.held:
+            self.close()
+        else:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self.room.deadline()
+        if deadline is not None and not self.closed:
+            delay = max(0, deadline - self._clock.monotonic_us()) / 1e6
+            self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._publish(self.room.tick(self._clock.monotonic_us()))
+
+    def _tell_joined(self, event: ev.ParticipantJoined) -> None:
+        if not event.participant.hidden:
+            self.broadcast(protocol.ParticipantJoined(participant=_view(event.participant)), but=event.participant.id)
+
+    def _tell_left(self, event: ev.ParticipantLeft) -> None:
+        member = self.members.pop(event.participant, None)
+        if member is None:
+            return
+        self.slot.participants -= 1
+        if not member.info.hidden:
+            self.broadcast(protocol.ParticipantLeft(participant=event.participant, reason=event.reason))
+        member.gone(event.reason)
+
+    def _tell_track_added(self, event: ev.TrackAdded) -> None:
+        self.broadcast(protocol.TrackAdded(track=event.track))
+
+    def _tell_track_changed(self, event: ev.TrackChanged) -> None:
+        self.broadcast(protocol.TrackChanged(track=event.track))
+
+    def _tell_track_removed(self, event: ev.TrackRemoved) -> None:
+        self.broadcast(protocol.TrackRemoved(track=event.track))
+
+    def _tell_transport(self, event: ev.TransportChanged) -> None:
+        member = self.members.get(event.participant)
+        if member is not None:
+            member.send(protocol.encode(protocol.TransportChanged(state=event.state)))
+
+    def _tell_nobody(self, event: ev.Event) -> None:
+        """For the observers alone."""
+
+
+_TELL: Mapping[type, Callable[[LiveRoom, Any], None]] = {
+    ev.ParticipantJoined: LiveRoom._tell_joined,
+    ev.ParticipantLeft: LiveRoom._tell_left,
+    ev.TrackAdded: LiveRoom._tell_track_added,
+    ev.TrackChanged: LiveRoom._tell_track_changed,
+    ev.TrackRemoved: LiveRoom._tell_track_removed,
+    ev.TransportChanged: LiveRoom._tell_transport,
+    ev.TrackLive: LiveRoom._tell_nobody,
+    ev.PictureChanged: LiveRoom._tell_nobody,
+    ev.LegLive: LiveRoom._tell_nobody,
+}
+
+
+class Rooms(Mapping[str, LiveRoom]):
+    """All open rooms by name. A room opens with its first participant and closes after its last."""
+
+    def __init__(self, clock: Clock, policy: RoomPolicy, max_rooms: int) -> None:
+        self.clock = clock
+        self.policy = policy
+        self.ids: Ids[Room] = Ids(os.urandom)
+        self.workers = Workers(self._on_plane_events, clock.monotonic_us)
+        self.accepting = True
+        self._max_rooms = max_rooms
+        self._rooms: dict[str, LiveRoom] = {}
+        self._taps: set[int] = set()
+        self._drained = asyncio.Event()
+        self._observers: list[Observer] = []
+
+    def __getitem__(self, name: str) -> LiveRoom:
+        return self._rooms[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rooms)
+
+    def __len__(self) -> int:
+        return len(self._rooms)
+
+    def observe(self, observer: Observer) -> None:
+        """Call `observer(room, event)` for everything that happens, in order, on the event loop."""
+        self._observers.append(observer)
+
+    def unobserve(self, observer: Observer) -> None:
+        self._observers.remove(observer)
+
+    def enter(self, name: str) -> LiveRoom:
+        """The open room of that name, opened when it is not. Raises `RoomError`."""
+        if not self.accepting:
+            raise RoomError("shutting-down", "the server is shutting down")
+        live = self._rooms.get(name)
+        if live is None:
+            if len(self._rooms) >= self._max_rooms:
+                raise RoomError("room-full", f"this server has all the {self._max_rooms} rooms that it may have")
+            slot = self.workers.pick()
+            live = self._rooms[name] = LiveRoom(name, slot, self)
+            slot.rooms += 1
+            self._observe(live, RoomOpened())
+        return live
+
+    def leave_if_empty(self, live: LiveRoom) -> None:
+        """After a join that failed: do not keep a room that nobody came into."""
+        live._publish(())
+
+    def close_all(self) -> None:
+        """Let nobody in any more and close every room."""
+        self.accepting = False
+        for live in list(self._rooms.values()):
+            live.close()
+
+    async def drained(self) -> None:
+        """Wait until the data plane has let go of everything; of use after `close_all`."""
+        while len(self.ids):
+            self._drained.clear()
+            await self._drained.wait()
+
+    def _drop(self, live: LiveRoom) -> None:
+        if self._rooms.get(live.name) is live:
+            del self._rooms[live.name]
+            live.slot.rooms -= 1
+            self._observe(live, RoomClosed())
+
+    def _observe(self, live: LiveRoom, event: RoomEvent) -> None:
+        for observer in tuple(self._observers):
+            try:
+                observer(live, event)
+            except Exception:  # one observer's mistake must not end the consultation
+                log.exception("an observer failed", room=live.name, event_type=type(event).__name__)
+
+    def _on_plane_events(self, slot: WorkerSlot, events: Sequence[PlaneEvent]) -> None:
+        for event in events:
+            if event.id in self._taps:
+                self._tap_event(event)
+            elif (room := self.ids.owner(event.id)) is not None:
+                self._room_event(room, event)
+        if not len(self.ids):
+            self._drained.set()
+
+    def claim_tap(self, live: LiveRoom) -> int:
+        """A plane id for a tap on one of the room's tracks; it is released when the plane has removed the tap."""
+        tap = self.ids.claim(live.room)
+        self._taps.add(tap)
+        return tap
+
+    def _tap_event(self, event: PlaneEvent) -> None:
+        if event.kind in (EventKind.REMOVED, EventKind.REFUSED):
+            self._taps.discard(event.id)
+            self.ids.release(event.id)
+
+    def _room_event(self, room: Room, event: PlaneEvent) -> None:
+        live = self._rooms.get(room.name)
+        try:
+            if live is not None and live.room is room:
+                live.plane_events((event,))
+            else:
+                room.plane_event(event, self.clock.monotonic_us())  # the last objects of a room that has closed
+        except Exception:
+            log.exception("a report of the data plane could not be handled", room=room.name, kind=event.kind)
+
+
+def _view(info: ParticipantInfo) -> protocol.ParticipantView:
+    return protocol.ParticipantView(id=info.id, name=info.name, role=Role(info.role))

@@ -1,0 +1,400 @@
+"""The composition root: makes every part, hands each what it needs, and takes them down again in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import secrets
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import structlog
+from aiohttp import web
+
+from mediaserver import archive_api, auth, config, tls
+from mediaserver.audit import Action, Audit
+from mediaserver.clock import Clock
+from mediaserver.config import Config, ConfigError, Endpoint
+from mediaserver.metrics import Metrics
+from mediaserver.net import StartError, busy, candidate_addresses, listen, machine_addresses
+from mediaserver.recording.archive import Archive
+from mediaserver.recording.recorder import Recorder, RecordingSettings
+from mediaserver.recordings import Recordings
+from mediaserver.rooms import LiveRoom, RoomEvent, Rooms
+from mediaserver.sfu.session import events as ev
+from mediaserver.sfu.session.dtls import Identity
+from mediaserver.sfu.session.model import Right, Role
+from mediaserver.sfu.session.settings import RoomPolicy, SessionSettings
+from mediaserver.sfu.stream.worker import Worker
+from mediaserver.signalling import Signalling
+from mediaserver.stats import ControlStats
+from mediaserver.webapp import WebApp, archive_rooms, token_of
+from mediaserver.whip import Whip
+
+log = structlog.get_logger("mediaserver.server")
+
+_PORT_ERRORS = (errno.EADDRINUSE, errno.EACCES)
+SHUTDOWN_SECONDS = 3.0
+"""How long open HTTP requests and sockets may take to end."""
+DRAIN_SECONDS = 1.0
+"""How long the workers may take to say goodbye to the peers."""
+EVENT_QUEUE = 10_000
+
+_ARCHIVE_ACTIONS: Mapping[str, Action] = {
+    "list": "archive-list",
+    "show": "archive-show",
+    "play": "archive-play",
+    "verify": "archive-verify",
+    "export": "archive-export",
+}
+
+
+class Happening(NamedTuple):
+    """Something that happened in a room."""
+
+    room: LiveRoom
+    event: RoomEvent
+
+
+class EventsLost(Exception):
+    """A reader of `MediaServer.events` was so slow that events had to be dropped."""
+
+
+class MediaServer:
+    """A whole server inside an asyncio application::
+
+        async with MediaServer(Config()) as server:
+            token = server.token(room="ward-3", role=Role.DOCTOR)
+            async for room, event in server.events():
+                ...
+
+    Its loop may be uvloop's or asyncio's own. Raises `ConfigError` for settings that can't be used, `StartError`
+    when a port can't be had.
+    """
+
+    def __init__(self, settings: Config | None = None, *, clock: Clock | None = None) -> None:
+        self.config = settings or Config()
+        self.clock = clock or Clock()
+        self.random_secret = not self.config.auth.secret and not self.config.auth.public_keys
+        """Nothing was configured: the tokens of this run are good for this run only."""
+        self._secret = secrets.token_urlsafe(32) if self.random_secret else self.config.auth.secret
+        self._streams: set[EventStream] = set()
+        self._stack = contextlib.AsyncExitStack()
+        self._ready = False
+        self._ports: tuple[Endpoint, ...] = ()
+
+    # What an application uses
+
+    @property
+    def rooms(self) -> Rooms:
+        """The open rooms by name."""
+        return self._rooms
+
+    @property
+    def url(self) -> str:
+        """Where the pages are, as seen from this machine."""
+        scheme = "https" if self.secure else "http"
+        host = self._ports[0].host if self.config.http.endpoint.host else "127.0.0.1"
+        return f"{scheme}://{Endpoint(host, self._ports[0].port)}"
+
+    @property
+    def secure(self) -> bool:
+        return bool(self.config.http.certificate) or self.config.http.tls != "off"
+
+    @property
+    def http_ports(self) -> tuple[Endpoint, ...]:
+        """The addresses that it listens on."""
+        return self._ports
+
+    @property
+    def media_ports(self) -> tuple[int, ...]:
+        """The workers' UDP ports."""
+        return tuple(slot.worker.port for slot in self._rooms.workers)
+
+    def token(
+        self,
+        *,
+        room: str,
+        role: Role | str,
+        rights: Iterable[Right | str] | None = None,
+        name: str = "",
+        ttl: float = auth.DEFAULT_TTL,
+    ) -> str:
+        """A token signed with this server's secret. Raises `ValueError` when it has public keys only."""
+        wanted = None if rights is None else [Right(right) for right in rights]
+        now = self.clock.wall()
+        return auth.mint(self._secret, room=room, role=Role(role), now=now, rights=wanted, name=name, ttl=ttl)
+
+    def subscribe(self, callback: Callable[[LiveRoom, RoomEvent], None]) -> Callable[[], None]:
+        """Call back for every event, on the loop, in order. Returns what ends it."""
+        self._rooms.observe(callback)
+        return lambda: self._rooms.unobserve(callback)
+
+    def events(self) -> EventStream:
+        """Every event from now on, until the server ends or the stream is closed."""
+        return EventStream(self._rooms, self._streams)
+
+    # Life
+
+    async def __aenter__(self) -> MediaServer:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ready = False
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        """Each part registers its end as it starts; they are carried out in the opposite order."""
+        settings = self.config
+        self.verifier = self._make_verifier()
+        data = Path(settings.data.dir)
+        self.audit = self._open_audit(data)
+        self._stack.callback(self.audit.close)
+        self.stats = ControlStats()
+        rooms = settings.rooms
+        policy = RoomPolicy(max_participants=rooms.max_participants, max_tracks=rooms.max_tracks)
+        self._rooms = Rooms(self.clock, policy, rooms.max_rooms)
+        self._start_workers()
+        self.metrics = Metrics(self._rooms, self.stats, self.audit)
+        await self._start_archive(data / "archive")
+        self._rooms.observe(self._account)
+        self._stack.callback(self._end_streams)
+        await self._start_http(data / "tls")
+        self.audit.write("server-started", url=self.url, media_ports=list(self.media_ports))
+        self._ready = True
+
+    def _make_verifier(self) -> auth.Verifier:
+        settings = self.config.auth
+        keys = [(path, config.read_text(path)) for path in settings.public_keys]
+        try:
+            return auth.Verifier(
+                self._secret,
+                keys,
+                leeway=settings.leeway_seconds,
+                audience=settings.audience,
+                issuer=settings.issuer,
+            )
+        except ValueError as error:
+            raise ConfigError(f"auth: {error}") from None
+
+    def _open_audit(self, data: Path) -> Audit:
+        try:
+            data.mkdir(parents=True, exist_ok=True)
+            return Audit(data / "audit.log", self.clock)
+        except OSError as error:
+            reason = f"the data folder {data} can't be used: {error.strerror}"
+            raise StartError(f"{reason}; choose another with --data DIR") from None
+
+    def _start_workers(self) -> None:
+        settings = self.config.media
+        endpoint = settings.endpoint
+        identity = Identity.generate(datetime.fromtimestamp(self.clock.wall(), UTC))
+        addresses = candidate_addresses(endpoint.host, settings.announce)
+        self._stack.push_async_callback(self._rooms.workers.stop)
+        for number in range(settings.workers or config.core_count()):
+            worker = _open_worker(endpoint.host, endpoint.port + number if endpoint.port else 0)
+            reachable = tuple(
+                (ip, worker.port) for ip in addresses if worker.host == "::" or _same_family(ip, worker.host)
+            )
+            session = SessionSettings(
+                identity=identity, candidates=reachable, connect_timeout_us=int(settings.connect_seconds * 1e6)
+            )
+            worker.start()
+            self._rooms.workers.add(worker, session)
+        self._stack.push_async_callback(self._drain)
+
+    async def _drain(self) -> None:
+        """Close the rooms and let the workers tell the peers."""
+        self._rooms.close_all()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self._rooms.drained()
+
+    async def _start_archive(self, folder: Path) -> None:
+        self.recordings = Recordings(self.config.recording, self._rooms, self.audit, self._index)
+        recorder = Recorder(
+            RecordingSettings(folder=folder),
+            monotonic=self.clock.monotonic_us,
+            wall=self.clock.wall_us,
+            on_state=self.recordings.on_state,
+            request_keyframe=self.recordings.on_keyframe,
+        )
+        self.archive = Archive(folder, live=recorder.recordings)
+        await self.archive.open()
+        self._stack.push_async_callback(self.archive.close)
+        recorder.open()
+        self._stack.push_async_callback(asyncio.to_thread, recorder.close)
+        self.recordings.attach(recorder)
+        self.metrics.recorder = recorder
+        self._stack.push_async_callback(self.recordings.close)
+
+    async def _index(self, recording: str) -> None:
+        await self.archive.index(recording)
+
+    async def _start_http(self, tls_folder: Path) -> None:
+        settings = self.config
+        http = settings.http
+        self.signalling = Signalling(
+            settings.signalling,
+            self._rooms,
+            self.verifier,
+            self.recordings,
+            self.audit,
+            self.stats,
+            self.clock,
+            settings.policy.sources,
+            settings.policy.skew,
+        )
+        self.whip = Whip(
+            http, self._rooms, self.verifier, self.audit, self.stats, self.clock, settings.signalling.ice_servers
+        )
+        app = WebApp(self).app
+        app.add_routes(archive_api.routes(self.archive, self._authorize_archive))
+        addresses = [http.endpoint.host] if http.endpoint.host else machine_addresses()
+        context = tls.server_context(http, tls_folder, [ip for ip in addresses if _is_ip(ip)], self.clock.wall())
+        sockets = listen(http.endpoint)
+        self._ports = tuple(Endpoint(*one.getsockname()[:2]) for one in sockets)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
+        self._stack.push_async_callback(runner.cleanup)
+        await runner.setup()
+        for one in sockets:
+            await web.SockSite(runner, one, ssl_context=context).start()
+        self._stack.callback(self._end_rooms)
+
+    def _end_rooms(self) -> None:
+        """The first thing of a shutdown: everybody is told, so that their sockets end by themselves."""
+        self.audit.write("server-stopped")
+        self.signalling.close()
+        self._rooms.close_all()
+
+    def _end_streams(self) -> None:
+        for stream in tuple(self._streams):
+            stream.close()
+
+    # For the other parts
+
+    def unready(self) -> list[str]:
+        """Why no consultation should be sent here, in words; empty when all is well."""
+        reasons = [] if self._ready else ["the server is starting or shutting down"]
+        alarms = sum(room.recording.state == "alarm" for room in self._rooms.values())
+        if alarms:
+            reasons.append(f"{alarms} recordings can't be written")
+        return reasons
+
+    def grant(self, request: web.Request) -> auth.Grant:
+        """The grant of a request's token. Raises `AuthError`."""
+        return self.verifier.verify(token_of(request), self.clock.wall())
+
+    async def _authorize_archive(
+        self, request: web.Request, action: str, recording: str | None
+    ) -> Collection[str] | None:
+        try:
+            grant = self.grant(request)
+            rooms = archive_rooms(grant)
+        except auth.AuthError as error:
+            self.stats.denials["archive"] += 1
+            self.audit.write("denied", via="archive", recording=recording, address=request.remote, reason=error.message)
+            raise
+        who = {"by": str(grant.role), "name": grant.name or None, "room": grant.room}
+        self.audit.write(_ARCHIVE_ACTIONS[action], recording=recording, address=request.remote, **who)
+        return rooms
+
+    def _account(self, live: LiveRoom, event: RoomEvent) -> None:
+        """Counts and the audit trail of joins and leaves."""
+        match event:
+            case ev.ParticipantJoined(participant=info):
+                member = live.members.get(info.id)
+                via = member.via if member is not None else ""
+                self.stats.joins[via] += 1
+                self.audit.write(
+                    "join", room=live.name, participant=info.id, name=info.name, role=str(info.role), via=via
+                )
+            case ev.ParticipantLeft(participant=participant, reason=reason):
+                self.stats.leaves[reason] += 1
+                self.audit.write("leave", room=live.name, participant=participant, reason=reason)
+            case ev.LegLive(since_join_us=since):
+                self.stats.first_frame.add(since / 1e6)
+            case _:
+                pass
+
+
+class EventStream:
+    """An async iterator over what happens, with a bounded queue. Raises `EventsLost` when its reader is too slow."""
+
+    def __init__(self, rooms: Rooms, streams: set[EventStream]) -> None:
+        self._rooms = rooms
+        self._streams = streams
+        self._queue: deque[Happening] = deque()
+        self._wake = asyncio.Event()
+        self._lost = False
+        self._closed = False
+        streams.add(self)
+        rooms.observe(self._put)
+
+    def __aiter__(self) -> EventStream:
+        return self
+
+    async def __anext__(self) -> Happening:
+        while not self._queue and not self._closed:
+            self._wake.clear()
+            await self._wake.wait()
+        if self._lost:
+            raise EventsLost(f"more than {EVENT_QUEUE} events were waiting")
+        if not self._queue:
+            raise StopAsyncIteration
+        return self._queue.popleft()
+
+    def close(self) -> None:
+        """No more events; those that wait can still be read."""
+        if not self._closed:
+            self._closed = True
+            self._rooms.unobserve(self._put)
+            self._streams.discard(self)
+            self._wake.set()
+
+    def _put(self, live: LiveRoom, event: RoomEvent) -> None:
+        if len(self._queue) < EVENT_QUEUE:
+            self._queue.append(Happening(live, event))
+        else:
+            self._lost = True
+        self._wake.set()
+
+
+def _open_worker(host: str, port: int) -> Worker:
+    """A worker bound to its UDP port. Raises `StartError`."""
+    try:
+        if host:
+            return Worker((host, port))
+        try:
+            return Worker(("::", port))  # takes IPv4 too
+        except OSError as error:
+            if error.errno in _PORT_ERRORS:
+                raise
+            return Worker(("0.0.0.0", port))  # a machine without IPv6
+    except OSError as error:
+        raise busy("UDP port", Endpoint(host, port), "--udp", error) from None
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _same_family(one: str, other: str) -> bool:
+    return ipaddress.ip_address(one).version == ipaddress.ip_address(other).version

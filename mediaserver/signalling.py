@@ -1,0 +1,489 @@
+"""The WebSocket at /ws: connections that come and go, and the sessions that outlive them.
+
+A connection is one socket: it limits what comes in, and drops a client that does not take what goes out. A session
+is a participant; when its socket drops it waits for another one with its resume key, the media going on meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import secrets
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import structlog
+from aiohttp import WSMsgType, web
+
+from mediaserver import protocol as p
+from mediaserver.audit import Audit
+from mediaserver.auth import AuthError, Grant, Verifier, valid_room
+from mediaserver.budgets import Skew, SourceBudget
+from mediaserver.clock import Clock
+from mediaserver.config import SignallingSettings
+from mediaserver.recordings import RecordingRefused, Recordings
+from mediaserver.rooms import LiveRoom, Member, Rooms
+from mediaserver.sfu.session.model import Publication, Right, Source
+from mediaserver.sfu.session.room import OfferError, RoomError
+from mediaserver.stats import ControlStats
+
+log = structlog.get_logger("mediaserver.signalling")
+
+CLOSE_SECONDS = 2.0
+"""How long a client may take over what is still to be said when its connection ends."""
+
+_ROOM_ERRORS: Mapping[str, p.ErrorCode] = {
+    "unknown-participant": "not-found",
+    "unknown-track": "not-found",
+    "not-allowed": "forbidden",
+    "room-full": "room-full",
+    "already-joined": "already-joined",
+    "not-negotiated": "not-negotiated",
+    "shutting-down": "shutting-down",
+}
+_AUTH_CLOSE = {"unauthorized": p.CloseCode.UNAUTHORIZED, "forbidden": p.CloseCode.FORBIDDEN}
+_GONE: Mapping[str, tuple[int, p.ErrorCode, str]] = {
+    "room-closed": (p.CloseCode.GOING_AWAY, "shutting-down", "the room has been closed"),
+    "removed": (p.CloseCode.REMOVED, "removed", "an operator has removed this participant"),
+    "silent": (p.CloseCode.TIMEOUT, "timeout", "the media connection has gone silent"),
+    "never-connected": (p.CloseCode.TIMEOUT, "timeout", "the media connection did not come about"),
+    "transport-closed": (p.CloseCode.REMOVED, "removed", "the media connection was closed"),
+}
+
+
+class Bucket:
+    """A token bucket: `rate` a second, at most `burst` at once."""
+
+    __slots__ = ("_burst", "_level", "_rate", "_time")
+
+    def __init__(self, rate: float, burst: int, now_us: int) -> None:
+        self._rate = rate
+        self._burst = float(burst)
+        self._level = float(burst)
+        self._time = now_us
+
+    def take(self, now_us: int) -> bool:
+        """Whether one more is allowed."""
+        self._level = min(self._burst, self._level + (now_us - self._time) * self._rate / 1e6)
+        self._time = now_us
+        if self._level < 1:
+            return False
+        self._level -= 1
+        return True
+
+
+class Session:
+    """A participant that came by WebSocket, with its present connection, if any."""
+
+    def __init__(self, signalling: Signalling, live: LiveRoom) -> None:
+        self.live = live
+        self.key = secrets.token_urlsafe(24)
+        self.member: Member
+        self.connection: Connection | None = None
+        self._signalling = signalling
+        self._timer: asyncio.TimerHandle | None = None
+
+    def send(self, text: str) -> None:
+        """What is said while no socket is there is lost: a resume brings the whole state."""
+        if self.connection is not None:
+            self.connection.send(text)
+
+    def gone(self, reason: str) -> None:
+        """The participant is no longer in the room."""
+        self._cancel()
+        self._signalling.forget(self)
+        connection, self.connection = self.connection, None
+        if connection is not None and reason != "left":
+            connection.session = None
+            code, error, text = _GONE.get(reason, _GONE["removed"])
+            connection.fail(code, error, text)
+
+    def attach(self, connection: Connection) -> None:
+        """Take up the session on a new socket."""
+        self._cancel()
+        old, self.connection = self.connection, connection
+        if old is not None:
+            old.session = None
+            old.fail(p.CloseCode.REPLACED, "replaced", "the session has gone on over another connection")
+
+    def detach(self, wait_seconds: float) -> None:
+        """The socket has dropped: leave the room unless another one comes in time."""
+        self.connection = None
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(wait_seconds, self.live.leave, self.member.id, "disconnected")
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class Connection:
+    """One socket."""
+
+    def __init__(self, signalling: Signalling, socket: web.WebSocketResponse, address: str) -> None:
+        self.session: Session | None = None
+        self.address = address
+        self._signalling = signalling
+        self._socket = socket
+        self._queue: deque[str] = deque()
+        self._wake = asyncio.Event()
+        settings = signalling.settings
+        self._bucket = Bucket(settings.messages_per_second, settings.burst, signalling.clock.monotonic_us())
+        self._ending: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    # Out
+
+    def send(self, text: str) -> None:
+        """Queue a message. A client that lets too many wait is dropped: it can resume."""
+        if self._ending.done():
+            return
+        if len(self._queue) >= self._signalling.settings.queue_messages:
+            self._signalling.stats.dropped_clients["too-slow"] += 1
+            self._queue.clear()
+            self.fail(p.CloseCode.TOO_SLOW, "too-slow", "the client does not take what is sent to it")
+            return
+        self._queue.append(text)
+        self._wake.set()
+
+    def reply(self, message: p.ServerMessage) -> None:
+        self.send(p.encode(message))
+
+    def fail(self, close_code: int, code: p.ErrorCode, message: str, number: int | None = None) -> None:
+        """Tell the client why, then close."""
+        if not self._ending.done():
+            self._queue.append(p.encode(p.Error(code=code, message=message, id=number, fatal=True)))
+            self.end(close_code)
+
+    def end(self, close_code: int) -> None:
+        """Close after what is queued."""
+        if not self._ending.done():
+            self._ending.set_result(close_code)
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Serve the socket until either side ends it."""
+        reader = asyncio.create_task(self._read(), name="signalling reader")
+        writer = asyncio.create_task(self._write(), name="signalling writer")
+        try:
+            either: set[asyncio.Future[Any]] = {reader, self._ending}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not self._ending.done():
+                self._ending.set_result(p.CloseCode.LEFT)
+            self._wake.set()
+            if self.session is not None:
+                self.session.detach(self._signalling.settings.resume_seconds)
+                self.session = None
+            reader.cancel()
+            with contextlib.suppress(TimeoutError, OSError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await asyncio.gather(reader, writer, return_exceptions=True)
+                    await self._socket.close(code=self._ending.result())
+            writer.cancel()
+
+    async def _write(self) -> None:
+        while self._queue or not self._ending.done():
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queue:
+                try:
+                    await self._socket.send_str(self._queue.popleft())
+                except (ConnectionError, RuntimeError):  # the socket has gone
+                    self._queue.clear()
+                    return
+
+    # In
+
+    async def _read(self) -> None:
+        settings = self._signalling.settings
+        try:
+            async with asyncio.timeout(settings.join_seconds):
+                while self.session is None and await self._read_one():
+                    pass
+        except TimeoutError:
+            self.fail(p.CloseCode.TIMEOUT, "timeout", f"no join within {settings.join_seconds:g} s")
+            return
+        while await self._read_one():
+            pass
+
+    async def _read_one(self) -> bool:
+        """Take one message; False at the end."""
+        frame = await self._socket.receive()
+        if self._ending.done() or frame.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+            return False
+        stats = self._signalling.stats
+        if not self._bucket.take(self._signalling.clock.monotonic_us()):
+            stats.dropped_clients["too-fast"] += 1
+            self.fail(p.CloseCode.TOO_FAST, "too-fast", "too many messages")
+            return False
+        stats.messages += 1
+        try:
+            message = p.decode(frame.data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            stats.bad_messages += 1
+            self._bad_message(frame.data, str(error))
+        else:
+            self._signalling.dispatch(self, message)
+        return not self._ending.done()
+
+    def _bad_message(self, data: str | bytes, reason: str) -> None:
+        if self.session is None:
+            self.fail(p.CloseCode.BAD_MESSAGE, "bad-message", reason)
+        else:
+            self.reply(p.Error(code="bad-message", message=reason, id=_id_of(data)))
+
+
+class Signalling:
+    """All connections and sessions of the server."""
+
+    def __init__(
+        self,
+        settings: SignallingSettings,
+        rooms: Rooms,
+        verifier: Verifier,
+        recordings: Recordings,
+        audit: Audit,
+        stats: ControlStats,
+        clock: Clock,
+        budgets: Mapping[Source, SourceBudget],
+        skew: Skew,
+    ) -> None:
+        self.settings = settings
+        self.stats = stats
+        self.clock = clock
+        self._rooms = rooms
+        self._verifier = verifier
+        self._recordings = recordings
+        self._audit = audit
+        self._budgets = dict(budgets)
+        self._skew = skew
+        self._connections: set[Connection] = set()
+        self._sessions: dict[str, Session] = {}
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """The aiohttp handler of /ws."""
+        if len(self._connections) >= self.settings.connections:
+            raise web.HTTPServiceUnavailable(text="too many connections", headers={"Retry-After": "5"})
+        socket = web.WebSocketResponse(
+            heartbeat=self.settings.ping_seconds,
+            max_msg_size=self.settings.message_bytes,
+            timeout=CLOSE_SECONDS,
+            compress=False,
+        )
+        await socket.prepare(request)
+        connection = Connection(self, socket, request.remote or "")
+        self._connections.add(connection)
+        self.stats.sockets = len(self._connections)
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+            self.stats.sockets = len(self._connections)
+            if request.transport is not None and not socket.closed:
+                request.transport.abort()
+        return socket
+
+    def close(self) -> None:
+        """Tell those that have not joined that the server ends; the others hear it from their rooms."""
+        for connection in list(self._connections):
+            connection.fail(p.CloseCode.GOING_AWAY, "shutting-down", "the server is shutting down")
+
+    def forget(self, session: Session) -> None:
+        self._sessions.pop(session.key, None)
+
+    def dispatch(self, connection: Connection, message: p.ClientMessage) -> None:
+        """Carry out a message and answer it."""
+        number = getattr(message, "id", None)
+        try:
+            if isinstance(message, p.Join):
+                self._join(connection, message)
+            elif connection.session is None:
+                raise _Refused("not-joined", "join a room first")
+            else:
+                _HANDLERS[type(message)](self, connection.session, message)
+        except _Refused as error:
+            connection.reply(p.Error(code=error.code, message=error.message, id=number))
+        except AuthError as error:
+            if connection.session is None:
+                connection.fail(_AUTH_CLOSE[error.code], error.code, error.message, number)
+            else:
+                connection.reply(p.Error(code=error.code, message=error.message, id=number))
+        except RecordingRefused as error:
+            connection.reply(p.Error(code="forbidden", message=str(error), id=number))
+        except RoomError as error:
+            code = _ROOM_ERRORS.get(error.code, "internal")
+            connection.reply(p.Error(code=code, message=error.message, id=number))
+        except OfferError as error:
+            self.stats.offers["refused"] += 1
+            connection.reply(p.Error(code="bad-offer", message=error.message, line=error.line or None, id=number))
+        except Exception:
+            log.exception("a message could not be handled", message_type=type(message).__name__)
+            connection.reply(p.Error(code="internal", message="the server made a mistake", id=number))
+
+    # Joining
+
+    def _join(self, connection: Connection, message: p.Join) -> None:
+        if connection.session is not None:
+            raise _Refused("already-joined", "this connection has joined already")
+        if message.version != p.VERSION:
+            text = f"this server speaks version {p.VERSION}, not {message.version}"
+            connection.fail(p.CloseCode.BAD_MESSAGE, "unsupported-version", text, message.id)
+            return
+        try:
+            grant = self._grant(message)
+        except AuthError as error:
+            self.stats.denials["websocket"] += 1
+            self._audit.write(
+                "denied", room=message.room[:64], via="websocket", address=connection.address, reason=error.message
+            )
+            raise
+        if message.resume is not None:
+            session = self._find(message, grant)
+            session.attach(connection)
+        else:
+            session = self._enter(message, grant)
+            session.connection = connection
+        connection.session = session
+        connection.reply(self._joined(session, message.id, resumed=message.resume is not None))
+
+    def _grant(self, message: p.Join) -> Grant:
+        if not valid_room(message.room):
+            raise AuthError("forbidden", "this is no valid name of a room")
+        grant = self._verifier.verify(message.token, self.clock.wall())
+        if not grant.allows_room(message.room):
+            raise AuthError("forbidden", "this token is for another room")
+        return grant
+
+    def _find(self, message: p.Join, grant: Grant) -> Session:
+        session = self._sessions.get(message.resume or "")
+        fits = (
+            session is not None
+            and session.live.name == message.room
+            and session.member.grant.role == grant.role
+            and hmac.compare_digest(session.key.encode(), (message.resume or "").encode())
+        )
+        self.stats.resumes["ok" if fits else "failed"] += 1
+        if session is None or not fits:
+            raise _Refused("resume-failed", "that session has ended; join anew, without `resume`")
+        return session
+
+    def _enter(self, message: p.Join, grant: Grant) -> Session:
+        live = self._rooms.enter(message.room)
+        session = Session(self, live)
+        try:
+            session.member = live.join(
+                grant, name=message.name or grant.name, via="websocket", send=session.send, gone=session.gone
+            )
+        finally:
+            self._rooms.leave_if_empty(live)
+        self._sessions[session.key] = session
+        return session
+
+    def _joined(self, session: Session, number: int, resumed: bool) -> p.Joined:
+        member, live = session.member, session.live
+        return p.Joined(
+            id=number,
+            participant=member.id,
+            room=live.name,
+            name=member.info.name,
+            role=member.grant.role,
+            rights=sorted(member.grant.rights),
+            resume=session.key,
+            resumed=resumed,
+            resume_seconds=self.settings.resume_seconds,
+            participants=live.visible(),
+            tracks=live.tracks,
+            recording=live.recording,
+            ice_servers=list(self.settings.ice_servers),
+            budgets=self._budgets,
+            skew=self._skew,
+        )
+
+    # What a participant asks
+
+    def _offer(self, session: Session, message: p.Offer) -> None:
+        publish = {line.mid: Publication(line.source, line.label) for line in message.publish}
+        subscribe = {line.mid: line.track for line in message.subscribe}
+        negotiated = session.live.offer(session.member, message.sdp, publish, subscribe)
+        self.stats.offers["ok"] += 1
+        bound = [p.Binding(mid=mid, track=track) for mid, track in negotiated.bound.items()]
+        refused = [p.Refusal(mid=mid, reason=reason) for mid, reason in negotiated.refused.items()]
+        self._reply(session, p.Answer(id=message.id, sdp=negotiated.answer, bound=bound, refused=refused))
+
+    def _candidate(self, session: Session, message: p.Candidate) -> None:
+        session.live.candidate(session.member, message.candidate, message.mid)
+
+    def _mute(self, session: Session, message: p.Mute) -> None:
+        session.live.mute(session.member, message.track, message.muted)
+        self._reply(session, p.Ok(id=message.id))
+
+    def _subscribe(self, session: Session, message: p.Subscribe) -> None:
+        session.live.subscribe(session.member, message.track)
+        self._reply(session, p.Ok(id=message.id))
+
+    def _unsubscribe(self, session: Session, message: p.Unsubscribe) -> None:
+        session.live.unsubscribe(session.member, message.track)
+        self._reply(session, p.Ok(id=message.id))
+
+    def _keyframe(self, session: Session, message: p.Keyframe) -> None:
+        session.live.keyframe(session.member, message.track)
+
+    def _record(self, session: Session, message: p.Record) -> None:
+        session.member.grant.require(Right.RECORD)
+        self._recordings.switch(session.live, message.on, by=session.member.id)
+        self._reply(session, p.Ok(id=message.id))
+
+    def _participants(self, session: Session, message: p.ListParticipants) -> None:
+        self._reply(session, p.Participants(id=message.id, participants=session.live.visible()))
+
+    def _leave(self, session: Session, message: p.Leave) -> None:
+        self._reply(session, p.Ok(id=message.id))
+        connection = session.connection
+        if connection is not None:
+            connection.session = None
+            connection.end(p.CloseCode.LEFT)
+        session.live.leave(session.member.id, "left")
+
+    def _ping(self, session: Session, message: p.Ping) -> None:
+        self._reply(session, p.Pong(id=message.id))
+
+    @staticmethod
+    def _reply(session: Session, message: p.ServerMessage) -> None:
+        session.send(p.encode(message))
+
+
+class _Numbered(msgspec.Struct):
+    id: p.RequestId | None = None
+
+
+class _Refused(Exception):
+    def __init__(self, code: p.ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+_HANDLERS: Mapping[type, Callable[[Signalling, Session, Any], None]] = {
+    p.Offer: Signalling._offer,
+    p.Candidate: Signalling._candidate,
+    p.Mute: Signalling._mute,
+    p.Subscribe: Signalling._subscribe,
+    p.Unsubscribe: Signalling._unsubscribe,
+    p.Keyframe: Signalling._keyframe,
+    p.Record: Signalling._record,
+    p.ListParticipants: Signalling._participants,
+    p.Leave: Signalling._leave,
+    p.Ping: Signalling._ping,
+}
+
+
+def _id_of(data: str | bytes) -> int | None:
+    """The `id` of a message that is wrong otherwise, so that its sender knows which."""
+
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+        return msgspec.json.decode(data, type=_Numbered).id
+    return None

@@ -1,0 +1,44 @@
+"""Plain counts of the control plane, kept where things happen and read at scrape."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+
+
+class Histogram:
+    """Counts of values up to each bound; one more count for those above the last."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class ControlStats:
+    """Keys are from small fixed sets: a way in, an error code, a reason."""
+
+    def __init__(self) -> None:
+        self.joins: Counter[str] = Counter()
+        """by way in: websocket, whip, whep"""
+        self.denials: Counter[str] = Counter()
+        """by way in"""
+        self.leaves: Counter[str] = Counter()
+        """by reason"""
+        self.resumes: Counter[str] = Counter()
+        """ok, failed"""
+        self.offers: Counter[str] = Counter()
+        """ok, refused"""
+        self.messages = 0
+        self.bad_messages = 0
+        self.dropped_clients: Counter[str] = Counter()
+        """too-slow, too-fast"""
+        self.sockets = 0
+        self.first_frame = Histogram((0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0))
+        """seconds from a join to the first packet of a track to that participant"""

@@ -1,0 +1,102 @@
+"""HTTPS: the certificate that is given, or one of our own for a trial in a local network."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import ssl
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mediaserver.config import ConfigError, HttpSettings
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+DAYS = 365
+RENEW_DAYS = 7
+
+
+def server_context(settings: HttpSettings, folder: Path, addresses: Sequence[str], now: float) -> ssl.SSLContext | None:
+    """The TLS context of the HTTP port, None for plain HTTP. Raises `ConfigError`.
+
+    A self-signed certificate is kept in `folder`, so that a browser's exception for it holds over restarts.
+    """
+    if settings.certificate:
+        certificate, key = Path(settings.certificate), Path(settings.key)
+    elif settings.tls == "self-signed":
+        certificate, key = _self_signed(folder, addresses, now)
+    else:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"http.certificate {certificate} with http.key {key}: {error}") from None
+    return context
+
+
+def _self_signed(folder: Path, addresses: Sequence[str], now: float) -> tuple[Path, Path]:
+    certificate, key = folder / "self-signed.pem", folder / "self-signed.key"
+    if not _still_good(certificate, key, addresses, now):
+        folder.mkdir(parents=True, exist_ok=True)
+        _make(certificate, key, addresses, now)
+    return certificate, key
+
+
+def _still_good(certificate: Path, key: Path, addresses: Sequence[str], now: float) -> bool:
+    from cryptography import x509
+
+    try:
+        found = x509.load_pem_x509_certificate(certificate.read_bytes())
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound):
+        return False
+    fresh = found.not_valid_after_utc.timestamp() > now + RENEW_DAYS * 86400
+    covered = {str(address) for address in names.get_values_for_type(x509.IPAddress)}
+    return fresh and key.exists() and covered >= set(addresses)
+
+
+def _make(certificate: Path, key: Path, addresses: Sequence[str], now: float) -> None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    private = ec.generate_private_key(ec.SECP256R1())
+    text = private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    with open(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(text)
+    certificate.write_bytes(_signed(private, addresses, now).public_bytes(serialization.Encoding.PEM))
+
+
+def _signed(private: object, addresses: Sequence[str], now: float) -> Certificate:
+    import socket
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    assert isinstance(private, ec.EllipticCurvePrivateKey)
+    start = datetime.fromtimestamp(now, UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mediaserver trial")])
+    hosts = [x509.DNSName(host) for host in sorted({"localhost", socket.gethostname()}) if host.isascii() and host]
+    ips = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start - timedelta(days=1))
+        .not_valid_after(start + timedelta(days=DAYS))
+        .add_extension(x509.SubjectAlternativeName([*hosts, *ips]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(private, hashes.SHA256())
+    )

@@ -1,0 +1,318 @@
+// Made from mediaserver/protocol.py by `python -m mediaserver.asyncapi --typings`; do not edit.
+
+export declare const VERSION: 1;
+
+/** The answer to an offer. What was asked for and is not in `bound` is in `refused`, with the reason. */
+export interface Answer {
+  type: "answer";
+  id: number;
+  sdp: string;
+  bound: Binding[];
+  refused: Refusal[];
+}
+
+/** Which track an m-line of the answer carries, in either direction. */
+export interface Binding {
+  mid: string;
+  track: string;
+}
+
+/** A trickled ICE candidate; an empty one ends the list. */
+export interface Candidate {
+  type: "candidate";
+  candidate: string;
+  mid?: string;
+}
+
+/** A request was refused, or, with `fatal`, the connection is about to be closed. `line` is the line of the offer that can't be served. */
+export interface Error {
+  type: "error";
+  code: "already-joined" | "bad-message" | "bad-offer" | "forbidden" | "internal" | "not-found" | "not-joined" | "not-negotiated" | "removed" | "replaced" | "resume-failed" | "room-full" | "shutting-down" | "timeout" | "too-fast" | "too-slow" | "unauthorized" | "unsupported-version";
+  message: string;
+  id: number | null;
+  line: string | null;
+  fatal: boolean;
+}
+
+/** A STUN or TURN server, shaped as the browsers' RTCIceServer. */
+export interface IceServer {
+  urls: string[];
+  username: string;
+  credential: string;
+}
+
+/** The first message of a connection. `resume` is what an earlier `joined` gave: it takes up that session. */
+export interface Join {
+  type: "join";
+  id: number;
+  version: number;
+  room: string;
+  token: string;
+  name?: string;
+  resume?: string | null;
+}
+
+/** The join was granted. `resume` is the key that takes this session up again after a dropped connection. */
+export interface Joined {
+  type: "joined";
+  id: number;
+  version: number;
+  participant: string;
+  room: string;
+  name: string;
+  role: Role;
+  rights: Right[];
+  resume: string;
+  resumed: boolean;
+  resume_seconds: number;
+  participants: ParticipantView[];
+  tracks: TrackInfo[];
+  recording: RecordingView;
+  ice_servers: IceServer[];
+  budgets: Record<Source, SourceBudget>;
+  skew: Skew;
+}
+
+/** Ask the publisher of a track for a keyframe; limited by the server. */
+export interface Keyframe {
+  type: "keyframe";
+  track: string;
+}
+
+export type Kind = "audio" | "video";
+
+/** Leave the room for good; the server answers `ok` and closes the connection. */
+export interface Leave {
+  type: "leave";
+  id: number;
+}
+
+/** A figure's floor (below it a breach is shown, counted and kept), alarm and target; 0 where it says nothing. */
+export interface Levels {
+  floor: number;
+  alarm: number;
+  target: number;
+}
+
+/** Ask for the list of those in the room. */
+export interface ListParticipants {
+  type: "participants";
+  id: number;
+}
+
+/** Stop or go on forwarding a track of one's own. */
+export interface Mute {
+  type: "mute";
+  id: number;
+  track: string;
+  muted: boolean;
+}
+
+/** A WebRTC offer: the first, or a later one that adds or removes tracks or restarts ICE. An m-line that sends is named in `publish`, one that receives in `subscribe`; what is in neither is declined. */
+export interface Offer {
+  type: "offer";
+  id: number;
+  sdp: string;
+  publish?: Publication[];
+  subscribe?: Subscription[];
+}
+
+/** The request was carried out. */
+export interface Ok {
+  type: "ok";
+  id: number;
+}
+
+/** Somebody has joined. */
+export interface ParticipantJoined {
+  type: "participant-joined";
+  participant: ParticipantView;
+}
+
+/** Somebody has left. `reason` is `left`, `disconnected` (the socket dropped and did not resume), `silent` (no media connection any more), `never-connected`, `transport-closed`, `removed` (by an operator) or `room-closed`. */
+export interface ParticipantLeft {
+  type: "participant-left";
+  participant: string;
+  reason: string;
+}
+
+/** A participant as the others see it. */
+export interface ParticipantView {
+  id: string;
+  name: string;
+  role: Role;
+}
+
+/** Those in the room. */
+export interface Participants {
+  type: "participants";
+  id: number;
+  participants: ParticipantView[];
+}
+
+/** Ask for a sign of life. */
+export interface Ping {
+  type: "ping";
+  id: number;
+}
+
+/** The answer to `ping`. */
+export interface Pong {
+  type: "pong";
+  id: number;
+}
+
+/** What the client sends on one m-line. */
+export interface Publication {
+  mid: string;
+  source: Source;
+  label?: string;
+}
+
+/** Switch the recording of the room; needs the right `record`. */
+export interface Record {
+  type: "record";
+  id: number;
+  on: boolean;
+}
+
+/** The recording was switched, or is in trouble; fields as in `RecordingView`. */
+export interface RecordingChanged {
+  type: "recording";
+  state: "alarm" | "off" | "on" | "starting";
+  recording: string | null;
+  detail: string;
+}
+
+/** Whether the room is being recorded. `alarm`: it should be, and something of it is being lost. */
+export interface RecordingView {
+  state: "alarm" | "off" | "on" | "starting";
+  recording: string | null;
+  detail: string;
+}
+
+/** Why an m-line that was asked for carries nothing. */
+export interface Refusal {
+  mid: string;
+  reason: string;
+}
+
+export type Right = "publish" | "subscribe" | "record" | "admin";
+
+export type Role = "cart" | "doctor" | "observer" | "archivist" | "operator";
+
+/** How far two tracks of one participant may be apart, in milliseconds. */
+export interface Skew {
+  sound_ahead_ms: number;
+  sound_behind_ms: number;
+  ultrasound_camera_ms: number;
+  stethoscope_picture_ms: number;
+}
+
+export type Source = "camera" | "ultrasound" | "stethoscope" | "microphone" | "screen" | "dermatoscope" | "otoscope" | "vitals";
+
+/** The budget of one source. Times are in milliseconds, loss is a fraction, 0 means no demand. A picture is STALE when no new frame came for `stale_frames` frame intervals, but never before `stale_ms`; it is dimmed after `dim_ms`, and called unchanging when its content stayed the same for `unchanged_ms`. */
+export interface SourceBudget {
+  frames_per_second: Levels;
+  kbit_per_second: Levels;
+  least_width: number;
+  least_height: number;
+  glass_to_glass_ms: number;
+  server_p99_ms: number;
+  server_jitter_p99_ms: number;
+  raw_loss: number;
+  recovery_ms: number;
+  first_frame_ms: number;
+  stale_frames: number;
+  stale_ms: number;
+  dim_ms: number;
+  unchanged_ms: number;
+}
+
+/** Go on receiving a track that the answer has bound. */
+export interface Subscribe {
+  type: "subscribe";
+  id: number;
+  track: string;
+}
+
+/** The track that the client wants to receive on one m-line. */
+export interface Subscription {
+  mid: string;
+  track: string;
+}
+
+/** A track can be subscribed to. Everybody in the room is told, its publisher too. */
+export interface TrackAdded {
+  type: "track-added";
+  track: TrackInfo;
+}
+
+/** A track's codec, size, label or mute has changed. */
+export interface TrackChanged {
+  type: "track-changed";
+  track: TrackInfo;
+}
+
+/** A published track as others are told of it. `codec` is the rtpmap name, "" until it is known. */
+export interface TrackInfo {
+  id: string;
+  participant: string;
+  source: Source;
+  kind: Kind;
+  label: string;
+  codec: string;
+  muted: boolean;
+  width: number;
+  height: number;
+  live: boolean;
+}
+
+/** A track is gone. */
+export interface TrackRemoved {
+  type: "track-removed";
+  track: string;
+}
+
+/** The state of the client's own media connection, as the server sees it. */
+export interface TransportChanged {
+  type: "transport";
+  state: TransportState;
+}
+
+export type TransportState = "new" | "connecting" | "connected" | "closed";
+
+/** Pause a received track: its packets stop, its m-line stays. */
+export interface Unsubscribe {
+  type: "unsubscribe";
+  id: number;
+  track: string;
+}
+
+export type ClientMessage =
+  | Join
+  | Offer
+  | Candidate
+  | Mute
+  | Subscribe
+  | Unsubscribe
+  | Keyframe
+  | Record
+  | ListParticipants
+  | Leave
+  | Ping;
+
+export type ServerMessage =
+  | Joined
+  | Answer
+  | ParticipantJoined
+  | ParticipantLeft
+  | TrackAdded
+  | TrackChanged
+  | TrackRemoved
+  | RecordingChanged
+  | TransportChanged
+  | Participants
+  | Ok
+  | Pong
+  | Error;

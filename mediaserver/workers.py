@@ -1,0 +1,112 @@
+"""The worker threads of the data plane: started, watched, and chosen for rooms."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from mediaserver.sfu.session.settings import SessionSettings
+from mediaserver.sfu.stream.params import Plane, PlaneEvent
+
+SAMPLE_SECONDS = 1.0
+
+
+class WorkerThread(Plane, Protocol):
+    """A worker as the control plane uses it: `mediaserver.sfu.stream.worker.Worker`."""
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def event_fd(self) -> int: ...
+
+    @property
+    def busy_us(self) -> int: ...
+
+    def latency_histogram(self) -> tuple[Sequence[tuple[int, int]], int]: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class WorkerSlot:
+    """A worker and what the control plane knows of it."""
+
+    def __init__(self, number: int, worker: WorkerThread, settings: SessionSettings) -> None:
+        self.number = number
+        self.worker = worker
+        self.settings = settings
+        self.rooms = 0
+        self.participants = 0
+        self.busy_share = 0.0
+        """Share of the last second that its thread was at work."""
+        self._busy_us = 0
+
+    def sample(self, elapsed_us: int) -> None:
+        busy = self.worker.busy_us
+        self.busy_share = min(1.0, (busy - self._busy_us) / max(elapsed_us, 1))
+        self._busy_us = busy
+
+
+class Workers:
+    """All workers of a server. `deliver(slot, events)` gets what they report, on the event loop."""
+
+    def __init__(
+        self, deliver: Callable[[WorkerSlot, Sequence[PlaneEvent]], None], monotonic: Callable[[], int]
+    ) -> None:
+        self._deliver = deliver
+        self._monotonic = monotonic
+        self._slots: list[WorkerSlot] = []
+        self._sampled = 0
+        self._sampler: asyncio.TimerHandle | None = None
+
+    def add(self, worker: WorkerThread, settings: SessionSettings) -> None:
+        """Take over a worker that runs."""
+        slot = WorkerSlot(len(self._slots), worker, settings)
+        self._slots.append(slot)
+        asyncio.get_running_loop().add_reader(worker.event_fd, self._on_events, slot)
+        if self._sampler is None:
+            self._sampled = self._monotonic()
+            self._sample()
+
+    def pick(self) -> WorkerSlot:
+        """The worker for a new room: the least busy one, to a tenth; of those the one with the fewest participants."""
+        return min(self._slots, key=lambda slot: (round(slot.busy_share * 10), slot.participants, slot.rooms))
+
+    def __iter__(self) -> Iterator[WorkerSlot]:
+        return iter(self._slots)
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    async def stop(self) -> None:
+        """End all threads and wait for them."""
+        loop = asyncio.get_running_loop()
+        if self._sampler is not None:
+            self._sampler.cancel()
+            self._sampler = None
+        for slot in self._slots:
+            loop.remove_reader(slot.worker.event_fd)
+        stopped = await asyncio.gather(
+            *(asyncio.to_thread(slot.worker.stop) for slot in self._slots), return_exceptions=True
+        )
+        self._slots.clear()
+        for result in stopped:
+            if isinstance(result, BaseException):
+                raise result
+
+    def counters(self) -> list[tuple[WorkerSlot, Mapping[str, int]]]:
+        return [(slot, slot.worker.counters()) for slot in self._slots]
+
+    def _on_events(self, slot: WorkerSlot) -> None:
+        if events := slot.worker.poll_events():
+            self._deliver(slot, events)
+
+    def _sample(self) -> None:
+        now = self._monotonic()
+        for slot in self._slots:
+            slot.sample(now - self._sampled)
+        self._sampled = now
+        self._sampler = asyncio.get_running_loop().call_later(SAMPLE_SECONDS, self._sample)
