@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Protocol
 
-import mediaserver
+from mediaserver import __version__
 from mediaserver.recording import journal, manifest
 from mediaserver.recording.entry import Entry
 from mediaserver.recording.files import RecordingFiles
@@ -84,7 +84,7 @@ class Session:
         self._started_us = hooks.to_wall(hooks.now())
         begun = journal.Begun(
             version=journal.VERSION,
-            software=f"mediaserver {mediaserver.__version__}",
+            software=f"mediaserver {__version__}",
             id=identifier,
             room=room,
             started_us=self._started_us,
