@@ -24,7 +24,7 @@ import threading
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from mediaserver.recording.manifest import Manifest
@@ -103,8 +103,13 @@ class Recorder:
         on_state: Callable[[Recording, RecordingState, str], None] = lambda recording, state, detail: None,
         request_keyframe: Callable[[Recording, str], None] = lambda recording, track: None,
         storage: LocalStorage | None = None,
+        executor: Executor | None = None,
     ) -> None:
-        """`monotonic` and `wall` give µs: CLOCK_MONOTONIC as in the rings' arrival times, and Unix time."""
+        """`monotonic` and `wall` give µs: CLOCK_MONOTONIC as in the rings' arrival times, and Unix time.
+
+        `executor` completes the files that are closed, which reads each of them once; a thread of its own by
+        default. It is shut down with the recorder.
+        """
         self._settings = settings
         self._monotonic = monotonic
         self._wall = wall
@@ -117,7 +122,7 @@ class Recorder:
         self._recordings: dict[str, Recording] = {}
         self._thread: threading.Thread | None = None
         self._closing = False
-        self._sealers = ThreadPoolExecutor(1, thread_name_prefix="recorder-seal")
+        self._sealers = executor or ThreadPoolExecutor(1, thread_name_prefix="recorder-seal")
         self._sync_counts = [0] * (len(SYNC_BOUNDS_US) + 1)
         self._sync_us = 0
         self._sync_since = 0
