@@ -103,18 +103,23 @@ cdef struct Loop:
     uint64_t latency[LATENCY_BUCKETS]
     uint64_t latency_sum     # µs
     uint64_t loops
+    int crowded              # the ring of commands was nearly full: more may wait behind it
 
 
 cdef void take_commands(Loop* loop) noexcept nogil:
     cdef Command* command
     cdef uint64_t count
+    cdef int taken = 0
     read(loop.wake, &count, sizeof(count))
     while True:
         command = <Command*>ring_take(&loop.commands)
         if command == NULL:
-            return
+            break
         carry_out(loop.engine, command)
         free(command)
+        taken += 1
+    if taken > COMMANDS // 2:
+        loop.crowded = 1
 
 
 cdef int is_media(const uint8_t* data, uint64_t size) noexcept nogil:
@@ -181,7 +186,8 @@ cdef void run(Loop* loop) noexcept nogil:
         while take_datagrams(loop) == 32 and rounds < ROUNDS:
             loop.engine.now = now_us(CLOCK_MONOTONIC)
             rounds += 1
-        if ring_count(loop.engine.reports):
+        if ring_count(loop.engine.reports) or loop.crowded:
+            loop.crowded = 0
             write(loop.told, &one, sizeof(one))
         loop.loops += 1
         loop.busy += <uint64_t>(now_us(CLOCK_MONOTONIC) - started)

@@ -1,0 +1,148 @@
+"""A worker on real sockets of the loopback."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from mediaserver.sfu.stream.params import EventKind, PlaneEvent
+from mediaserver.sfu.stream.tap import TapRing
+from mediaserver.sfu.stream.worker import Worker
+from mediaserver.sfu.wire import packet
+from tests.sfu.stream.test_engine import VIDEO, VP8_DELTA, VP8_KEY, leg
+from tests.sim.peer import ScriptedPeer
+
+WAIT_S = 10
+UDP_SEGMENT = 103
+
+
+class Client:
+    """A scripted peer with a socket of its own."""
+
+    def __init__(self, worker: Worker, number: int, host: str) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        self.socket.bind((host, 0))
+        self.socket.settimeout(WAIT_S)
+        self.socket.connect((host, worker.port))
+        self.worker = worker
+        self.peer = ScriptedPeer(worker, number, (host, 1))  # type: ignore[arg-type]
+
+    def join(self) -> None:
+        peer = self.peer
+        self.worker.add_peer(peer.number, peer.ufrag, peer.pwd)
+        self.socket.send(peer.check_request(nominate=True))
+        peer.take(self.socket.recv(2048))
+        assert peer.stun[-1].address == (
+            socket.inet_pton(self.socket.family, self.socket.getsockname()[0]),
+            self.socket.getsockname()[1],
+        )
+        rx, tx = peer.keys
+        self.worker.set_keys(peer.number, peer.profile, rx[:16], rx[16:], tx[:16], tx[16:])
+
+    def receive(self, count: int) -> list[bytes]:
+        while len(self.peer.received) < count:
+            self.peer.take(self.socket.recv(2048))
+        return self.peer.received
+
+
+def wait_for(worker: Worker, kind: EventKind, identifier: int) -> PlaneEvent:
+    while True:
+        ready, _, _ = select.select([worker.event_fd], [], [], WAIT_S)
+        assert ready, f"no {kind.name} for {identifier}"
+        for event in worker.poll_events():
+            if (event.kind, event.id) == (kind, identifier):
+                return event
+
+
+@pytest.fixture(params=["127.0.0.1", "0.0.0.0", "::1", "::"])
+def worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
+    try:
+        made = Worker((request.param, 0), memory=1 << 26)
+    except OSError:
+        if ":" not in request.param:
+            raise
+        pytest.skip("this machine has no IPv6")
+    made.start()
+    yield made
+    made.stop()
+
+
+def packets(count: int, size: int = 1100) -> list[bytes]:
+    made = []
+    for i in range(count):
+        payload = (VP8_KEY if i == 0 else VP8_DELTA) + bytes(size)
+        made.append(
+            packet.write_rtp(payload_type=96, marker=True, sequence=i, timestamp=i, ssrc=1234, payload=payload[:size])
+        )
+    return made
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_bursts_cross_whole_and_in_order(worker: Worker, host: str) -> None:
+    if (":" in host) != (":" in worker.host) and worker.host != "::":
+        pytest.skip("another family")
+    cart, doctor = Client(worker, 1, host), Client(worker, 2, host)
+    cart.join()
+    doctor.join()
+    worker.add_track(100, 1, VIDEO)
+    worker.add_leg(200, 100, 2, leg(7000, 8000))
+    ring = TapRing(256)
+    worker.add_tap(300, 100, ring)
+    sealed = [cart.peer.protect(plain) for plain in packets(60)]
+    for at in range(0, 60, 20):  # as a browser sends a frame: a burst of equal packets
+        cart.socket.sendmsg([b"".join(sealed[at : at + 20])], [(17, UDP_SEGMENT, len(sealed[0]).to_bytes(2, "little"))])
+    received = doctor.receive(60)
+    first = packet.parse_rtp(received[0]).sequence
+    assert [(packet.parse_rtp(data).sequence - first) & 0xFFFF for data in received] == list(range(60))
+    assert len(ring.read(1000)) == 60
+    wait_for(worker, EventKind.LEG_LIVE, 200)
+    worker.remove_peer(1)
+    wait_for(worker, EventKind.REMOVED, 1)
+    counters = worker.counters()
+    assert counters["rtp_in"] == 60
+    assert counters["rtp_out"] == 60
+    buckets, total = worker.latency_histogram()
+    assert sum(count for _, count in buckets) == 60
+    assert total > 0
+    cart.socket.close()
+    doctor.socket.close()
+
+
+def test_it_ends_at_once_and_leaves_no_descriptor() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    threads = threading.active_count()
+    for _ in range(20):
+        made = Worker(("127.0.0.1", 0), memory=1 << 24)
+        made.start()
+        made.add_peer(1, "abcd", "p" * 24)
+        made.stop()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert threading.active_count() == threads
+
+
+def test_a_busy_port_is_an_error_of_the_system() -> None:
+    made = Worker(("127.0.0.1", 0))
+    with pytest.raises(OSError, match="in use"):
+        Worker(("127.0.0.1", made.port))
+    made.stop()
+
+
+def test_more_commands_than_the_ring_holds_are_all_carried_out() -> None:
+    made = Worker(("127.0.0.1", 0))
+    for i in range(1, 20_001):
+        made.add_peer(i, f"u{i}", "p" * 24)
+    for i in range(1, 20_001):
+        made.remove_peer(i)
+    made.start()
+    gone = set[int]()
+    while len(gone) < 20_000:
+        ready, _, _ = select.select([made.event_fd], [], [], WAIT_S)
+        assert ready
+        gone |= {event.id for event in made.poll_events() if event.kind == EventKind.REMOVED}
+    made.stop()
