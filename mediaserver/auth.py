@@ -172,7 +172,9 @@ def mint(
     ttl: float = DEFAULT_TTL,
 ) -> str:
     """A token signed with HS256. Raises `ValueError` for a room that no token may have."""
-    if not valid_room(room) and not (room == ANY_ROOM and role in ROOMLESS_ROLES):
+    if room == ANY_ROOM and role not in ROOMLESS_ROLES:
+        raise ValueError('"*", every room, is for archivists and operators')
+    if not valid_room(room) and room != ANY_ROOM:
         raise ValueError(f'"{room}" is no room: up to 64 letters, digits, ".", "_", "-", a letter or digit first')
     if not secret:
         raise ValueError("a secret is needed to sign a token")
@@ -184,6 +186,15 @@ def mint(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InsecureKeyLengthWarning)
         return jwt.encode(claims, secret, algorithm="HS256")
+
+
+def parse_rights(text: str) -> list[Right]:
+    """Rights separated by commas. Raises `ValueError`."""
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    for name in names:
+        if name not in list(Right):
+            raise ValueError(f'there is no right "{name}"; there are {", ".join(Right)}')
+    return [Right(name) for name in names]
 
 
 def bearer(header: str) -> str:
