@@ -37,6 +37,7 @@ from mediaserver.sfu.session.plan import LinePlan, Plan, in_order, make_plan
 from mediaserver.sfu.session.settings import RoomPolicy, SessionSettings
 from mediaserver.sfu.session.track import Leg, Track
 from mediaserver.sfu.stream.params import EventKind, LegParams, LegPayload, Plane, PlaneEvent, TrackParams
+from mediaserver.sfu.wire.packet import ExtKind
 from mediaserver.sfu.wire.sdp import OfferError, parse, parse_candidate
 
 __all__ = ["Negotiated", "OfferError", "Room", "RoomError"]
@@ -157,7 +158,7 @@ class Room:
         transport = self._participant(participant).transport
         if transport is None:
             raise RoomError("not-negotiated", "there is no transport to restart")
-        transport.restart(Credentials.fresh(self._ids), transport.remote._replace(credentials=Credentials(ufrag, pwd)))
+        transport.restart(Credentials.fresh(self._ids), Credentials(ufrag, pwd))
         return transport.local
 
     # Commands on tracks
@@ -370,7 +371,9 @@ class Room:
         offering.version += 1
         for one in plan.lines:
             leg = one.line.leg
-            if leg is not None:
+            # What a slot carries changes without an offer: by its mid alone a browser follows to another source.
+            by_mid = one.line.slot and any(e.kind == ExtKind.EXT_MID for e in one.line.extensions)
+            if leg is not None and not by_mid:
                 one.section.sender = Sender(
                     leg.track.participant, leg.track.id, leg.params.cname, leg.params.ssrc, leg.params.rtx_ssrc
                 )
