@@ -1,0 +1,1 @@
+"""The catalog's schema, step by step (Alembic). A step that has been released is never changed."""
