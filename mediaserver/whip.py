@@ -11,6 +11,7 @@ A resource is a participant. Viewers by WHEP are hidden observers: the others do
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
@@ -41,6 +42,7 @@ SDP = "application/sdp"
 FRAGMENT = "application/trickle-ice-sdpfrag"
 MAX_SDP = 128 * 1024
 MAX_FRAGMENT = 16 * 1024
+BODY_SECONDS = 10.0
 MAX_FRAGMENT_LINES = 256
 EXPOSED = "Location, ETag, Link, Accept-Patch, Accept-Post, Allow, WWW-Authenticate, Retry-After"
 
@@ -315,9 +317,13 @@ def _source(name: str) -> Source:
 async def _body(request: web.Request, wanted: str, limit: int, accept: Mapping[str, str]) -> str:
     if request.content_type != wanted:
         raise Problem(415, f"the body must be {wanted}", headers=accept)
-    data = await request.content.read(limit + 1)
-    while len(data) <= limit and (more := await request.content.read(limit + 1 - len(data))):
-        data += more
+    data = b""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while len(data) <= limit and (more := await request.content.read(limit + 1 - len(data))):
+                data += more
+    except TimeoutError:
+        raise Problem(408, f"the body took longer than {BODY_SECONDS:g} s") from None
     if len(data) > limit:
         raise Problem(413, f"the body is longer than {limit} bytes")
     try:
