@@ -289,7 +289,8 @@ cdef class Av1Assembler(Assembler):
 
     cdef void conclude(self):
         self.drop_obu()
-        if self.keyframe and (self.config is None or (self.lost_at_start and not self.has_sequence)):
+        if self.config is None or (self.keyframe and self.lost_at_start and not self.has_sequence):
+            # Without its sequence header nothing can be made of it, and what was lost may have been another one.
             self.complete = False
 
 

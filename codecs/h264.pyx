@@ -31,7 +31,7 @@ cdef enum:
     SEI_RECOVERY_POINT = 6
     MAX_SIDE = 16384       # luma samples; level 6.2 ends at 16,864 by the square root rule of annex A
     MAX_POC_CYCLE = 255
-    MAX_SEI = 1024         # how far into an SEI to look
+    MAX_SEI = 256         # how far into an SEI to look
 
 
 cdef void skip_scaling_list(BitReader* reader, int count) noexcept nogil:

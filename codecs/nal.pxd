@@ -41,7 +41,7 @@ cdef class NalAssembler(Assembler):
     cdef size_t fragment   # where the fragmented NAL unit under way begins in `data`; 0 none (a start code lies before it)
     cdef bint has_slice
     cdef bint has_first
-    cdef bint has_parameters
+    cdef bint has_parameters   # the first of the parameter sets, to which the others refer
     cdef bint in_recovery
 
     # Fills `facts` from a whole NAL unit with its header. A codec gives this.

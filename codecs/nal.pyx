@@ -130,7 +130,7 @@ cdef class NalAssembler(Assembler):
         elif facts.kind == NAL_RECOVERY:
             self.in_recovery = True
         elif facts.kind in (NAL_VPS, NAL_SPS, NAL_PPS):
-            self.has_parameters = True
+            self.has_parameters |= facts.parent < 0
             self.parameters.store(&facts, nal, size)
 
     cdef void hole(self):

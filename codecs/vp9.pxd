@@ -27,6 +27,7 @@ cdef class Vp9Assembler(Assembler):
     cdef bint broken       # nothing more of this picture can be used
     cdef bint in_layer     # a layer frame has begun and not ended
     cdef int layers        # layer frames begun
+    cdef Vp9Frame told     # by the latest of them: the highest layer's size is the picture's
     cdef size_t[VP9_MAX_LAYERS] starts
     cdef void begin_layer(self, const uint8_t* payload, const PayloadFacts* facts, size_t size)
     cdef void write_index(self)

@@ -184,14 +184,18 @@ cdef int vp9_facts(const uint8_t* data, size_t size, PayloadFacts* facts) noexce
         # The P bit alone does not do: some packetisers never set it.
         vp9_read_frame(data + at, size - at, &frame)
         facts.keyframe = frame.keyframe and not data[0] & INTER_PREDICTED
-        if not facts.width and frame.width:
+        # Other frames may tell a size too, but with spatial layers it is the lowest one's.
+        if facts.keyframe and not facts.width:
             facts.width = frame.width
             facts.height = frame.height
     return 1
 
 
 cdef class Vp9Assembler(Assembler):
-    """RTP payloads into VP9 pictures; several layer frames become one superframe. After a hole nothing is added."""
+    """RTP payloads into VP9 pictures; several layer frames become one superframe. After a hole nothing is added.
+
+    libvpx, and with it Chromium, shows the highest layer of a superframe. FFmpeg's decoder shows all of them.
+    """
 
     cdef void add(self, const uint8_t* payload, size_t size):
         cdef PayloadFacts facts
@@ -222,9 +226,9 @@ cdef class Vp9Assembler(Assembler):
         vp9_read_frame(payload + facts.descriptor_size, size - facts.descriptor_size, &frame)
         if not self.layers:
             self.keyframe = frame.keyframe
-        if frame.width:
-            self.width = frame.width
-            self.height = frame.height
+            if self.lost_at_start and facts.spatial_id > 0:
+                self.complete = False
+        self.told = frame
         self.starts[self.layers] = self.size
         self.layers += 1
         self.in_layer = True
@@ -246,6 +250,10 @@ cdef class Vp9Assembler(Assembler):
     cdef void conclude(self):
         if self.in_layer:
             self.hole()
+        if self.told.width and self.complete:
+            # Of a picture without its highest layer this would be a lower one's.
+            self.width = self.told.width
+            self.height = self.told.height
         if self.layers > 1:
             self.write_index()
 
