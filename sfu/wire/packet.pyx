@@ -8,6 +8,12 @@ from libc.string cimport memcpy, memset
 
 from typing import NamedTuple
 
+cdef extern from *:
+    int lowest_bit "__builtin_ctz"(unsigned int value) nogil
+
+cdef enum:
+    KNOWN_KINDS = (1 << EXT_COUNT) - 2    # a bit for each kind but EXT_NONE
+
 
 EXT_URIS = {
     "urn:ietf:params:rtp-hdrext:sdes:mid": EXT_MID,
@@ -124,42 +130,78 @@ cdef void ext_read(const uint8_t* packet, const RtpHeader* header, const ExtMap*
         read_two_byte(packet + header.ext_offset, header.ext_size, ids, values)
 
 
-cdef int ext_write(uint8_t* out, size_t capacity, const ExtValues* values, const ExtMap* ids,
-                   uint32_t wanted) noexcept nogil:
-    cdef uint8_t kinds[EXT_COUNT]
-    cdef int count = 0, i
-    cdef uint8_t kind, size
-    cdef size_t total = 4, offset = 4
-    cdef bint two_byte = False
-    wanted &= values.present
-    for kind in range(1, EXT_COUNT):
-        if wanted >> kind & 1 and ids.id[kind]:
-            size = values.size[kind]
-            two_byte |= ids.id[kind] > 14 or size == 0 or size > 16
-            total += size
-            kinds[count] = kind
-            count += 1
-    if count == 0:
+cdef inline void copy_value(uint8_t* out, const uint8_t* data, uint8_t size) noexcept nogil:
+    # Nearly all values are this short, and a call costs more than the copy.
+    if size > 4:
+        memcpy(out, data, size)
+        return
+    if size > 0:
+        out[0] = data[0]
+    if size > 1:
+        out[1] = data[1]
+    if size > 2:
+        out[2] = data[2]
+    if size > 3:
+        out[3] = data[3]
+
+
+cdef inline int finish_block(uint8_t* out, size_t capacity, uint16_t profile, size_t offset) noexcept nogil:
+    """Zero padding up to 32 bits, and the block's header."""
+    cdef size_t total = (offset + 3) & ~<size_t>3
+    if offset == 4:
         return 0
-    total = (total + (2 * count if two_byte else count) + 3) & ~<size_t>3
     if total > capacity:
         return RTP_ERR_ROOM
-    write_u16(out, RTP_EXT_TWO_BYTE if two_byte else RTP_EXT_ONE_BYTE)
+    while offset < total:
+        out[offset] = 0
+        offset += 1
+    write_u16(out, profile)
     write_u16(out + 2, <uint16_t>(total // 4 - 1))
-    for i in range(count):
-        kind = kinds[i]
-        size = values.size[kind]
-        if two_byte:
-            out[offset] = ids.id[kind]
-            out[offset + 1] = size
-            offset += 2
-        else:
-            out[offset] = <uint8_t>(ids.id[kind] << 4 | (size - 1))
-            offset += 1
-        memcpy(out + offset, values.data[kind], size)
-        offset += size
-    memset(out + offset, 0, total - offset)
     return <int>total
+
+
+cdef int write_two_byte(uint8_t* out, size_t capacity, const ExtValues* values, const ExtMap* ids,
+                        uint32_t bits) noexcept nogil:
+    cdef size_t offset = 4
+    cdef int kind
+    cdef uint8_t size
+    while bits:
+        kind = lowest_bit(bits)
+        bits &= bits - 1
+        if ids.id[kind] == 0:
+            continue
+        size = values.size[kind]
+        if offset + 2 + size > capacity:
+            return RTP_ERR_ROOM
+        out[offset] = ids.id[kind]
+        out[offset + 1] = size
+        copy_value(out + offset + 2, values.data[kind], size)
+        offset += 2 + size
+    return finish_block(out, capacity, RTP_EXT_TWO_BYTE, offset)
+
+
+cdef int ext_write(uint8_t* out, size_t capacity, const ExtValues* values, const ExtMap* ids,
+                   uint32_t wanted) noexcept nogil:
+    cdef uint32_t all_bits = wanted & values.present & <uint32_t>KNOWN_KINDS
+    cdef uint32_t bits = all_bits
+    cdef size_t offset = 4
+    cdef int kind
+    cdef uint8_t size, id
+    while bits:
+        kind = lowest_bit(bits)
+        bits &= bits - 1
+        id = ids.id[kind]
+        if id == 0:
+            continue
+        size = values.size[kind]
+        if id > 14 or size == 0 or size > 16:
+            return write_two_byte(out, capacity, values, ids, all_bits)
+        if offset + 1 + size > capacity:
+            return RTP_ERR_ROOM
+        out[offset] = <uint8_t>(id << 4 | (size - 1))
+        copy_value(out + offset + 1, values.data[kind], size)
+        offset += 1 + size
+    return finish_block(out, capacity, RTP_EXT_ONE_BYTE, offset)
 
 
 class RtpPacket(NamedTuple):
