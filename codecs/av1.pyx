@@ -269,8 +269,8 @@ cdef class Av1Assembler(Assembler):
             if not self.has_frame and size > header_size:
                 # show_existing_frame, frame_type, show_frame (AV1, section 5.9.2)
                 self.keyframe = self.reduced or obu[header_size] & 0xF0 == (KEY_FRAME << 5 | 0x10)
-                if self.lost_at_start and obu[0] & OBU_HAS_EXTENSION and obu[1] & 0x18:
-                    # The lower spatial layers may have been lost.
+                if (self.lost_at_start or self.config is None) and obu[0] & OBU_HAS_EXTENSION and obu[1] & 0x18:
+                    # The lower spatial layers may have been lost, or sent before we began to listen.
                     self.complete = False
             self.has_frame = True
         elif kind == OBU_TILE_GROUP and not self.has_frame:
@@ -289,8 +289,8 @@ cdef class Av1Assembler(Assembler):
 
     cdef void conclude(self):
         self.drop_obu()
-        if self.config is None or (self.keyframe and self.lost_at_start and not self.has_sequence):
-            # Without its sequence header nothing can be made of it, and what was lost may have been another one.
+        if self.keyframe and (self.config is None or (self.lost_at_start and not self.has_sequence)):
+            # What was lost may have been another sequence header.
             self.complete = False
 
 

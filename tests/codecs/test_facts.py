@@ -238,7 +238,7 @@ class TestVp9:
         expect(Codec.CODEC_VP9, b"\x08" + self.KEY, start=True, keyframe=True, descriptor_size=1, **size)
         expect(Codec.CODEC_VP9, b"\x04" + self.KEY, end=True, descriptor_size=1)
         # Neither the P bit alone nor its absence makes a keyframe.
-        expect(Codec.CODEC_VP9, b"\x48" + self.KEY, start=True, descriptor_size=1, **size)
+        expect(Codec.CODEC_VP9, b"\x48" + self.KEY, start=True, descriptor_size=1)
         expect(Codec.CODEC_VP9, b"\x08" + self.INTER, start=True, descriptor_size=1)
 
     def test_layers(self) -> None:
