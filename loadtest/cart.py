@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
@@ -251,7 +252,7 @@ class Cart:
         mids = {transceiver.sender: transceiver.mid for transceiver in peer.getTransceivers()}
         publish = [{"mid": mids[sender], "source": source} for source, sender in sources]
         answer = await signalling.request("offer", sdp=peer.localDescription.sdp, publish=publish, subscribe=[])
-        await peer.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))
+        await peer.setRemoteDescription(RTCSessionDescription(repeat_candidates(answer["sdp"]), "answer"))
         for source in self._settings.sources:
             self._say(f"publishing {source}: {describe(self._media[source])}")
 
@@ -272,6 +273,19 @@ def codec_preferences(loop: Loop) -> list[RTCRtpCodecCapability]:
         # Both H.264 entries would carry the loop; constrained baseline (RFC 6184) is what it is.
         and codec.parameters.get("profile-level-id", "42e01f") == "42e01f"
     ]
+
+
+def repeat_candidates(sdp: str) -> str:
+    """The answer with the candidates of its first m-line in all of them.
+
+    With BUNDLE they stand in the first alone (RFC 9143, section 7.2), but aiortc reads those of the last m-line.
+    """
+    session, *sections = sdp.split("\r\nm=")
+    if not sections:
+        return sdp
+    candidates = "".join(f"\r\n{line}" for line in sections[0].split("\r\n") if line.startswith("a=candidate:"))
+    rest = [section if "a=candidate:" in section else section.rstrip() + candidates for section in sections[1:]]
+    return "\r\nm=".join((session, *(section.rstrip() for section in (sections[0], *rest)))) + "\r\n"
 
 
 def describe(loop: Loop) -> str:
@@ -305,20 +319,46 @@ async def _leave(signalling: Signalling) -> None:
             await signalling.request("leave")
 
 
-def make_media(sources: Sequence[str]) -> dict[str, Loop]:
-    return {source: loops.SOURCES[source]() for source in sources}
-
-
 async def run_cart(settings: CartSettings, say: Say) -> None:
     """Encode the media and publish it until SIGINT or SIGTERM. Raises `CartRefused`."""
-    allow_loopback()
-    say(f"drawing and encoding {', '.join(settings.sources)}")
-    media = await asyncio.to_thread(make_media, settings.sources)
-    task = asyncio.create_task(Cart(settings, media, say).run())
     loop = asyncio.get_running_loop()
+    task = asyncio.create_task(_prepare_and_run(settings, say))
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, task.cancel)
     try:
         await task
     except asyncio.CancelledError:
         say("stopped")
+
+
+async def _prepare_and_run(settings: CartSettings, say: Say) -> None:
+    allow_loopback()
+    say(f"drawing and encoding {', '.join(settings.sources)}")
+    made = await asyncio.gather(*(_in_background(loops.SOURCES[source]) for source in settings.sources))
+    await Cart(settings, dict(zip(settings.sources, made, strict=True)), say).run()
+
+
+async def _in_background(make: Callable[[], Loop]) -> Loop:
+    """As `asyncio.to_thread`, but the end of the program does not wait for the thread."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[Loop] = loop.create_future()
+
+    def finish(made: Loop | Exception) -> None:
+        if result.done():
+            return
+        if isinstance(made, Exception):
+            result.set_exception(made)
+        else:
+            result.set_result(made)
+
+    def run() -> None:
+        outcome: Loop | Exception
+        try:
+            outcome = make()
+        except Exception as error:
+            outcome = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(finish, outcome)
+
+    threading.Thread(target=run, name="encoder", daemon=True).start()
+    return await result

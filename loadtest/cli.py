@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
@@ -19,6 +18,8 @@ def cart(
     insecure: Annotated[bool, typer.Option("--insecure", help="Take any TLS certificate, for trials.")] = False,
 ) -> None:
     """Publish a synthetic consultation: a room camera, an ultrasound phantom, heart sounds and a voice."""
+    import uvloop
+
     from mediaserver.loadtest.cart import CartRefused, CartSettings, run_cart
     from mediaserver.loadtest.loops import SOURCES
 
@@ -32,7 +33,7 @@ def cart(
         typer.echo(f"cart: {text}")
 
     try:
-        asyncio.run(run_cart(settings, say))
+        uvloop.run(run_cart(settings, say))
     except CartRefused as error:
         typer.echo(f"cart: {error}", err=True)
         raise typer.Exit(1) from None

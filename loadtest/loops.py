@@ -42,7 +42,7 @@ class Loop(msgspec.Struct, frozen=True):
 
 
 def ultrasound(
-    codec: str = "H264", bitrate: int = 2_500_000, beats: int = 12, size: tuple[int, int] = (640, 480)
+    codec: str = "H264", bitrate: int = 2_500_000, beats: int = 6, size: tuple[int, int] = (640, 480)
 ) -> Loop:
     """The phantom; a keyframe starts each heart beat."""
     drawn = phantom.Phantom(*size)
@@ -52,13 +52,19 @@ def ultrasound(
     return encode_video(pictures, codec, size, phantom.FRAME_RATE, bitrate, phantom.FRAMES_PER_BEAT)
 
 
-def camera(codec: str = "VP8", bitrate: int = 700_000, seconds: int = 10, size: tuple[int, int] = (640, 360)) -> Loop:
+def camera(
+    codec: str = "VP8",
+    bitrate: int = 700_000,
+    seconds: int = scene.LOOP_SECONDS,
+    size: tuple[int, int] = (640, 360),
+    noise: float = 0.0,
+) -> Loop:
     """The room; a keyframe each second."""
-    pictures = scene.Scene(*size).frames(seconds * scene.FRAME_RATE)
+    pictures = scene.Scene(*size, noise=noise).frames(seconds * scene.FRAME_RATE)
     return encode_video(pictures, codec, size, scene.FRAME_RATE, bitrate, scene.FRAME_RATE)
 
 
-def stethoscope(bitrate: int = 128_000, seconds: int = 10) -> Loop:
+def stethoscope(bitrate: int = 128_000, seconds: int = 5) -> Loop:
     return encode_audio(sound.heart(seconds), bitrate)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mediaserver.loadtest.raster import Plane, draw_code, draw_text
 
 FRAME_RATE = 30
-LOOP_SECONDS = 10
+LOOP_SECONDS = 6
 
 Colour = tuple[int, int, int]
 """Y, Cb, Cr."""
@@ -22,11 +22,16 @@ _SKIN, _HAIR, _COAT, _TROUSERS = (158, 112, 152), (46, 124, 134), (222, 128, 128
 
 
 class Scene:
-    """Draws frames as planar 4:2:0, shape (height * 3 / 2, width), the layout that encoders take."""
+    """Draws frames as planar 4:2:0, shape (height * 3 / 2, width), the layout that encoders take.
 
-    def __init__(self, width: int = 640, height: int = 360) -> None:
+    `noise` is the deviation of the luma, as a real sensor has it; without it an encoder finds next to nothing to do.
+    """
+
+    def __init__(self, width: int = 640, height: int = 360, noise: float = 0.0) -> None:
         self.width = width
         self.height = height
+        grain = np.random.default_rng(1).standard_normal((2 * height, 2 * width)) * noise
+        self._grain = grain.round().astype(np.int16) if noise else None
         self._rows, self._columns = np.mgrid[0:height, 0:width].astype(np.float32)
         self._background = self._draw_background()
 
@@ -40,6 +45,11 @@ class Scene:
         picture = self._background.copy()
         self._person(picture, turn)
         self._wall_clock(picture, turn)
+        if self._grain is not None:
+            # One field of noise, seen through a window that jumps: as good as new noise, and much cheaper.
+            down, right = number * 61 % self.height, number * 97 % self.width
+            grain = self._grain[down : down + self.height, right : right + self.width]
+            picture[: self.height] = np.clip(picture[: self.height] + grain, 16, 235)
         if code:
             draw_code(picture[: self.height], number)
         seconds = number / FRAME_RATE
@@ -47,13 +57,13 @@ class Scene:
         return picture
 
     def _person(self, picture: Plane, turn: float) -> None:
-        sway, nod = np.sin(3 * turn), np.sin(5 * turn + 1)
+        sway, nod = np.sin(2 * turn), np.sin(3 * turn + 1)
         x, y = 0.42 + 0.03 * sway, 0.34 + 0.008 * nod
         self._ellipse(picture, x, 0.86, 0.12, 0.05, _SHADOW)
         self._ellipse(picture, x, 0.78, 0.075, 0.22, _TROUSERS)
         self._ellipse(picture, x, y + 0.25, 0.095, 0.20, _COAT)
         # The arm with the probe goes to the patient and back.
-        reach = 0.5 + 0.5 * np.sin(2 * turn)
+        reach = 0.5 + 0.5 * np.sin(turn)
         for part in np.linspace(0, 1, 9):
             arm_x = x + 0.07 + part * (0.12 + 0.06 * reach)
             self._ellipse(picture, arm_x, y + 0.17 + 0.16 * part, 0.022, 0.035, _COAT)

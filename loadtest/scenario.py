@@ -1,0 +1,76 @@
+"""What a load test plays: which streams a cart publishes, at which rates, and how many carts and viewers there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+
+from mediaserver.loadtest import loops
+from mediaserver.loadtest.clip import Clip
+from mediaserver.loadtest.loops import Loop
+from mediaserver.loadtest.packetise import packetise
+
+SOURCES = ("ultrasound", "camera", "microphone", "stethoscope")
+"""The streams that can be played; the position of a source is its number in the swarm. The order is that in which
+`/whep` fills m-lines of one kind."""
+
+Maker = Callable[[int], Loop]
+
+MAKERS: dict[str, Maker] = {
+    "ultrasound": partial(loops.ultrasound, "H264"),
+    "camera": partial(loops.camera, "VP8", noise=3.0),
+    "microphone": loops.microphone,
+    "stethoscope": loops.stethoscope,
+}
+
+PROFILES: dict[str, dict[str, int]] = {
+    "ultrasound": {"ultrasound": 5_000_000, "camera": 2_000_000, "microphone": 32_000, "stethoscope": 128_000},
+    "plain": {"camera": 2_000_000, "microphone": 32_000},
+    "video": {"ultrasound": 2_500_000},
+    "audio": {"microphone": 32_000},
+}
+"""Sources of a cart with their bits per second: targets of the budgets; `video` is what servers are compared by."""
+
+
+class LoadSettings(msgspec.Struct, frozen=True):
+    carts: int
+    viewers: int
+    """of each cart"""
+    seconds: float
+    profile: str = "ultrasound"
+    join: str = "ws"
+    """ws or whip (which means WHIP and WHEP)"""
+    spin: bool = False
+    settle_seconds: float = 1.0
+    """between the last join and the start of the measured part"""
+    at_once: int = 8
+    """joins that are under way at a time"""
+    max_loss: float = 0.0
+    """of the packets, after repair; the line of a load test is a clean one"""
+    verify: bool = True
+
+
+class StreamMedia(msgspec.Struct, frozen=True):
+    """One source of a cart, ready to be sent."""
+
+    source: str
+    codec: str
+    video: bool
+    clock_rate: int
+    frame_rate: float
+    bitrate: float
+    clip: Clip
+
+
+def make_streams(profile: str) -> list[StreamMedia]:
+    """Draw, encode and cut the streams of a profile; a few seconds of work."""
+    return [make_stream(source, MAKERS[source](bitrate)) for source, bitrate in PROFILES[profile].items()]
+
+
+def make_stream(source: str, loop: Loop) -> StreamMedia:
+    video = loop.codec != "opus"
+    payloads = [packetise(loop.codec, frame) for frame in loop.frames]
+    clip = Clip(payloads, loop.keyframes, loop.duration, loop.clock_rate, video)
+    return StreamMedia(source, loop.codec, video, loop.clock_rate, loop.clock_rate / loop.duration, loop.bitrate, clip)
