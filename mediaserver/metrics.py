@@ -23,7 +23,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "mediaserver_"
 LEVELS = frozenset({"pool_bytes", "packets_held"})
 """Counters of the data plane that are levels, not sums."""
-RECORDER_LEVELS = frozenset({"backlog", "held_bytes", "recordings", "tracks", "alarms"})
+RECORDER_LEVELS = frozenset({"backlog", "held_bytes", "recordings", "tracks", "stalled_us"})
 
 _PLANE_HELP: Mapping[str, str] = {
     "datagrams_in": "UDP datagrams received.",

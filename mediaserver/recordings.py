@@ -23,6 +23,9 @@ from mediaserver.sfu.stream.tap import TapRing
 
 log = structlog.get_logger("mediaserver.recordings")
 
+CHECK_SECONDS = 1.0
+"""How often the recorder's disk is looked at."""
+
 _STATES: dict[RecordingState, protocol.RecordingState] = {
     RecordingState.STARTING: "starting",
     RecordingState.ON: "on",
@@ -36,12 +39,13 @@ class RecordingRefused(Exception):
 
 
 class _Active:
-    """A room's recording with its taps: track -> plane id of the tap."""
+    """A room's recording with its taps: track -> plane id of the tap, and which of the tracks are muted."""
 
     def __init__(self, live: LiveRoom, recording: Recording) -> None:
         self.live = live
         self.recording = recording
         self.taps: dict[str, int] = {}
+        self.muted: set[str] = set()
         self.settle: asyncio.TimerHandle | None = None
 
 
@@ -64,12 +68,14 @@ class Recordings:
         self._active: dict[str, _Active] = {}
         self._by_recording: dict[str, _Active] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._watcher: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         rooms.observe(self._on_event)
 
     def attach(self, recorder: Recorder) -> None:
-        """The recorder, made with this object's `on_state` and `on_keyframe`."""
+        """The recorder, made with this object's `on_state` and `on_keyframe`. It is watched until `close`."""
         self._recorder = recorder
+        self._watch(recorder)
 
     def switch(self, live: LiveRoom, on: bool, by: str) -> None:
         """The wish of the participant `by`. Raises `RecordingRefused`."""
@@ -93,10 +99,16 @@ class Recordings:
     async def close(self) -> None:
         """End all recordings and wait until they are on disk and in the catalog."""
         self._rooms.unobserve(self._on_event)
+        if self._watcher is not None:
+            self._watcher.cancel()
         for active in list(self._active.values()):
             self._stop(active.live)
         while self._ending:
             await asyncio.gather(*self._ending, return_exceptions=True)
+
+    def _watch(self, recorder: Recorder) -> None:
+        recorder.check()
+        self._watcher = self._loop.call_later(CHECK_SECONDS, self._watch, recorder)
 
     def _hand_over(self, call: Callable[..., None], *arguments: object) -> None:
         if not self._loop.is_closed():
@@ -112,6 +124,8 @@ class Recordings:
                     self._start(live)
                 elif active is not None:
                     self._add_track(active, event.track.id)
+            case ev.TrackChanged() if active is not None:
+                self._mute_track(active, event.track.id, event.track.muted)
             case ev.TrackRemoved() if active is not None:
                 self._remove_track(active, event.track)
             case ev.ParticipantJoined() if active is not None:
@@ -188,6 +202,12 @@ class Recordings:
         tap = active.taps[name] = self._rooms.claim_tap(active.live)
         active.live.slot.worker.add_tap(tap, track.plane_id, ring)
         active.recording.add_track(meta, ring)
+        self._mute_track(active, name, info.muted)
+
+    def _mute_track(self, active: _Active, name: str, muted: bool) -> None:
+        if name in active.taps and muted != (name in active.muted):
+            (active.muted.add if muted else active.muted.discard)(name)
+            active.recording.mute_track(name, muted)
 
     def _remove_track(self, active: _Active, name: str) -> None:
         if name not in active.taps:
@@ -198,6 +218,7 @@ class Recordings:
 
     def _untap(self, active: _Active, name: str) -> None:
         active.live.slot.worker.remove_tap(active.taps.pop(name))
+        active.muted.discard(name)
         active.recording.remove_track(name)
 
     # From the writer's thread, on the loop

@@ -45,6 +45,8 @@ SHUTDOWN_SECONDS = 3.0
 DRAIN_SECONDS = 1.0
 """How long the workers may take to say goodbye to the peers."""
 EVENT_QUEUE = 10_000
+PLAY_SECONDS = 600
+PLAYS = 1000
 
 _ARCHIVE_ACTIONS: Mapping[str, Action] = {
     "list": "archive-list",
@@ -88,6 +90,7 @@ class MediaServer:
         self._stack = contextlib.AsyncExitStack()
         self._ready = False
         self._ports: tuple[Endpoint, ...] = ()
+        self._plays: dict[tuple[object, ...], int] = {}
 
     # What an application uses
 
@@ -309,8 +312,19 @@ class MediaServer:
             self.audit.write("denied", via="archive", recording=recording, address=request.remote, reason=error.message)
             raise
         who = {"by": str(grant.role), "name": grant.name or None, "room": grant.room}
-        self.audit.write(_ARCHIVE_ACTIONS[action], recording=recording, address=request.remote, **who)
+        if action != "play" or self._first_play((recording, request.remote, *who.values())):
+            self.audit.write(_ARCHIVE_ACTIONS[action], recording=recording, address=request.remote, **who)
         return rooms
+
+    def _first_play(self, play: tuple[object, ...]) -> bool:
+        """A player asks for many ranges; the audit trail has one line of it in `PLAY_SECONDS`."""
+        now = self.clock.monotonic_us()
+        last = self._plays.pop(play, None)
+        while len(self._plays) >= PLAYS:
+            del self._plays[next(iter(self._plays))]
+        fresh = last is None or now - last > PLAY_SECONDS * 1e6
+        self._plays[play] = now if last is None or fresh else last
+        return fresh
 
     def _account(self, live: LiveRoom, event: RoomEvent) -> None:
         """Counts and the audit trail of joins and leaves."""
