@@ -132,8 +132,8 @@ cdef int rtcp_write_remb(uint8_t* out, size_t capacity, uint32_t ssrc, uint64_t 
 # on one clock, or RTCP_LOST. Takes in order as many as fit the capacity and the format (a delta is 16 bits: about
 # 8 s), so that *consumed may be less than count; go on from base + *consumed with the next feedback_count.
 # What is lost at the end of `arrivals` is reported as lost: end it with a packet that came, to leave that open.
-# 0 with *consumed = count when none of them has come: nothing to send. RTCP_ERR_ROOM when not even one fits (40 bytes
-# always take one). *consumed is 0 after an error.
+# 0 when none of the first *consumed has come: nothing to send about those. RTCP_ERR_ROOM when not even one that came
+# fits (48 bytes always take one); *consumed is 0 then.
 # The message may end in padding (RFC 3550, section 6.4.1), so it is the last of its compound.
 cdef int rtcp_write_transport(uint8_t* out, size_t capacity, uint32_t ssrc, uint32_t media_ssrc,
                               uint8_t feedback_count, uint16_t base, const int64_t* arrivals, size_t count,
