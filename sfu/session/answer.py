@@ -73,7 +73,7 @@ class Answer:
             if section.rejected:
                 lines += self._rejected(section.media)
             else:
-                lines += self._section(section, first=section is bundled[0])
+                lines += self._section(section)
         return "\r\n".join(lines) + "\r\n"
 
     def _rejected(self, media: Media) -> list[str]:
@@ -82,7 +82,7 @@ class Answer:
             lines.append(f"a=mid:{media.mid}")
         return [*lines, "a=inactive"] if "RTP/" in media.protocol else lines
 
-    def _section(self, section: Section, *, first: bool) -> list[str]:
+    def _section(self, section: Section) -> list[str]:
         media = section.media
         numbers = [n for one in section.formats for n in (one.payload_type, one.rtx_type) if n or n is one.payload_type]
         port = self.candidates[0][1] if self.candidates else 9
@@ -90,9 +90,11 @@ class Answer:
             f"m={media.kind} {port} {media.protocol} {' '.join(str(n) for n in dict.fromkeys(numbers))}",
             f"c={connection_line(self.candidates)}",
         ]
-        if first:  # of a bundle only the tagged section carries them (RFC 8843, section 9.3)
-            lines += [f"a={line}" for line in candidate_lines(self.candidates)] + ["a=end-of-candidates"]
+        # RFC 8843, section 9.3 asks for candidates in the tagged section alone. aiortc keeps those of a bundle's last
+        # section and finds none then; browsers take the repetition.
         lines += [
+            *(f"a={line}" for line in candidate_lines(self.candidates)),
+            "a=end-of-candidates",
             f"a=ice-ufrag:{self.credentials.ufrag}",
             f"a=ice-pwd:{self.credentials.pwd}",
             f"a=fingerprint:sha-256 {self.fingerprint}",
