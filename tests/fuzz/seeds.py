@@ -1,0 +1,195 @@
+"""Valid inputs to start from. Each function gives those of one target of `targets`."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from pathlib import Path
+
+FIXTURES = Path(__file__).resolve().parent.parent / "sfu" / "wire" / "fixtures"
+CODECS = range(1, 7)
+
+SDP_WORDS = (
+    *("v=0", "m=video 9 UDP/TLS/RTP/SAVPF", "m=audio 9 UDP/TLS/RTP/SAVPF", "m=application 9 UDP/DTLS/SCTP"),
+    *("a=group:BUNDLE", "a=mid:", "a=extmap:", "a=rtpmap:", "a=fmtp:", "a=rtcp-fb:", "a=ssrc:", "a=ssrc-group:FID"),
+    *("a=ice-ufrag:", "a=ice-pwd:", "a=fingerprint:sha-256", "a=setup:actpass", "a=rtcp-mux", "a=candidate:"),
+    *("a=rid:", "a=simulcast:", "a=msid:", "a=sendonly", "a=recvonly", "a=inactive", "a=end-of-candidates"),
+)
+CANDIDATE_WORDS = ("candidate:", " typ host", " typ srflx raddr ", " UDP ", " tcptype active", ".local")
+MESSAGE_WORDS = (
+    *('"type":"join"', '"type":"offer"', '"type":"candidate"', '"type":"mute"', '"type":"record"', '"id":', '"sdp":'),
+    *('"publish":[', '"subscribe":[', '"track":', '"mid":', '"source":"ultrasound"', '"version":1', "\\u0000"),
+)
+
+
+def rtp(payload: bytes, sequence: int = 65535, csrcs: int = 0, block: bytes = b"", profile: int = 0xBEDE) -> bytes:
+    first = 0x80 | csrcs | (0x10 if block else 0)
+    head = struct.pack("!BBHII", first, 96, sequence, 90000, 0x11223344) + b"csrc" * csrcs
+    return head + (struct.pack("!HH", profile, len(block) // 4) + block if block else b"") + payload
+
+
+def rtp_packets() -> list[bytes]:
+    padded = bytearray(rtp(b"media" + bytes(3) + b"\x04"))
+    padded[0] |= 0x20
+    return [
+        rtp(b"media", csrcs=2),
+        rtp(b"media", block=bytes.fromhex("10305140011022aabbcc0000")),
+        rtp(b"media", block=bytes.fromhex("0101aa0400170311223300ff"), profile=0x1000),
+        rtp(b"media", block=bytes.fromhex("ff00000010aa0000")),
+        bytes(padded),
+    ]
+
+
+def srtp_packets() -> list[bytes]:
+    plain = [*rtp_packets(), *rtcp_packets()]
+    return [bytes([profile]) + packet + bytes(range(20)) for profile in range(3) for packet in plain]
+
+
+def srtp_plain() -> list[bytes]:
+    head = struct.pack("!IH", 0, 12 * 8)
+    return [bytes([profile]) + head + packet for profile in range(3) for packet in rtp_packets()]
+
+
+def srtcp_plain() -> list[bytes]:
+    head = struct.pack("!IH", 0x7FFFFFFF, 8 * 8)
+    return [bytes([profile]) + head + packet for profile in range(3) for packet in rtcp_packets()]
+
+
+def stun_messages() -> list[bytes]:
+    """The sample request and answers of RFC 5769, sections 2.1 to 2.3."""
+    return [
+        bytes.fromhex(
+            "000100582112a442b7e7a701bc34d686fa87dfae802200105354554e207465737420636c69656e74002400046e0001ff80290008"
+            "932ff9b151263b36000600096576746a3a68367659202020000800149aeaa70cbfd8cb56781ef2b5b2d3f249c1b571a280280004"
+            "e57a3bcf"
+        ),
+        bytes.fromhex(
+            "0101003c2112a442b7e7a701bc34d686fa87dfae8022000b7465737420766563746f7220002000080001a147e112a64300080014"
+            "2b91f599fd9e90c38c7489f92af9ba53f06be7d780280004c07d4c96"
+        ),
+        bytes.fromhex(
+            "010100482112a442b7e7a701bc34d686fa87dfae8022000b7465737420766563746f7220002000140002a1470113a9faa5d3f179"
+            "bc25f4b5bed2b9d900080014a382954e4be67bf11784c97c8292c275bfe3ed4180280004c8fb0b4c"
+        ),
+        bytes.fromhex("000100082112a442b7e7a701bc34d686fa87dfae0025000000260000"),
+    ]
+
+
+def rtcp(count: int, kind: int, body: bytes) -> bytes:
+    return struct.pack("!BBH", 0x80 | count, kind, len(body) // 4) + body
+
+
+def rtcp_packets() -> list[bytes]:
+    block = struct.pack("!IIIIII", 7, 0x05000003, 70000, 12, 0x12345678, 900)
+    report = rtcp(1, 200, struct.pack("!IQIII", 1, 0xE1B2C3D400000000, 90000, 10, 1000) + block)
+    sdes = rtcp(1, 202, struct.pack("!IBB", 1, 1, 6) + b"cname!" + bytes(4))
+    feedback = struct.pack("!II", 1, 2)
+    return [
+        report + sdes,
+        rtcp(1, 201, struct.pack("!I", 1) + block) + rtcp(1, 203, struct.pack("!I", 1)),
+        rtcp(1, 205, feedback + struct.pack("!HHHH", 100, 0x8001, 300, 0)),
+        rtcp(1, 206, feedback) + rtcp(4, 206, feedback + struct.pack("!IB3x", 9, 3)),
+        rtcp(15, 206, feedback + b"REMB" + struct.pack("!BBHI", 1, 0x4B, 0xFFFF, 5)),
+        rtcp(15, 205, feedback + bytes.fromhex("ffff000400000a012004c40004 0800 40".replace(" ", "") + "000000")),
+        rtcp(15, 205, feedback + bytes.fromhex("0001000700000a02b554d1000403020100ff")[:16]),
+        rtcp(0, 207, struct.pack("!I", 1) + struct.pack("!BBHQ", 4, 0, 2, 5)),
+    ]
+
+
+def arrivals() -> list[bytes]:
+    steady = b"".join(struct.pack("!I", 0x200000 + step)[1:] for step in (250, 1000, 20000, 0, 64000))
+    return [b"\xff\xff\xfe" + steady * 10, b"\x02\x00\x00" + (b"\x80\0\0" * 20 + steady) * 3]
+
+
+def payload_samples() -> dict[int, list[bytes]]:
+    """Payloads per codec number: a few bytes each that get past the first checks."""
+    return {
+        1: [b"\xfc\xff\xfe", b"\x7f\x83\x02\x01ab", b"\x03\x41\x05hello12345"],
+        2: [
+            bytes.fromhex("90e08123c5a0") + bytes.fromhex("10020 09d012a8002e001".replace(" ", "")) + b"data",
+            bytes.fromhex("1011000000"),
+        ],
+        3: [
+            bytes.fromhex("8a81238018") + bytes.fromhex("0500028001e0") + bytes.fromhex("82498342"),
+            bytes.fromhex("ad8101000182498342001000f8"),
+        ],
+        4: [
+            bytes.fromhex("6742c01fda014016ec0440000003004000000f03c60ca8"),
+            bytes.fromhex("78000f6742c01fda014016ec044000000300000468ce3c80"),
+            bytes.fromhex("7c85b84000") + b"slice",
+            bytes.fromhex("7c45") + b"end",
+            bytes.fromhex("419a0102"),
+        ],
+        5: [
+            bytes.fromhex("40010c01ffff01600000030090000003000003005dac09"),
+            bytes.fromhex("420101016000000300900000030000030 05da00280802d165 9".replace(" ", "")),
+            bytes.fromhex("6201930a0b0c"),
+            bytes.fromhex("60010004400101020006420101010203"),
+        ],
+        6: [
+            bytes.fromhex("180a0b000000043cffbdffe4 9801".replace(" ", "")),
+            bytes.fromhex("2c020a010a0b00000004"),
+            bytes.fromhex("900102030405"),
+        ],
+    }
+
+
+def payloads_with_codec() -> list[bytes]:
+    return [bytes([codec]) + payload for codec, samples in payload_samples().items() for payload in samples]
+
+
+def assemblies() -> list[bytes]:
+    """For every codec its samples in a row, as `targets.payloads` reads them."""
+    return [
+        b"".join(struct.pack("!BH", 4 | (i & 1), len(payload)) + payload for i, payload in enumerate(samples * 2))
+        for samples in payload_samples().values()
+    ]
+
+
+def descriptions() -> list[bytes]:
+    return [path.read_bytes() for path in sorted(FIXTURES.glob("*.sdp"))] or [b"v=0\r\n"]
+
+
+def candidates() -> list[bytes]:
+    return [
+        b"candidate:1 1 udp 2113937151 192.0.2.1 54400 typ host generation 0 ufrag abcd network-cost 999",
+        b"candidate:2 1 UDP 1677721855 2001:db8::1 9 typ srflx raddr 0.0.0.0 rport 0",
+        b"candidate:0 1 TCP 2105524479 4b6d1c2e-8a1b-4d6d-9d6f-b2b8e6d3c0aa.local 9 typ host tcptype active",
+    ]
+
+
+def messages() -> list[bytes]:
+    return [
+        json.dumps(message).encode()
+        for message in (
+            {"type": "join", "id": 1, "version": 1, "room": "r-1", "token": "t", "name": "Dr. Ä", "resume": None},
+            {
+                "type": "offer",
+                "id": 2,
+                "sdp": "v=0",
+                "publish": [{"mid": "0", "source": "ultrasound", "label": "probe"}],
+                "subscribe": [{"mid": "1", "track": "t1"}],
+            },
+            {"type": "candidate", "candidate": "candidate:1", "mid": "0"},
+            {"type": "mute", "id": 3, "track": "t", "muted": True},
+            {"type": "subscribe", "id": 4, "track": "t"},
+            {"type": "record", "id": 2**53 - 1, "on": True},
+            {"type": "ping", "id": 0},
+        )
+    ]
+
+
+def dtls_datagrams() -> list[bytes]:
+    hello = bytes.fromhex("010000200000000000000020fefd") + bytes(32)
+    record = b"\x16\xfe\xfd" + bytes(8) + struct.pack("!H", len(hello)) + hello
+    return [record, record + b"\x14\xfe\xfd" + bytes(8) + b"\x00\x01\x01"]
+
+
+def tokens() -> list[bytes]:
+    def part(value: object) -> bytes:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=")
+
+    claims = {"room": "r", "role": "doctor", "exp": 1_900_000_000, "rights": ["publish"]}
+    heads = ({"alg": "HS256", "typ": "JWT"}, {"alg": "none"}, {"alg": "RS256", "kid": "x"})
+    return [part(head) + b"." + part(claims) + b"." + b"c2lnbmF0dXJl" for head in heads]

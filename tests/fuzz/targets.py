@@ -1,0 +1,115 @@
+"""The fuzz targets: those in C by name, those in Python as functions, and what to start each of them from.
+
+A Python target takes one input and lets nothing out but what the interface it calls promises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import msgspec
+
+from mediaserver import auth, protocol
+from mediaserver.codecs import payload as codecs
+from mediaserver.sfu.session import dtls
+from mediaserver.sfu.wire import sdp
+
+from . import seeds
+
+NOW = 1_800_000_000.0
+SECRET = "a secret of at least thirty-two bytes"
+
+
+def assemble(codec: int) -> Callable[[bytes], None]:
+    """A target that feeds an assembler: per payload a byte of flags, two of length, and the payload."""
+
+    def target(data: bytes) -> None:
+        assembler = codecs.assembler(codec)
+        room = 64 * len(data) + 4096
+        for flags, part in payloads(data):
+            units = assembler.push(part, flags >> 2, bool(flags & 1), bool(flags & 2))
+            units += assembler.flush() if flags == 0xFF else []
+            for unit in units:
+                assert isinstance(unit.data, bytes)
+                room -= len(unit.data)
+            facts = codecs.facts(codec, part)
+            assert facts.descriptor_size <= len(part)
+        room -= sum(len(unit.data) for unit in assembler.flush())
+        assert room >= 0, "far more comes out than goes in"
+
+    return target
+
+
+def payloads(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The payloads of an input for `assemble`, each with its flags: 1 marker, 2 lost before, above: time."""
+    while len(data) >= 3:
+        size = int.from_bytes(data[1:3])
+        yield data[0], data[3 : 3 + size]
+        data = data[3 + size :]
+
+
+def session_description(data: bytes) -> None:
+    with suppress(sdp.OfferError):
+        sdp.parse(data.decode("utf-8", "replace"))
+
+
+def candidate(data: bytes) -> None:
+    with suppress(sdp.OfferError):
+        sdp.parse_candidate(data.decode("utf-8", "replace"))
+
+
+def message(data: bytes) -> None:
+    with suppress(msgspec.DecodeError):
+        protocol.decode(data)
+    with suppress(msgspec.DecodeError, UnicodeDecodeError):
+        protocol.decode(data.decode())
+
+
+def dtls_records(data: bytes) -> None:
+    found = dtls.records(data)
+    if found is not None:
+        assert b"".join(dtls.datagrams(data)) == data
+    dtls.is_client_hello(data)
+
+
+_verifier = auth.Verifier(SECRET)
+
+
+def token(data: bytes) -> None:
+    with suppress(auth.AuthError):
+        _verifier.verify(data.decode("utf-8", "replace"), NOW)
+
+
+@dataclass(frozen=True)
+class Target:
+    """`function` is None for a kernel in C. `max_size` bounds an input, `words` are put into it as a whole."""
+
+    seeds: Callable[[], list[bytes]]
+    function: Callable[[bytes], None] | None = None
+    max_size: int = 1600
+    words: tuple[str, ...] = field(default=())
+
+
+TARGETS = {
+    "srtp_open": Target(seeds.srtp_packets),
+    "srtp_seal": Target(seeds.srtp_plain),
+    "srtcp_seal": Target(seeds.srtcp_plain),
+    "rtp": Target(seeds.rtp_packets),
+    "stun": Target(seeds.stun_messages),
+    "rtcp": Target(seeds.rtcp_packets),
+    "rtcp_feedback": Target(seeds.arrivals),
+    "facts": Target(seeds.payloads_with_codec),
+    "assemble_opus": Target(seeds.assemblies, assemble(codecs.Codec.CODEC_OPUS), 4096),
+    "assemble_vp8": Target(seeds.assemblies, assemble(codecs.Codec.CODEC_VP8), 4096),
+    "assemble_vp9": Target(seeds.assemblies, assemble(codecs.Codec.CODEC_VP9), 4096),
+    "assemble_h264": Target(seeds.assemblies, assemble(codecs.Codec.CODEC_H264), 4096),
+    "assemble_h265": Target(seeds.assemblies, assemble(codecs.Codec.CODEC_H265), 4096),
+    "assemble_av1": Target(seeds.assemblies, assemble(codecs.Codec.CODEC_AV1), 4096),
+    "sdp": Target(seeds.descriptions, session_description, 16384, seeds.SDP_WORDS),
+    "candidate": Target(seeds.candidates, candidate, 400, seeds.CANDIDATE_WORDS),
+    "message": Target(seeds.messages, message, 4096, seeds.MESSAGE_WORDS),
+    "dtls": Target(seeds.dtls_datagrams, dtls_records),
+    "token": Target(seeds.tokens, token, 1024),
+}
