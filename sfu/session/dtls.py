@@ -30,6 +30,7 @@ MAX_DATAGRAM: Final = 4096
 MAX_DATAGRAMS: Final = 400  # of one handshake; far above what a lossy network needs
 REPEAT_US: Final = 40_000  # repeats of the peer that come in a bunch get one answer
 ATTEMPT_US: Final = 20_000_000
+RETRY_US: Final = 1_000_000  # as client: from a failed handshake to the next
 MAX_REPEATS: Final = 40  # answers to repeated flights: an echo must not go on for ever
 
 DTLS_1_2: Final = 0xFEFD
@@ -322,6 +323,7 @@ class DtlsSession:
         self._attempt: _Handshake | None = None
         self._standing: _Handshake | None = None
         self._attempts = 0
+        self._retry: int | None = None
 
     def start(self, now: int) -> list[bytes]:
         """As client: say hello, once the path is known to carry. As server there is nothing to say."""
@@ -343,17 +345,17 @@ class DtlsSession:
         if self._attempt is None:
             return []
         out = self._attempt.receive(datagram, now)
-        self._conclude()
+        self._conclude(now)
         return out
 
     def tick(self, now: int) -> list[bytes]:
-        """Retransmit what is due; call at `deadline`."""
+        """Retransmit what is due, or try again; call at `deadline`."""
         if self._attempt is None:
-            return []
+            return self.start(now) if self._retry is not None and now >= self._retry else []
         if now >= self._attempt.started + ATTEMPT_US:
             self._attempt.failed = True
-            self._conclude()
-            return self.start(now)
+            self._conclude(now)
+            return []
         return self._attempt.tick(now)
 
     @property
@@ -361,23 +363,24 @@ class DtlsSession:
         """When `tick` has something to do."""
         attempt = self._attempt
         if attempt is None:
-            return None
+            return self._retry
         end = attempt.started + ATTEMPT_US
         return min(end, attempt.sent + attempt.timeout) if attempt.flight else end
 
     def close(self) -> list[bytes]:
         """End the session; the close_notify to send, when there is a session to end."""
-        standing, self._standing, self._attempt = self._standing, None, None
+        standing, self._standing, self._attempt, self._retry = self._standing, None, None, None
         self.state = State.CLOSED
         return standing.close() if standing is not None else []
 
     def _begin(self, now: int) -> _Handshake:
         self._attempts += 1
+        self._retry = None
         self._attempt = _Handshake(self._identity, self._fingerprints, self.client, now)
         self.state = State.HANDSHAKING
         return self._attempt
 
-    def _conclude(self) -> None:
+    def _conclude(self, now: int) -> None:
         attempt = self._attempt
         assert attempt is not None
         if attempt.done and not attempt.failed:
@@ -390,6 +393,8 @@ class DtlsSession:
         if attempt.failed:
             self._attempt = None
             self.state = State.FAILED if self._attempts >= MAX_ATTEMPTS else State.WAITING
+            if self.client and self.state is State.WAITING:
+                self._retry = now + RETRY_US
 
     def _stand(self, standing: _Handshake, datagram: bytes, found: list[Record], now: int) -> list[bytes]:
         """The session stands: only what is protected reaches OpenSSL. Handshake records mean that the peer misses

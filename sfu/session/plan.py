@@ -18,6 +18,7 @@ from mediaserver.sfu.session.model import (
     PublishAll,
     PublishMap,
     Right,
+    Source,
     SubscribeAll,
     SubscribeMap,
 )
@@ -254,7 +255,10 @@ def _plan_receiving(
         if Right.SUBSCRIBE not in participant.rights:
             raise OfferError("not-allowed", "no right to subscribe")
         left = [track for track in in_order(tracks.values(), participant, subscribe) if track.id not in gone]
-        _fill(lines, before, left)
+        sources = subscribe.sources if subscribe.sources is not None else frozenset(Source)
+        for one in lines:
+            one.line.slot = any(source_fits(source, one.line.kind) for source in sources)
+        _fill([one for one in lines if one.line.slot], before, left)
         return
     for one in lines:
         track_id = subscribe.get(one.line.mid)
@@ -284,7 +288,6 @@ def _want(one: LinePlan, track: Track | None, plan: Plan) -> None:
 def _fill(lines: Sequence[LinePlan], before: Mapping[str, Line], left: list[Track]) -> None:
     """Each m-line keeps its track; free ones get what is left, in its order, or wait for a track to come."""
     for one in lines:
-        one.line.slot = True
         was = before.get(one.line.mid)
         if was is not None and was.leg is not None and was.leg.track in left:
             _take(one, was.leg.track, left)
