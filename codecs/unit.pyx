@@ -141,7 +141,8 @@ cdef class Assembler:
         if not self.reserve(size):
             self.complete = False
             return False
-        memcpy(self.data + self.size, bytes, size)
+        if size:  # there may be no block yet, and memcpy takes no null pointer
+            memcpy(self.data + self.size, bytes, size)
         self.size += size
         return True
 
