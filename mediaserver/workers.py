@@ -69,7 +69,7 @@ class Workers:
         asyncio.get_running_loop().add_reader(worker.event_fd, self._on_events, slot)
         if self._sampler is None:
             self._sampled = self._monotonic()
-            self._sample()
+            self._sample_later()
 
     def pick(self) -> WorkerSlot:
         """The worker for a new room: the least busy one, to a tenth; of those the one with the fewest participants."""
@@ -109,4 +109,7 @@ class Workers:
         for slot in self._slots:
             slot.sample(now - self._sampled)
         self._sampled = now
+        self._sample_later()
+
+    def _sample_later(self) -> None:
         self._sampler = asyncio.get_running_loop().call_later(SAMPLE_SECONDS, self._sample)
