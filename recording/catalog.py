@@ -127,6 +127,11 @@ class Catalog:
             rows = await connection.execute(select(recordings.c.id, recordings.c.digest))
             return {row.id: row.digest for row in rows}
 
+    async def room(self, recording: str) -> str | None:
+        """The room of a recording; None when it is unknown."""
+        async with self._engine.connect() as connection:
+            return await connection.scalar(select(recordings.c.room).where(recordings.c.id == recording))
+
     async def find(self, query: Query) -> RecordingList:
         """A page of what matches, newest first."""
         matching = select(recordings).where(*_conditions(query))

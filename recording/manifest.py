@@ -53,6 +53,7 @@ class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: str
     container: str
     codec: str
+    """The encoding name in SDP: H264, VP8, opus."""
     clock_rate: int
     ssrc: int
     width: int

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from mediaserver.codecs.payload import Codec, assembler
+from mediaserver.codecs.payload import Codec, assembler, codec_name
 from mediaserver.codecs.unit import AccessUnit, Assembler
 from mediaserver.recording import journal, red
 from mediaserver.recording.entry import Entry
@@ -294,7 +294,7 @@ class TrackPipeline:
             return False
         codec = self._codec
         if codec not in FORMATS:
-            self.note(arrival, f"{codec.name} cannot be recorded")
+            self.note(arrival, f"{codec_name(codec)} cannot be recorded")
             return False
         self._files += 1
         origin = Origin(

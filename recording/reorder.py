@@ -13,6 +13,9 @@ PacketT = TypeVar("PacketT")
 MAX_WAITING = 8192
 """Packets held behind a hole; more of them, and the hole is given up before its time."""
 
+SETTLE_US = 100_000
+"""The first packets are held for so long: the network may have brought a later one first."""
+
 
 class Missing(NamedTuple):
     """A run of sequence numbers that never came. The times are the arrivals of the packets next to it, in µs."""
@@ -52,15 +55,14 @@ class Reorder(Generic[PacketT]):
         return len(self._waiting)
 
     def push(self, sequence: int, arrival: int, packet: PacketT) -> None:
-        if self._next is None:
-            self._next = sequence
-        if sequence == self._next:
-            self._next += 1
+        expected = self._next
+        if sequence == expected:
+            self._next = expected + 1
             self._last_arrival = arrival
             self._ready.append(packet)
             if self._waiting:
                 self._release()
-        elif sequence < self._next:
+        elif expected is not None and sequence < expected:
             self.late += 1
         elif sequence in self._waiting:
             self.duplicates += 1
@@ -69,12 +71,12 @@ class Reorder(Generic[PacketT]):
                 self._hole_since = arrival
             self._waiting[sequence] = (arrival, packet)
             if len(self._waiting) > MAX_WAITING:
-                self._give_up()
+                self._move_on()
 
     def pop(self, now: int) -> list[PacketT | Missing]:
         """What is in order by now."""
-        while self._waiting and now - self._hole_since >= self.window_us:
-            self._give_up()
+        while self._waiting and now - self._hole_since >= (SETTLE_US if self._next is None else self.window_us):
+            self._move_on()
         ready = self._ready
         if ready:
             self._ready = []
@@ -83,16 +85,16 @@ class Reorder(Generic[PacketT]):
     def flush(self) -> list[PacketT | Missing]:
         """Everything; nothing is waited for any more."""
         while self._waiting:
-            self._give_up()
+            self._move_on()
         ready, self._ready = self._ready, []
         return ready
 
-    def _give_up(self) -> None:
-        """Turn the hole in front into `Missing`, and go on behind it."""
-        assert self._next is not None
+    def _move_on(self) -> None:
+        """Begin with the lowest number that has come, or turn the hole in front of it into `Missing`."""
         first_held = min(self._waiting)
-        arrival = self._waiting[first_held][0]
-        self._ready.append(Missing(self._next, first_held - 1, self._last_arrival, arrival))
+        if self._next is not None:
+            arrival = self._waiting[first_held][0]
+            self._ready.append(Missing(self._next, first_held - 1, self._last_arrival, arrival))
         self._next = first_held
         self._release()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import NamedTuple
 
-from mediaserver.codecs.payload import Codec
+from mediaserver.codecs.payload import Codec, codec_name
 from mediaserver.codecs.unit import AccessUnit
 from mediaserver.recording import journal
 from mediaserver.recording.entry import Entry
@@ -68,7 +68,7 @@ class SegmentBuilder:
             track=origin.track,
             file=origin.file,
             container=kept.container,
-            codec=kept.name,
+            codec=codec_name(origin.codec),
             clock_rate=origin.clock_rate,
             stream=origin.stream,
             ssrc=origin.ssrc,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
-from mediaserver.recording.manifest import Manifest, Track
+from mediaserver.recording.manifest import Gap, Manifest, Note, Participant, Segment, Track
 
 
-class TrackView(msgspec.Struct, frozen=True):
-    """A track in a list. `duration_ms` is from its first to its last media, `bytes` that of all its segments."""
+class _Track(msgspec.Struct, frozen=True, kw_only=True):
+    """`duration_ms` is from its first to its last media, `bytes` that of all its files."""
 
     id: str
     source: str
@@ -22,12 +23,52 @@ class TrackView(msgspec.Struct, frozen=True):
     bytes: int
     width: int
     height: int
+
+
+class TrackView(_Track, frozen=True, kw_only=True):
+    """A track in a list; `gaps` and `segments` are how many there are."""
+
     gaps: int
     segments: int
 
 
-class RecordingView(msgspec.Struct, frozen=True):
-    """A recording in a list. `started` and `ended` are RFC 3339 in UTC; `ended` is None while it goes on.
+class SegmentView(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of a track; `n` counts from 0. `offset_ms` is from the recording's start to its first media."""
+
+    n: int
+    file: str
+    container: str
+    codec: str
+    offset_ms: int
+    duration_ms: int
+    bytes: int
+    sha256: str
+    width: int
+    height: int
+    units: int
+    reason: str
+
+
+class GapView(msgspec.Struct, frozen=True, kw_only=True):
+    """What is missing from a track, from `offset_ms` after the recording's start on; see `manifest.Gap`."""
+
+    cause: str
+    offset_ms: int
+    duration_ms: int
+    packets: int
+    skipped: int
+
+
+class TrackDetail(_Track, frozen=True, kw_only=True):
+    """A track with its files and gaps. `offset_ms` is from the recording's start to its first media."""
+
+    offset_ms: int
+    gaps: list[GapView]
+    segments: list[SegmentView]
+
+
+class _Recording(msgspec.Struct, frozen=True, kw_only=True):
+    """`started` and `ended` are RFC 3339 in UTC; `ended` is None while it goes on.
 
     `state` is recording, complete or recovered (closed after a crash).
     """
@@ -38,7 +79,22 @@ class RecordingView(msgspec.Struct, frozen=True):
     ended: str | None
     duration_ms: int
     state: str
+
+
+class RecordingView(_Recording, frozen=True, kw_only=True):
+    """A recording in a list."""
+
     tracks: list[TrackView]
+
+
+class RecordingDetail(_Recording, frozen=True, kw_only=True):
+    """A recording with all that its manifest says."""
+
+    tracks: list[TrackDetail]
+    participants: list[Participant]
+    notes: list[Note]
+    software: str
+    digest: str
 
 
 class RecordingList(msgspec.Struct, frozen=True):
@@ -62,30 +118,85 @@ def from_iso(text: str) -> int:
 
 
 def view(manifest: Manifest) -> RecordingView:
+    """As it stands in a list."""
     return RecordingView(
-        id=manifest.id,
-        room=manifest.room,
-        started=iso(manifest.started_us),
-        ended=None if manifest.state == "recording" else iso(manifest.ended_us),
-        duration_ms=(manifest.ended_us - manifest.started_us) // 1000,
-        state=manifest.state,
-        tracks=[_track(track) for track in manifest.tracks],
+        **_recording(manifest),
+        tracks=[
+            TrackView(**_track(track), gaps=len(track.gaps), segments=len(track.segments)) for track in manifest.tracks
+        ],
     )
 
 
-def _track(track: Track) -> TrackView:
+def detail(manifest: Manifest) -> RecordingDetail:
+    """With its files and gaps."""
+    return RecordingDetail(
+        **_recording(manifest),
+        tracks=[_track_detail(track, manifest.started_us) for track in manifest.tracks],
+        participants=manifest.participants,
+        notes=manifest.notes,
+        software=manifest.software,
+        digest=manifest.digest,
+    )
+
+
+def _recording(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "id": manifest.id,
+        "room": manifest.room,
+        "started": iso(manifest.started_us),
+        "ended": None if manifest.state == "recording" else iso(manifest.ended_us),
+        "duration_ms": (manifest.ended_us - manifest.started_us) // 1000,
+        "state": manifest.state,
+    }
+
+
+def _track(track: Track) -> dict[str, Any]:
     last = track.segments[-1] if track.segments else None
-    return TrackView(
-        id=track.id,
-        source=track.source,
-        kind=track.kind,
-        codec=track.codec,
-        label=track.label,
-        participant=track.participant,
-        duration_ms=(last.last_us - track.segments[0].first_us) // 1000 if last else 0,
-        bytes=sum(segment.bytes for segment in track.segments),
-        width=last.width if last else 0,
-        height=last.height if last else 0,
-        gaps=len(track.gaps),
-        segments=len(track.segments),
+    return {
+        "id": track.id,
+        "source": track.source,
+        "kind": track.kind,
+        "codec": track.codec,
+        "label": track.label,
+        "participant": track.participant,
+        "duration_ms": (last.last_us - track.segments[0].first_us) // 1000 if last else 0,
+        "bytes": sum(segment.bytes for segment in track.segments),
+        "width": last.width if last else 0,
+        "height": last.height if last else 0,
+    }
+
+
+def _track_detail(track: Track, started_us: int) -> TrackDetail:
+    return TrackDetail(
+        **_track(track),
+        offset_ms=(track.segments[0].first_us - started_us) // 1000 if track.segments else 0,
+        gaps=[_gap(gap, started_us) for gap in track.gaps],
+        segments=[_segment(n, segment, started_us) for n, segment in enumerate(track.segments)],
+    )
+
+
+def _gap(gap: Gap, started_us: int) -> GapView:
+    return GapView(
+        cause=gap.cause,
+        offset_ms=(gap.from_us - started_us) // 1000,
+        duration_ms=(gap.to_us - gap.from_us) // 1000,
+        packets=gap.packets,
+        skipped=gap.skipped,
+    )
+
+
+def _segment(n: int, segment: Segment, started_us: int) -> SegmentView:
+    return SegmentView(
+        n=n,
+        file=segment.file,
+        container=segment.container,
+        codec=segment.codec,
+        offset_ms=(segment.first_us - started_us) // 1000,
+        duration_ms=(segment.last_us - segment.first_us) // 1000,
+        bytes=segment.bytes,
+        sha256=segment.sha256,
+        width=segment.width,
+        height=segment.height,
+        units=segment.units,
+        reason=segment.reason,
     )

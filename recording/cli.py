@@ -1,0 +1,150 @@
+"""The command `mediaserver archive`: list, show, export, verify, rebuild."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, NoReturn, TypeVar
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mediaserver.recording import manifest, views
+from mediaserver.recording.archive import Archive, ArchiveInUse, StillRecording, UnknownRecording
+from mediaserver.recording.catalog import Query
+from mediaserver.recording.export.join import ExportError, Format
+
+app = typer.Typer(help="Find, show, export and verify recordings.", no_args_is_help=True, rich_markup_mode=None)
+ResultT = TypeVar("ResultT")
+Identifier = Annotated[str, typer.Argument(metavar="ID", help="The recording, as `list` shows it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+@app.callback()
+def archive(
+    context: typer.Context,
+    data: Annotated[Path, typer.Option(metavar="DIR", help="The server's data folder.")] = Path("data"),
+) -> None:
+    """Find, show, export and verify recordings."""
+    context.obj = data
+
+
+@app.command("list")
+def list_recordings(
+    context: typer.Context,
+    room: Annotated[str, typer.Option(help="Only this room.")] = "",
+    source: Annotated[str, typer.Option(help="Only with a track of this source.")] = "",
+    text: Annotated[str, typer.Option(help="Words in the room, the id, labels or names.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """List recordings, the newest first."""
+    query = Query(room=room, source=source, text=text, limit=limit)
+    found = _with_archive(context, lambda archive: archive.find(query))
+    if as_json:
+        _print_json(found)
+        return
+    table = Table("id", "room", "started", "length", "state", "tracks", "MB", "gaps")
+    for recording in found.recordings:
+        size = sum(track.bytes for track in recording.tracks) / 1e6
+        sources = ", ".join(track.source for track in recording.tracks)
+        gaps = sum(track.gaps for track in recording.tracks)
+        seconds = f"{recording.duration_ms / 1000:.1f} s"
+        table.add_row(
+            recording.id, recording.room, recording.started, seconds, recording.state, sources, f"{size:.1f}", str(gaps)
+        )
+    Console().print(table)
+
+
+@app.command()
+def show(context: typer.Context, recording: Identifier) -> None:
+    """Show all that is known of a recording, as JSON."""
+    kept = _with_archive(context, lambda archive: archive.get(recording))
+    if kept.state == "recording":
+        _print_json(views.detail(kept))
+    else:
+        typer.echo(manifest.encode(kept).decode(), nl=False)
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    recording: Identifier,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to; its ending, .mkv or .mp4, says what.")],
+) -> None:
+    """Join all tracks of a recording into one file, in sync, nothing transcoded."""
+    container: Format
+    match out.suffix.lower():
+        case ".mkv":
+            container = "mkv"
+        case ".mp4":
+            container = "mp4"
+        case _:
+            raise typer.BadParameter("the file's name must end in .mkv or .mp4", param_hint="--out")
+
+    async def work(archive: Archive) -> None:
+        async with archive.export(recording, container) as path:
+            await asyncio.to_thread(shutil.move, path, out)
+
+    _with_archive(context, work)
+    typer.echo(str(out))
+
+
+@app.command()
+def verify(context: typer.Context, recording: Identifier, as_json: AsJson = False) -> None:
+    """Read every byte of a recording; exits 1 when anything is not as it was recorded."""
+    report = _with_archive(context, lambda archive: archive.verify(recording))
+    if as_json:
+        _print_json(report)
+    elif report.ok:
+        typer.echo(f"{recording}: genuine, {report.files} files, {report.bytes} bytes")
+    for problem in [] if as_json else report.problems:
+        typer.echo(f"{recording}: {problem.kind}: {problem.name}: {problem.detail}")
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def rebuild(context: typer.Context) -> None:
+    """Make the catalog anew from the manifests."""
+    count = _with_archive(context, lambda archive: archive.rebuild())
+    typer.echo(f"{count} recordings")
+
+
+def _with_archive(context: typer.Context, work: Callable[[Archive], Awaitable[ResultT]]) -> ResultT:
+    """Do `work` on the archive; errors that a user can cause become a sentence and exit code 2."""
+    folder = Path(context.obj) / "archive"
+
+    async def run() -> ResultT:
+        archive = Archive(folder)
+        try:
+            await archive.open()
+        except ArchiveInUse:
+            await archive.open_to_read()
+        try:
+            return await work(archive)
+        finally:
+            await archive.close()
+
+    if not folder.is_dir():
+        _fail(f"there is no archive in {context.obj}: give the server's data folder by --data")
+    try:
+        return asyncio.run(run())
+    except UnknownRecording as error:
+        _fail(str(error.args[0]))
+    except (StillRecording, ExportError, OSError) as error:
+        _fail(str(error))
+
+
+def _fail(text: str) -> NoReturn:
+    typer.echo(text, err=True)
+    raise typer.Exit(2)
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
