@@ -362,7 +362,11 @@ _encoder = msgspec.json.Encoder()
 
 def decode(data: str | bytes) -> ClientMessage:
     """A client's message. Raises `msgspec.DecodeError` (or its `ValidationError`, which names the field)."""
-    return _decoder.decode(data)
+    try:
+        return _decoder.decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:
+        # Text that is not UTF-8, or that is nested without end.
+        raise msgspec.DecodeError(str(error)) from None
 
 
 def encode(message: ServerMessage) -> str:

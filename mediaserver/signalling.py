@@ -484,6 +484,6 @@ _HANDLERS: Mapping[type, Callable[[Signalling, Session, Any], None]] = {
 def _id_of(data: str | bytes) -> int | None:
     """The `id` of a message that is wrong otherwise, so that its sender knows which."""
 
-    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return msgspec.json.decode(data, type=_Numbered).id
     return None
