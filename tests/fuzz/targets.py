@@ -63,7 +63,7 @@ def candidate(data: bytes) -> None:
 def message(data: bytes) -> None:
     with suppress(msgspec.DecodeError):
         protocol.decode(data)
-    with suppress(msgspec.DecodeError, UnicodeDecodeError):
+    with suppress(msgspec.DecodeError, UnicodeDecodeError):  # the latter is of str alone
         protocol.decode(data.decode())
 
 
