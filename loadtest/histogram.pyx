@@ -46,6 +46,19 @@ class HistogramView:
         return HistogramView(counts, self.total - earlier.total, self.negative - earlier.negative, greatest)
 
 
+def merge(views):
+    """The sum of several."""
+    counts = {}
+    total = negative = greatest = 0
+    for view in views:
+        for bucket, count in view.counts.items():
+            counts[bucket] = counts.get(bucket, 0) + count
+        total += view.total
+        negative += view.negative
+        greatest = max(greatest, view.greatest)
+    return HistogramView(counts, total, negative, greatest)
+
+
 cdef object histogram_view(const Histogram* histogram):
     cdef int bucket
     counts = {}

@@ -42,6 +42,8 @@ class LoadSettings(msgspec.Struct, frozen=True):
     profile: str = "ultrasound"
     join: str = "ws"
     """ws or whip (which means WHIP and WHEP)"""
+    room: str = ""
+    """a room for all, where the token is for that room alone; else each cart has its own"""
     spin: bool = False
     settle_seconds: float = 1.0
     """between the last join and the start of the measured part"""

@@ -1,0 +1,102 @@
+"""The server under test: one that is named, or one of our own, started for the run and ended after it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Literal
+
+import jwt
+import msgspec
+
+from mediaserver.loadtest.measure import Process
+
+START_SECONDS = 30.0
+STOP_SECONDS = 10.0
+TOKEN_SECONDS = 24 * 3600
+
+TokenFor = Callable[[str, Literal["cart", "doctor"]], str]
+
+
+class TargetError(Exception):
+    """There is no server to test; says why."""
+
+
+class Target(msgspec.Struct, frozen=True):
+    url: str
+    token: TokenFor
+    process: Process | None = None
+    """to be measured, when it runs on this machine"""
+
+
+def signer(secret: str) -> TokenFor:
+    """Signs a token for each participant, as the server's documentation describes them."""
+
+    def token(room: str, role: Literal["cart", "doctor"]) -> str:
+        now = int(time.time())
+        claims = {"room": room, "role": role, "iat": now, "exp": now + TOKEN_SECONDS}
+        return jwt.encode(claims, secret, algorithm="HS256")
+
+    return token
+
+
+@contextlib.asynccontextmanager
+async def own_server(workers: int, record: str) -> AsyncIterator[Target]:
+    """A server process on free ports of loopback with a data folder of its own. Raises `TargetError`."""
+    secret = secrets.token_urlsafe(32)
+    with tempfile.TemporaryDirectory(prefix="mediaserver-loadtest-") as folder:
+        command = [sys.executable, "-u", "-m", "mediaserver", "serve", "--http", "127.0.0.1:0", "--udp", "127.0.0.1:0"]
+        command += ["--data", folder, "--secret", secret, "--workers", str(workers), "--record", record]
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True
+        )
+        output: list[str] = []
+        try:
+            url = await _find_url(process, output)
+            reader = asyncio.create_task(_drain(process, output))
+            try:
+                yield Target(url, signer(secret), Process(process.pid))
+            finally:
+                reader.cancel()
+        finally:
+            await _stop(process)
+
+
+async def _find_url(process: asyncio.subprocess.Process, output: list[str]) -> str:
+    """The address that the server prints when it is up."""
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            while line := (await process.stdout.readline()).decode(errors="replace"):
+                output.append(line)
+                found = re.search(r"https?://[^\s/]+", line)
+                if found:
+                    return found[0]
+    except TimeoutError:
+        raise TargetError(f"the server did not start within {START_SECONDS:g} s: {''.join(output[-5:])}") from None
+    raise TargetError(f"the server did not start: {''.join(output[-5:]).strip()}")
+
+
+async def _drain(process: asyncio.subprocess.Process, output: list[str]) -> None:
+    # A full pipe would stop the server at its next word.
+    assert process.stdout is not None
+    while line := await process.stdout.readline():
+        output.append(line.decode(errors="replace"))
+        del output[:-100]
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), STOP_SECONDS)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
