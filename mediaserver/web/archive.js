@@ -87,7 +87,7 @@ async function show(id) {
   try {
     const recording = await ask(`recordings/${encodeURIComponent(id)}`);
     player?.close();
-    player = new Player(recording, (track) => address(`recordings/${encodeURIComponent(id)}/tracks/${encodeURIComponent(track.id)}/media`));
+    player = new Player(recording, (track, segment) => address(`recordings/${encodeURIComponent(id)}/tracks/${encodeURIComponent(track.id)}/media`, { segment }));
     byId("player").replaceChildren(head(recording), player.root, details(recording));
   } catch (error) {
     ui.notify(`The recording can't be opened: ${error.message}`, "alarm");
@@ -118,7 +118,7 @@ async function check(id, button, verdict) {
   try {
     const result = await ask(`recordings/${encodeURIComponent(id)}/verify`, { method: "POST" });
     verdict.className = `verdict ${result.ok ? "good" : "bad"}`;
-    ui.write(verdict, result.ok ? "Verified: every byte is as it was recorded." : `Not as recorded: ${(result.problems ?? []).join("; ")}`);
+    ui.write(verdict, result.ok ? "Verified: every byte is as it was recorded." : `Not as recorded: ${result.problems.map(({ name, detail }) => `${name}: ${detail}`).join("; ")}`);
   } catch (error) {
     verdict.className = "verdict bad";
     ui.write(verdict, `It could not be verified: ${error.message}`);

@@ -19,7 +19,7 @@
  * - `participant-joined` {participant}, `participant-left` {participant, reason}
  * - `track-added` {track}, `track-changed` {track}, `track-removed` {track}: the server's TrackInfo
  * - `media` {info, track, receiver, mid}: a subscribed track; `track` is the MediaStreamTrack
- * - `unavailable` {info}: a track that this browser can't receive
+ * - `unavailable` {info, reason}: a track that can't be received here, for want of its codec most of all
  * - `publication-ended` {publication, reason}: the device is gone, or the server refused it after a new join
  * - `recording` {state, recording, detail}
  * - `error` {error}: a SignallingError that belongs to no call
@@ -280,7 +280,10 @@ export class MediaClient extends EventTarget {
       });
     };
     on("media", (incoming) => this.#onMedia(incoming));
-    on("unavailable", ({ id }) => this.tracks.has(id) && this.#emit("unavailable", { info: this.tracks.get(id) }));
+    on("unavailable", ({ id, reason }) => {
+      const info = this.tracks.get(id);
+      if (info) this.#emit("unavailable", { info, reason });
+    });
     on("state", (state) => this.#emit("transport", { state }));
     on("dead", () => this.#startAnew());
     this.joined = joined;

@@ -61,8 +61,8 @@ export class Freshness {
 export class FrameWatch {
   #stopped = false;
 
-  /** @param {HTMLVideoElement} video @param {Freshness} freshness */
-  constructor(video, freshness) {
+  /** @param {HTMLVideoElement} video @param {Freshness} freshness @param {() => void} [onFirst] at the first frame */
+  constructor(video, freshness, onFirst = () => {}) {
     this.freshness = freshness;
     this.frames = 0;
     this.width = 0;
@@ -73,6 +73,7 @@ export class FrameWatch {
     const onFrame = (/** @type {number} */ now, /** @type {any} */ metadata) => {
       if (this.#stopped) return;
       this.#note(performance.now(), metadata);
+      if (this.frames === 1) onFirst();
       video.requestVideoFrameCallback(onFrame);
     };
     video.requestVideoFrameCallback(onFrame);

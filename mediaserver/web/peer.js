@@ -35,7 +35,7 @@ function wantCaptureTime(transceiver) {
  */
 
 /**
- * Events: `media` and `unavailable` (detail: the Incoming), `state` (detail: RTCPeerConnectionState), and `dead`
+ * Events: `media` (detail: the Incoming), `unavailable` (detail: the track's id and the reason), `state` (detail: RTCPeerConnectionState), and `dead`
  * when no ICE restart brought the connection back.
  */
 export class Peer extends EventTarget {
@@ -53,7 +53,7 @@ export class Peer extends EventTarget {
   /**
    * @param {object} options
    * @param {RTCIceServer[]} options.iceServers
-   * @param {(offer: {sdp: string, publish: object[], subscribe: object[]}) => Promise<{sdp: string, bound: {mid: string, track: string}[]}>} options.exchange
+   * @param {(offer: {sdp: string, publish: object[], subscribe: object[]}) => Promise<import("./protocol.d.ts").Answer>} options.exchange
    *   carries an offer to the server and brings its answer; rejects when the server refuses
    */
   constructor({ iceServers, exchange }) {
@@ -183,7 +183,7 @@ export class Peer extends EventTarget {
     }
     if (this.#closed) throw new DOMException("the connection was closed", "AbortError");
     await this.connection.setRemoteDescription({ type: "answer", sdp: answer.sdp });
-    this.#settle(new Map(answer.bound.map(({ mid, track }) => [mid, track])), publish, subscribe);
+    this.#settle(answer, publish, subscribe);
     for (const transceiver of freed) {
       this.#freed.delete(transceiver);
       if (transceiver.direction === "inactive") this.#idle.push(transceiver);
@@ -191,7 +191,9 @@ export class Peer extends EventTarget {
   }
 
   /** Takes over what the answer says. */
-  #settle(bound, publish, subscribe) {
+  #settle(answer, publish, subscribe) {
+    const bound = new Map(answer.bound.map(({ mid, track }) => [mid, track]));
+    const refused = new Map(answer.refused?.map(({ mid, reason }) => [mid, reason]));
     for (const outgoing of publish) {
       outgoing.answered = true;
       outgoing.id = bound.get(outgoing.transceiver.mid) ?? outgoing.id;
@@ -199,7 +201,8 @@ export class Peer extends EventTarget {
     for (const incoming of subscribe) {
       if (this.incoming.get(incoming.id) !== incoming) continue; // released while the offer was on its way
       if (bound.get(incoming.transceiver.mid) !== incoming.id) {
-        this.dispatchEvent(new CustomEvent("unavailable", { detail: incoming }));
+        const reason = refused.get(incoming.transceiver.mid) ?? "";
+        this.dispatchEvent(new CustomEvent("unavailable", { detail: { id: incoming.id, reason } }));
         this.release(incoming.id);
       } else if (!incoming.bound) {
         incoming.bound = true;
@@ -222,7 +225,8 @@ export class Peer extends EventTarget {
       } else {
         this.incoming.delete(incoming.id);
         incoming.transceiver.stop();
-        this.dispatchEvent(new CustomEvent("unavailable", { detail: incoming }));
+        const detail = { id: incoming.id, reason: "the server refused the offer" };
+        this.dispatchEvent(new CustomEvent("unavailable", { detail }));
       }
     }
   }

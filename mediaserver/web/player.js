@@ -13,21 +13,36 @@ const SEEK_MS = 300;
 const NUDGE = 0.06;
 const STEP_MS = 5000;
 
-/** One track's element and its place on the recording's time. */
+/**
+ * One track's element and its place on the recording's time. A track has several files where its picture changed size
+ * or its publisher came back; the element takes the one that the position is in.
+ */
 class Lane {
-  constructor(track, source) {
+  constructor(track, address) {
     this.track = track;
-    this.begin = track.offset_ms ?? 0;
-    this.end = this.begin + track.duration_ms;
-    this.failed = false;
+    this.files = track.segments.map(({ n, offset_ms, duration_ms }) => ({ begin: offset_ms, end: offset_ms + duration_ms, source: address(track, n) }));
+    this.end = Math.max(0, ...this.files.map(({ end }) => end));
+    this.file = this.files[0];
+    this.failed = this.file === undefined;
     const { title, kind } = profile(track.source);
     this.media = element(kind === "video" ? "video" : "audio", { preload: "auto", playsinline: true, "aria-label": title });
     this.media.addEventListener("error", () => (this.failed = true));
-    this.media.src = source;
+    if (this.file) this.media.src = this.file.source;
   }
 
   covers(position) {
-    return position >= this.begin && position < this.end;
+    return this.files.some(({ begin, end }) => position >= begin && position < end);
+  }
+
+  /** Let the element show this position, if there is anything at it. */
+  seek(position) {
+    const file = this.files.find(({ begin, end }) => position >= begin && position < end);
+    if (!file || this.failed) return;
+    if (file !== this.file) {
+      this.file = file;
+      this.media.src = file.source;
+    }
+    this.media.currentTime = (position - file.begin) / 1000;
   }
 
   /** Whether the element must load before it can show this position. */
@@ -43,8 +58,9 @@ class Lane {
       if (!media.paused) media.pause();
       return;
     }
-    const off = media.currentTime * 1000 - (position - this.begin);
-    if (Math.abs(off) > SEEK_MS && !media.seeking) media.currentTime = (position - this.begin) / 1000;
+    const elsewhere = position < this.file.begin || position >= this.file.end;
+    const off = media.currentTime * 1000 - (position - this.file.begin);
+    if (elsewhere || (Math.abs(off) > SEEK_MS && !media.seeking)) this.seek(position);
     const nudge = Math.abs(off) > NUDGE_MS && Math.abs(off) <= SEEK_MS ? -Math.sign(off) * NUDGE : 0;
     const rate = speed * (1 + nudge);
     if (media.playbackRate !== rate) media.playbackRate = rate;
@@ -54,7 +70,7 @@ class Lane {
 
   /** ms by which the element is ahead of the player's clock; null where it shows nothing now */
   skew(position) {
-    return this.covers(position) && !this.failed ? this.media.currentTime * 1000 - (position - this.begin) : null;
+    return this.covers(position) && !this.failed ? this.media.currentTime * 1000 - (position - this.file.begin) : null;
   }
 }
 
@@ -69,10 +85,10 @@ export class Player {
 
   /**
    * @param {any} recording with its tracks, as the archive describes it
-   * @param {(track: any) => string} address of a track's media
+   * @param {(track: any, segment: number) => string} address of a track's media
    */
   constructor(recording, address) {
-    this.#lanes = recording.tracks.map((track) => new Lane(track, address(track)));
+    this.#lanes = recording.tracks.map((track) => new Lane(track, address));
     this.#length = Math.max(recording.duration_ms ?? 0, ...this.#lanes.map(({ end }) => end));
     this.root = element("div", { class: "player" }, this.#screens(), this.#controls());
     this.#timer = setInterval(() => this.#follow(), FOLLOW_EVERY_MS);
@@ -101,9 +117,7 @@ export class Player {
   /** @param {number} position ms from the recording's beginning */
   seek(position) {
     this.#position = Math.min(Math.max(0, position), this.#length);
-    for (const lane of this.#lanes) {
-      if (lane.covers(this.#position) && !lane.failed) lane.media.currentTime = (this.#position - lane.begin) / 1000;
-    }
+    for (const lane of this.#lanes) lane.seek(this.#position);
     this.#show();
   }
 

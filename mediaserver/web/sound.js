@@ -10,6 +10,7 @@ class Sound {
   constructor(info, owner, track, receiver) {
     this.info = info;
     this.receiver = receiver;
+    this.heard = false;
     this.on = true;
     const { title } = profile(info.source);
     this.audio = element("audio", { autoplay: true });
@@ -48,6 +49,10 @@ class Sound {
   /** Reads the level from the packets themselves, so that it moves even while the sound is off. */
   measure() {
     const [newest] = this.receiver.getSynchronizationSources();
+    if (newest && !this.heard) {
+      this.heard = true;
+      performance.mark(`first-sound:${this.info.id}`, { detail: this.info.source });
+    }
     const fresh = newest && performance.timeOrigin + performance.now() - newest.timestamp < 500;
     this.level.value = fresh ? Math.min(1, Math.sqrt(newest.audioLevel ?? 0)) : 0;
   }

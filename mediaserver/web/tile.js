@@ -96,7 +96,9 @@ export class Tile {
       this.#strip,
       choose,
     );
-    this.#watch = new FrameWatch(this.video, new Freshness(budget));
+    // A mark of the User Timing API: how long a join takes is read from the page itself.
+    const firstFrame = () => performance.mark(`first-frame:${info.id}`, { detail: info.source });
+    this.#watch = new FrameWatch(this.video, new Freshness(budget), firstFrame);
     this.#unchangedMs = budget?.unchanged_ms ?? 2000;
     // Only what is examined is judged: a room in which nobody moves is no cause for alarm.
     this.#change = profile(info.source).rank <= 2 ? new ChangeWatch() : null;
@@ -129,10 +131,10 @@ export class Tile {
 
   /** Brings the sign in line with the clock; called many times a second. @param {number} now ms */
   judge(now) {
+    if (this.#watch.freshness.state(now) === "live") this.#change?.look(this.video, now);
     const state = this.#state(now);
     if (this.root.dataset.state !== state) this.root.dataset.state = state;
     write(this.#sign, this.#words(state, now));
-    if (state === "live") this.#change?.look(this.video, now);
   }
 
   /** Writes the figures of the strip. @param {number} now ms */

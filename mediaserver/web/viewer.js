@@ -284,6 +284,7 @@ async function start() {
   client = new MediaClient({ room, token, name });
   listen();
   ui.write(byId("empty"), "Joining the room.");
+  performance.mark("join");
   try {
     await client.connect();
   } catch {

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import aiohttp
 
@@ -47,6 +49,8 @@ FIREFOX_PREFERENCES = {
 }
 TIMEOUT_S = 30
 
+T = TypeVar("T")
+
 
 class Page(Protocol):
     """`evaluate` runs the body of an async function with one `argument` and returns its result, by way of JSON."""
@@ -62,25 +66,60 @@ class ChromiumPage:
         return self._page.evaluate(f"async (argument) => {{ {body} }}", argument)
 
 
+class LoopThread:
+    """An event loop in a thread of its own, for synchronous tests; Playwright keeps the main thread's."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="test-loop")
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T], timeout: float = TIMEOUT_S) -> T:
+        """Waits for the coroutine's result."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
+
+    def close(self) -> None:
+        async def cancel_rest() -> None:
+            rest = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in rest:
+                task.cancel()
+            await asyncio.gather(*rest, return_exceptions=True)
+            await self._loop.shutdown_asyncgens()
+
+        self.run(cancel_rest())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
 class FirefoxPage:
-    def __init__(self, loop: asyncio.AbstractEventLoop, socket: aiohttp.ClientWebSocketResponse) -> None:
+    """A tab driven by WebDriver BiDi. `errors` gathers what the page's console and its exceptions say."""
+
+    def __init__(self, loop: LoopThread, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._loop = loop
         self._socket = socket
         self._last = 0
         self.context = ""
+        self.errors: list[str] = []
 
     def evaluate(self, body: str, argument: Any = None) -> Any:
         call = f"(async (argument) => {{ {body} }})({json.dumps(argument)}).then(r => JSON.stringify(r ?? null))"
         target = {"context": self.context}
-        result = self.run(self.command("script.evaluate", expression=call, target=target, awaitPromise=True))
+        result = self.call("script.evaluate", expression=call, target=target, awaitPromise=True)
         if result["type"] != "success":
             raise RuntimeError(result["exceptionDetails"]["text"])
         return json.loads(result["result"]["value"])
 
-    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return self._loop.run_until_complete(asyncio.wait_for(work, TIMEOUT_S))
+    def goto(self, url: str) -> None:
+        self.call("browsingContext.navigate", context=self.context, url=url, wait="complete")
 
-    async def command(self, method: str, **params: Any) -> Any:
+    def screenshot(self) -> bytes:
+        return base64.b64decode(self.call("browsingContext.captureScreenshot", context=self.context)["data"])
+
+    def call(self, method: str, **params: Any) -> Any:
+        return self._loop.run(self._command(method, **params))
+
+    async def _command(self, method: str, **params: Any) -> Any:
         self._last += 1
         await self._socket.send_json({"id": self._last, "method": method, "params": params})
         while True:
@@ -89,6 +128,8 @@ class FirefoxPage:
                 if message["type"] == "error":
                     raise RuntimeError(f"{method}: {message['message']}")
                 return message["result"]
+            if message.get("method") == "log.entryAdded" and message["params"]["level"] == "error":
+                self.errors.append(str(message["params"]["text"]))
 
 
 @contextlib.contextmanager
@@ -106,7 +147,7 @@ def chromium(url: str = "about:blank") -> Iterator[Page]:
 
 
 @contextlib.contextmanager
-def firefox(url: str = "about:blank") -> Iterator[Page]:
+def firefox(url: str = "about:blank") -> Iterator[FirefoxPage]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         lines = [f"user_pref({json.dumps(k)}, {json.dumps(v)});" for k, v in FIREFOX_PREFERENCES.items()]
         Path(profile, "user.js").write_text("\n".join(lines))
@@ -120,8 +161,11 @@ def firefox(url: str = "about:blank") -> Iterator[Page]:
         try:
             assert process.stderr is not None
             address = next(line.split()[-1] for line in process.stderr if "BiDi listening on" in line)
-            with asyncio.Runner() as runner:
-                yield from _firefox_page(runner, address, url)
+            loop = LoopThread()
+            try:
+                yield from _firefox_page(loop, address, url)
+            finally:
+                loop.close()
         finally:
             process.terminate()
             process.wait()
@@ -129,18 +173,19 @@ def firefox(url: str = "about:blank") -> Iterator[Page]:
             process.stderr.close()
 
 
-def _firefox_page(runner: asyncio.Runner, address: str, url: str) -> Iterator[Page]:
+def _firefox_page(loop: LoopThread, address: str, url: str) -> Iterator[FirefoxPage]:
     async def connect() -> tuple[aiohttp.ClientSession, aiohttp.ClientWebSocketResponse]:
         session = aiohttp.ClientSession()
         return session, await session.ws_connect(f"{address}/session", max_msg_size=0)
 
-    session, socket = runner.run(connect())
+    session, socket = loop.run(connect())
     try:
-        page = FirefoxPage(runner.get_loop(), socket)
-        page.run(page.command("session.new", capabilities={}))
-        page.context = page.run(page.command("browsingContext.getTree"))["contexts"][0]["context"]
-        page.run(page.command("browsingContext.navigate", context=page.context, url=url, wait="complete"))
+        page = FirefoxPage(loop, socket)
+        page.call("session.new", capabilities={})
+        page.call("session.subscribe", events=["log.entryAdded"])
+        page.context = page.call("browsingContext.getTree")["contexts"][0]["context"]
+        page.goto(url)
         yield page
     finally:
-        runner.run(socket.close())
-        runner.run(session.close())
+        loop.run(socket.close())
+        loop.run(session.close())
