@@ -103,6 +103,10 @@ class Recordings:
             self._watcher.cancel()
         for active in list(self._active.values()):
             self._stop(active.live)
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Wait until all recordings that were switched off are on disk and in the catalog."""
         while self._ending:
             await asyncio.gather(*self._ending, return_exceptions=True)
 

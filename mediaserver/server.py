@@ -23,7 +23,7 @@ from mediaserver.clock import Clock
 from mediaserver.config import Config, ConfigError, Endpoint
 from mediaserver.metrics import Metrics
 from mediaserver.net import StartError, busy, candidate_addresses, listen, machine_addresses
-from mediaserver.recording.archive import Archive
+from mediaserver.recording.archive import Archive, ArchiveInUse
 from mediaserver.recording.recorder import Recorder, RecordingSettings
 from mediaserver.recordings import Recordings
 from mediaserver.rooms import LiveRoom, RoomEvent, Rooms
@@ -236,7 +236,11 @@ class MediaServer:
             request_keyframe=self.recordings.on_keyframe,
         )
         self.archive = Archive(folder, live=recorder.recordings)
-        await self.archive.open()
+        try:
+            await self.archive.open()
+        except ArchiveInUse:
+            taken = f"another server records into {folder}"
+            raise StartError(f"{taken}: stop that one, or choose another folder with --data DIR") from None
         self._stack.push_async_callback(self.archive.close)
         recorder.open()
         self._stack.push_async_callback(asyncio.to_thread, recorder.close)

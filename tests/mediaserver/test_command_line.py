@@ -1,0 +1,187 @@
+"""The commands as a user types them, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jwt
+import pytest
+
+from mediaserver import __version__
+from mediaserver.config import example
+
+SECONDS = 60
+
+
+def called(*arguments: str, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mediaserver", *arguments],
+        cwd=cwd,
+        env={"PATH": "/usr/bin:/bin"} | (env or {}),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+@contextmanager
+def running(*arguments: str, cwd: Path) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "mediaserver", *arguments],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def read_until(process: subprocess.Popen[str], pattern: str) -> str:
+    """Its output up to a line that matches."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if re.search(pattern, line):
+            return "".join(lines)
+    raise AssertionError(f'no line like "{pattern}" in:\n{"".join(lines)}')
+
+
+def test_version(tmp_path: Path) -> None:
+    assert called("--version", cwd=tmp_path).stdout == f"{__version__}\n"
+
+
+def test_help_lists_all_commands(tmp_path: Path) -> None:
+    text = called("--help", cwd=tmp_path).stdout
+    for command in ("serve", "cart", "archive", "loadtest", "token"):
+        assert re.search(rf"^  {command} ", text, re.MULTILINE), command
+
+
+@pytest.mark.parametrize("command", ["serve", "cart", "archive", "loadtest", "token"])
+def test_help_of_each(tmp_path: Path, command: str) -> None:
+    done = called(command, "--help", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"mediaserver {command}" in done.stdout
+
+
+def test_config(tmp_path: Path) -> None:
+    assert called("config", cwd=tmp_path).stdout == example()
+
+
+def test_token_alone(tmp_path: Path) -> None:
+    secret = "s" * 32
+    arguments = ["token", "--room", "ward-3", "--role", "doctor", "--rights", "subscribe,record", "--name", "Dr. A"]
+    done = called(*arguments, "--secret", secret, cwd=tmp_path)
+    assert done.stderr == ""
+    claims = jwt.decode(done.stdout.strip(), secret, algorithms=["HS256"])
+    assert (claims["room"], claims["role"], claims["name"]) == ("ward-3", "doctor", "Dr. A")
+    assert claims["rights"] == ["record", "subscribe"]
+    assert claims["exp"] - claims["iat"] == 24 * 3600
+    from_environment = called(*arguments, cwd=tmp_path, env={"MEDIASERVER_AUTH_SECRET": secret})
+    assert jwt.decode(from_environment.stdout.strip(), secret, algorithms=["HS256"])["room"] == "ward-3"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["token", "--room", "r", "--role", "doctor"], "secret"),
+        (["token", "--secret", "s", "--room", "../r", "--role", "doctor"], "is no room"),
+        (["token", "--secret", "s", "--room", "r", "--role", "doctor", "--rights", "fly"], '"fly"'),
+        (["token", "--secret", "s", "--room", "r", "--role", "god"], "god"),
+        (["serve", "--http", "nonsense"], "ADDR:PORT"),
+        (["serve", "--config", "none.toml"], "none.toml"),
+        (["serve", "--tls", "maybe"], "self-signed"),
+        (["fly"], "fly"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(tmp_path: Path, arguments: list[str], words: str) -> None:
+    done = called(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_unknown_key_is_named(tmp_path: Path) -> None:
+    (tmp_path / "m.toml").write_text('[http]\nadress = ":1"\n')
+    done = called("serve", "--config", "m.toml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == 'mediaserver: m.toml: unknown key "http.adress"; did you mean "http.address"?\n'
+    done = called("serve", cwd=tmp_path, env={"MEDIASERVER_HTTP_ADRESS": ":1"})
+    assert 'MEDIASERVER_HTTP_ADRESS: unknown key "http.adress"' in done.stderr
+
+
+def test_busy_port(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = called("serve", "--http", address, "--udp", ":0", "--workers", "1", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"mediaserver: HTTP port {address} is in use by another program")
+    assert "--http ADDR:PORT" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_until_stopped(tmp_path: Path, number: signal.Signals) -> None:
+    arguments = ["serve", "--http", "127.0.0.1:0", "--udp", ":0", "--data", "d", "--workers", "1", "--record", "off"]
+    with running(*arguments, cwd=tmp_path) as server:
+        text = read_until(server, "make tokens with")
+        assert "No secret is configured" in text
+        viewer = re.search(r"viewer +(http://127\.0\.0\.1:\d+)/viewer\?room=demo#token=(\S+)", text)
+        assert viewer is not None
+        with urllib.request.urlopen(f"{viewer[1]}/healthz", timeout=SECONDS) as response:
+            assert json.load(response) == {"status": "ok"}
+        server.send_signal(number)
+        rest, _ = server.communicate(timeout=SECONDS)
+        assert rest.splitlines() == ["", "Stopping.", "Stopped."]
+        assert server.returncode == 0
+    assert (tmp_path / "d" / "audit.log").read_text().count("\n") == 2
+
+
+def test_serve_with_a_secret_gives_no_tokens_away(tmp_path: Path) -> None:
+    arguments = ["serve", "--http", "127.0.0.1:0", "--udp", ":0", "--workers", "1", "--secret", "short"]
+    with running(*arguments, cwd=tmp_path) as server:
+        text = read_until(server, "The secret is short")
+        assert "token" not in text
+        assert re.search(r"viewer +http://127\.0\.0\.1:\d+/viewer\n", text)
+
+
+def test_demo(tmp_path: Path) -> None:
+    """What `make run` starts: the cart publishes, the recording runs, Ctrl-C ends both."""
+    arguments = ["demo", "--http", "127.0.0.1:0", "--udp", ":0", "--data", "d", "--workers", "1"]
+    with running(*arguments, cwd=tmp_path) as server:
+        read_until(server, "cart: recording is on")
+        server.send_signal(signal.SIGINT)
+        rest, _ = server.communicate(timeout=SECONDS)
+        assert rest.splitlines()[-1] == "Stopped."
+        assert "cart: stopped" in rest
+        assert server.returncode == 0
+    listed = called("archive", "--data", "d", "list", "--json", cwd=tmp_path)
+    (recording,) = json.loads(listed.stdout)["recordings"]
+    assert {track["source"] for track in recording["tracks"]} >= {"ultrasound", "camera"}
+    verified = called("archive", "--data", "d", "verify", recording["id"], cwd=tmp_path)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+def test_demo_tells_of_a_cart_that_crashed(tmp_path: Path) -> None:
+    arguments = ["demo", "--http", "127.0.0.1:0", "--udp", ":0", "--data", "d", "--workers", "1", "--record", "off"]
+    with running(*arguments, cwd=tmp_path) as server:
+        read_until(server, "make tokens with")
+        (cart,) = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+        subprocess.run(["kill", "-9", cart], check=True)
+        text = read_until(server, "Start another with")
+        assert "has ended with code -9; the server goes on" in text
+        server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=SECONDS) == 0
