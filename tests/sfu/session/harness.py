@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from mediaserver.sfu.session.dtls import DtlsSession, Identity, State
 from mediaserver.sfu.session.ids import Ids
 from mediaserver.sfu.session.model import Right, Role
-from mediaserver.sfu.session.room import Negotiated, Room
+from mediaserver.sfu.session.room import Room
 from mediaserver.sfu.session.settings import RoomPolicy, SessionSettings
 from mediaserver.sfu.stream.params import EventKind, PlaneEvent
 
@@ -70,22 +71,32 @@ def report(kind: EventKind, id_: int, value: int = 0, data: bytes = b"", time: i
     return PlaneEvent(kind, id_, value, data, time)
 
 
+_clients: WeakKeyDictionary[DtlsSession, DtlsSession] = WeakKeyDictionary()
+
+
 def connect(room: Room, plane: RecordingPlane, name: str, client_identity: Identity, now: int = 0) -> list[Any]:
     """Let the participant's ICE pass and shake hands in DTLS; the events of it. The offer must have carried the
     fingerprint of `client_identity` and setup:actpass or active."""
     transport = room.participants[name].transport
     assert transport is not None
     client = DtlsSession(client_identity, [("sha-256", identity().fingerprint)], client=True)
+    _clients[transport.dtls] = client
     events = list(room.plane_event(report(EventKind.CONNECTED, transport.plane_id), now))
     out = client.start(now)
     while out:
-        plane.take()
+        before = len(plane.commands)
         for datagram in out:
             events += room.plane_event(report(EventKind.DTLS, transport.plane_id, 0, datagram), now)
-        sent = [command[2] for command in plane.commands if command[:2] == ("send_dtls", transport.plane_id)]
+        sent = [command[2] for command in plane.commands[before:] if command[0] == "send_dtls"]
         out = [answer for datagram in sent for answer in client.receive(datagram, now)]
     assert client.state is State.ESTABLISHED
     return events
+
+
+def close_notify(server: DtlsSession) -> bytes:
+    """What the client of `connect` sends to end this session."""
+    [datagram] = _clients[server].close()
+    return datagram
 
 
 def with_fingerprint(sdp: str, fingerprint: str) -> str:
@@ -94,6 +105,3 @@ def with_fingerprint(sdp: str, fingerprint: str) -> str:
     return "\r\n".join(
         f"a=fingerprint:sha-256 {fingerprint}" if line.startswith("a=fingerprint:") else line for line in lines
     )
-
-
-__all__ = ["ALL_RIGHTS", "SECOND", "Negotiated", "RecordingPlane", "connect", "identity", "join", "make_room"]
