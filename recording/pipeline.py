@@ -79,6 +79,7 @@ class TrackPipeline:
         self._keyframe_us = 0
         self._gap: journal.Lost | None = None
         self._last = (0, 0)
+        self._suspended = False
         self._dropped = 0
         self._overflowed = 0
         self._muted: tuple[int, int] | None = None
@@ -107,7 +108,8 @@ class TrackPipeline:
     def tick(self, now: int) -> None:
         """Move on what has waited long enough. `now` is on the clock of the arrival times, µs."""
         self._drain(self._reorder.pop(now))
-        if self._needs_keyframe and self._ssrc is not None and now - self._asked_us >= KEYFRAME_RETRY_US:
+        wanted = self._needs_keyframe and not self._suspended and self._ssrc is not None
+        if wanted and now - self._asked_us >= KEYFRAME_RETRY_US:
             self._keyframe(now)
         if self._segment is not None:
             every = self._settings.keyframe_every_us
@@ -122,11 +124,18 @@ class TrackPipeline:
         self._units(self._assembler.flush() if self._assembler else [], self._last[1])
         self._close("end")
 
-    def overflow(self, now: int, since: int) -> None:
-        """The fragments handed out from `since` on are thrown away, as the disk would not take them: begin anew."""
+    def suspend(self, now: int, since: int) -> None:
+        """The fragments handed out from `since` on are thrown away, as the disk would not take them; and nothing
+        is kept until `resume`."""
         self._open_gap("disk", 0, 0, 0, self._to_wall(since), self._to_wall(now))
         self._abandon("disk")
-        self._keyframe(now)
+        self._suspended = True
+
+    def resume(self, now: int) -> None:
+        """The disk takes media again."""
+        if self._suspended:
+            self._suspended = False
+            self._keyframe(now)
 
     def restart(self, now: int, text: str) -> None:
         """After something that should not be: leave the file as it is, begin another at the next keyframe."""
@@ -241,18 +250,23 @@ class TrackPipeline:
 
     def _units(self, units: list[AccessUnit], arrival: int) -> None:
         for unit in units:
-            if self._video:
+            if self._suspended:
+                self._skip()
+            elif self._video:
                 self._picture(unit, arrival)
             elif unit.data:
                 self._keep(unit, arrival)
+
+    def _skip(self) -> None:
+        if self._gap is not None:
+            self._gap = msgspec.structs.replace(self._gap, skipped=self._gap.skipped + 1)
 
     def _picture(self, unit: AccessUnit, arrival: int) -> None:
         if not unit.complete:
             self._needs_keyframe = True
         if self._needs_keyframe:
             if not (unit.complete and unit.keyframe):
-                if self._gap is not None:
-                    self._gap = msgspec.structs.replace(self._gap, skipped=self._gap.skipped + 1)
+                self._skip()
                 return
             self._needs_keyframe = False
         if unit.keyframe:

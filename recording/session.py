@@ -180,7 +180,7 @@ class Session:
         if pipeline.out:
             self._put(pipeline.out)
             pipeline.out = []
-        if self._held_bytes > self._settings.hold_bytes:
+        if self._refused_since and self._held_bytes > self._settings.hold_bytes:
             self._overflow(now)
         if tap.leaving and not full:
             for name in self._gone:
@@ -198,7 +198,7 @@ class Session:
         self._queue = deque(kept)
         self._held_bytes = sum(len(entry.data) for entry in kept)
         for tap in self._taps.values():
-            tap.pipeline.overflow(now, self._refused_since or now)
+            tap.pipeline.suspend(now, self._refused_since or now)
             self._put(tap.pipeline.out)
             tap.pipeline.out = []
 
@@ -223,7 +223,10 @@ class Session:
         for _ in batch:
             self._queue.popleft()
         self._held_bytes -= size
-        self._refused_since = 0
+        if self._refused_since:
+            self._refused_since = 0
+            for tap in self._taps.values():
+                tap.pipeline.resume(self._hooks.now())
         fragments = 0
         for record, _ in batch:
             if isinstance(record, journal.Written):

@@ -1,0 +1,200 @@
+"""Disks that are full, broken or slow: told, tried again, and never more lost than must be."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mediaserver.codecs.payload import Codec
+from mediaserver.recording.recorder import RecordingState
+from mediaserver.recording.recovery import recover_all
+from mediaserver.recording.storage import LocalStorage, StoredFile
+from mediaserver.recording.verify import verify
+from tests.recording import feed
+from tests.recording.feed import WALL_START, Source, Studio
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+BROKEN = OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+class SickFile(StoredFile):
+    """Fails as its storage says; a write that fails has written half."""
+
+    def __init__(self, path: Path, storage: SickStorage) -> None:
+        super().__init__(path)
+        self._storage = storage
+
+    def write(self, data: bytes, offset: int) -> None:
+        if self._storage.write_error:
+            super().write(data[: len(data) // 2], offset)
+            raise self._storage.write_error
+        super().write(data, offset)
+
+    def sync(self) -> None:
+        if self._storage.sync_error:
+            raise self._storage.sync_error
+        super().sync()
+
+
+class SickStorage(LocalStorage):
+    write_error: OSError | None = None
+    sync_error: OSError | None = None
+    folder_error: OSError | None = None
+    seal_error: OSError | None = None
+
+    def open(self, path: Path) -> StoredFile:
+        return SickFile(path, self)
+
+    def make_folder(self, folder: Path) -> None:
+        if self.folder_error:
+            raise self.folder_error
+        super().make_folder(folder)
+
+    def seal(self, *arguments: Any) -> tuple[int, str]:
+        if self.seal_error:
+            raise self.seal_error
+        return super().seal(*arguments)
+
+
+def studio_on(storage: SickStorage, seconds: int = 6, **settings: Any) -> Studio:
+    studio = Studio(storage.root, storage, **settings)
+    studio.track("us")
+    studio.feed("us", feed.deliver([Source(Codec.CODEC_H264, feed.video(Codec.CODEC_H264, seconds * 30))]))
+    return studio
+
+
+def codes(studio: Studio) -> list[int | None]:
+    kept = studio.stop()
+    assert verify(studio.path).ok
+    return [p.code for track in kept.tracks for s in track.segments for p in feed.watch(studio.path, s)]
+
+
+@pytest.mark.parametrize("kind", ["write_error", "sync_error"])
+@pytest.mark.parametrize("error", [FULL, BROKEN], ids=["full", "broken"])
+def test_a_disk_that_recovers_costs_nothing(tmp_path: Path, kind: str, error: OSError) -> None:
+    storage = SickStorage(tmp_path)
+    studio = studio_on(storage)
+    studio.run(2_000_000)
+    setattr(storage, kind, error)
+    studio.run(3_900_000)
+    assert studio.recording.state is RecordingState.ALARM
+    assert studio.recording.detail == error.strerror
+    setattr(storage, kind, None)
+    studio.run()
+    assert studio.recording.state is RecordingState.ON
+    assert [state for state, _ in studio.states] == [RecordingState.ON, RecordingState.ALARM, RecordingState.ON]
+    assert codes(studio) == list(range(180))
+    assert studio.recorder.counters()["write_errors"] >= 2
+
+
+def test_a_folder_that_cannot_be_made_is_an_alarm(tmp_path: Path) -> None:
+    storage = SickStorage(tmp_path)
+    storage.folder_error = BROKEN
+    studio = studio_on(storage)
+    studio.run(1_000_000)
+    assert studio.states == [(RecordingState.ALARM, BROKEN.strerror)]
+    storage.folder_error = None
+    studio.run()
+    assert codes(studio) == list(range(180))
+
+
+def test_the_alarm_comes_within_two_seconds(tmp_path: Path) -> None:
+    storage = SickStorage(tmp_path)
+    studio = studio_on(storage)
+    studio.run(2_500_000)
+    storage.write_error = FULL
+    studio.run(4_500_000)
+    assert studio.recording.state is RecordingState.ALARM
+
+
+def test_what_does_not_fit_into_memory_is_a_gap(tmp_path: Path) -> None:
+    storage = SickStorage(tmp_path)
+    studio = studio_on(storage, hold_bytes=20_000)
+    studio.run(1_900_000)
+    storage.write_error = FULL
+    studio.run(4_100_000)
+    held = studio.recorder.counters()["held_bytes"]
+    assert held < 40_000
+    storage.write_error = None
+    studio.run()
+    kept = studio.stop()
+    assert verify(studio.path).ok
+    (gap,) = kept.tracks[0].gaps
+    assert gap.cause == "disk"
+    assert gap.from_us < WALL_START + 3_000_000
+    assert gap.to_us > WALL_START + 3_500_000
+    shown = [p.code or 0 for s in kept.tracks[0].segments for p in feed.watch(studio.path, s)]
+    assert shown == sorted(shown)
+    assert shown[0] == 0
+    assert shown[-1] == 179
+    assert [s.reason for s in kept.tracks[0].segments] == ["start", "disk"]
+
+
+def test_stopping_on_a_dead_disk_gives_up_and_a_start_closes_it(tmp_path: Path) -> None:
+    storage = SickStorage(tmp_path)
+    studio = studio_on(storage)
+    studio.run(3_000_000)
+    storage.write_error = FULL
+    with pytest.raises(OSError, match="could not be closed: No space left"):
+        studio.stop()
+    assert studio.recording.state is RecordingState.STOPPED
+    assert studio.recorder.counters()["failed"] == 1
+    (kept,) = recover_all(LocalStorage(tmp_path))
+    shown = [p.code for p in feed.watch(studio.path, kept.tracks[0].segments[0])]
+    assert shown == list(range(len(shown)))
+    assert len(shown) >= 60
+
+
+def test_a_file_that_cannot_be_completed_is_tried_again(tmp_path: Path) -> None:
+    storage = SickStorage(tmp_path)
+    studio = studio_on(storage)
+    studio.run()
+    storage.seal_error = BROKEN
+    studio.recording.stop()
+    studio.run(studio.now + 2_000_000)
+    assert studio.recording.state is RecordingState.ALARM
+    storage.seal_error = None
+    assert codes(studio) == list(range(180))
+
+
+def test_a_disk_that_does_not_answer_is_noticed_from_outside(tmp_path: Path) -> None:
+    storage = SickStorage(tmp_path)
+    studio = studio_on(storage)
+    studio.run(2_000_000)
+    stuck = SickFile.sync
+
+    def hang(file: SickFile) -> None:
+        studio.now += 1_500_000
+        studio.recorder.check()
+        stuck(file)
+
+    SickFile.sync = hang  # type: ignore[method-assign]
+    try:
+        studio.run(3_000_000)
+    finally:
+        SickFile.sync = stuck  # type: ignore[method-assign]
+    assert (RecordingState.ALARM, "the disk does not answer") in studio.states
+    assert studio.recorder.fsync_histogram()[1][-2] > 0
+    studio.run()
+    assert studio.recording.state is RecordingState.ON
+    assert codes(studio) == list(range(180))
+
+
+def test_one_recording_in_trouble_leaves_the_others_alone(tmp_path: Path) -> None:
+    studio = studio_on(SickStorage(tmp_path))
+    other = studio.recorder.start("room-2")
+
+    def explode() -> bool:
+        raise RuntimeError("a defect")
+
+    session = next(s for s in studio.recorder._sessions.values()) if studio.recorder._sessions else None
+    assert session is None
+    studio.run(500_000)
+    studio.recorder._sessions[other.id].step = explode  # type: ignore[method-assign]
+    studio.run()
+    assert (RecordingState.ALARM, "RuntimeError: a defect") in studio.states
+    assert codes(studio) == list(range(180))
