@@ -65,11 +65,6 @@ CLOCK_READS = frozenset(("now", "utcnow", "today"))
 SANS_IO = ("codecs/", "sfu/")
 # The thin shell that owns the socket, the thread and the clock.
 SHELL = frozenset(("sfu/stream/worker.pyx", "sfu/stream/worker.pyi", "sfu/stream/udp.pyx", "sfu/stream/udp.pxd"))
-# A file that may use one outside module, and why. Each entry has to be needed.
-EXEMPT = {
-    ("sfu/stream/engine.pyx", "os"): "draws the seed that the caller does not give",
-    ("sfu/stream/plane.pyx", "os"): "draws the identifiers that nobody may guess",
-}
 
 
 class Use(NamedTuple):
@@ -248,18 +243,14 @@ def clock_reads(path: str, source: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, f"{receiver}.{node.func.attr}"
 
 
-def violations(path: str, source: str, exempt_used: set[tuple[str, str]] | None = None) -> list[str]:
+def violations(path: str, source: str) -> list[str]:
     """What a file of the product breaks, as `file:line: rule`."""
     found = []
     for use in uses_of(path, source):
         if broken := broken_direction(path, use):
             found.append(f"{path}:{use.line}: {broken}")
         if name := outside(path, use):
-            if (path, name) in EXEMPT:
-                if exempt_used is not None:
-                    exempt_used.add((path, name))
-            else:
-                found.append(f"{path}:{use.line}: codecs and sfu do no I/O and read no clock, so they use no {name}")
+            found.append(f"{path}:{use.line}: codecs and sfu do no I/O and read no clock, so they use no {name}")
     found += [
         f"{path}:{line}: codecs and sfu read no clock: the time comes in with the call, not from {call}"
         for line, call in clock_reads(path, source)
@@ -277,14 +268,12 @@ def product_files() -> list[Path]:
 
 
 def test_imports_run_one_way_and_nothing_without_io_reaches_out() -> None:
-    used: set[tuple[str, str]] = set()
     found = []
     files = product_files()
     for file in files:
-        found += violations(file.relative_to(ROOT).as_posix(), file.read_text(encoding="utf-8"), used)
+        found += violations(file.relative_to(ROOT).as_posix(), file.read_text(encoding="utf-8"))
     assert len(files) > 30
     assert not found, "\n" + "\n".join(found)
-    assert set(EXEMPT) == used, "exemptions that nothing needs any more: remove them"
 
 
 BROKEN = [

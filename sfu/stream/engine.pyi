@@ -4,12 +4,11 @@ from mediaserver.sfu.stream.plane import BasePlane
 class Engine(BasePlane):
     """A data plane in virtual time. `now` never goes back.
 
-    `memory` bounds the packets that are held, in bytes; `consent_timeout` is in µs; `seed` (16 bytes) keys its hashes.
+    `memory` bounds the packets that are held, in bytes; `consent_timeout` is in µs; with one `seed`
+    (16 bytes) two runs are the same.
     """
 
-    def __init__(
-        self, *, memory: int = ..., consent_timeout: int = 30_000_000, seed: bytes | None = None
-    ) -> None: ...
+    def __init__(self, *, memory: int = ..., consent_timeout: int = 30_000_000, seed: bytes = ...) -> None: ...
     def receive(self, datagram: bytes, addr: Address, now: int) -> None:
         """One datagram from that address at `now` (µs). What it brings about leaves at once."""
     def receive_batch(self, datagrams: list[tuple[bytes, Address]], now: int) -> None:

@@ -4,8 +4,6 @@ Everything here runs on the control plane's thread. What a command needs is laid
 worker only copies it.
 """
 
-import os
-
 from libc.stdint cimport uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -55,13 +53,6 @@ cdef enum:
 
 _KINDS = {int(kind): kind for kind in EventKind}
 _PEER_SPACE, _TRACK_SPACE, _LEG_SPACE, _TAP_SPACE = "peer", "track", "leg", "tap"
-
-
-cdef uint64_t random_word() except? 0:
-    cdef bytes drawn = os.urandom(8)
-    cdef uint64_t word
-    memcpy(&word, <const char*>drawn, 8)
-    return word
 
 
 cdef bytes name_bytes(str what, str text):
@@ -186,6 +177,12 @@ cdef class BasePlane:
         made.size = <uint32_t>size
         return made
 
+    cdef uint64_t random_word(self) except? 0:
+        cdef bytes drawn = self.entropy(8)
+        cdef uint64_t word
+        memcpy(&word, <const char*>drawn, 8)
+        return word
+
     cdef int simple(self, int kind, id, value=0) except -1:
         cdef Command* command = self.command(kind, id, 0)
         command.value = value
@@ -198,7 +195,7 @@ cdef class BasePlane:
         cdef Credentials* credentials = <Credentials*>command.data
         credentials.ufrag_size = put_bytes(credentials.ufrag, NAME_MAX, ufrag_bytes, "the username fragment")
         credentials.pwd_size = put_bytes(credentials.pwd, NAME_MAX, pwd_bytes, "the password")
-        command.random = random_word()
+        command.random = self.random_word()
         return self.submit(command)
 
     # ---- peers
@@ -268,7 +265,7 @@ cdef class BasePlane:
         memcpy(command.data, &config, sizeof(LegConfig))
         command.track = track
         command.peer = peer
-        command.random = random_word()
+        command.random = self.random_word()
         command.keep = self.block(leg, sizeof(LegStats))
         self.submit(command)
 

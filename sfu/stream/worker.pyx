@@ -214,6 +214,7 @@ cdef class Worker(BasePlane):
         self.loop.epoll = self.loop.wake = self.loop.told = -1
         self.event_fd = -1
         self.waiting = []
+        self.entropy = os.urandom
         self.host = address[0]
         ipv6 = ":" in address[0]
         self.socket = self.open_socket(address, ipv6)
