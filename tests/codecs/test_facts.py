@@ -9,19 +9,26 @@ import pytest
 from mediaserver.codecs import av1, h264, h265, payload
 from mediaserver.codecs.payload import Codec, Facts, facts
 from tests.codecs import media
+from tests.codecs.samples import (
+    AV1_INTER,
+    AV1_KEY,
+    H265_PPS,
+    H265_SPS,
+    H265_VPS,
+    IDR,
+    IDR_SECOND_SLICE,
+    PPS,
+    SLICE,
+    SLICE_UNREFERENCED,
+    SPS,
+    VP8_KEY,
+    VP9_INTER,
+    VP9_KEY,
+    VP9_STRUCTURE,
+    stap,
+)
 
 NOTHING = Facts(False, False, False, False, False, False, -1, -1, -1, -1, -1, 0, 0, 0)
-# Baseline level 3.1, 320x240; the PPS of it; two slices of a picture, as x264 writes their first bytes.
-SPS = bytes.fromhex("6742c01fd90141fb0110000003001000000303c0f1832e")
-PPS = bytes.fromhex("68cb83cb20")
-IDR = b"\x65\x88\x84\x05\x10\x11\x12"
-IDR_SECOND_SLICE = b"\x65\x02\x62\x21\x10\x11\x12"
-SLICE = b"\x41\x9a\x02\x05\x10\x11\x12"
-SLICE_UNREFERENCED = b"\x01\x9a\x02\x05\x10\x11\x12"
-
-
-def stap(*nals: bytes) -> bytes:
-    return b"\x78" + b"".join(len(nal).to_bytes(2) + nal for nal in nals)
 
 
 def expect(codec: Codec, data: bytes, **fields: Any) -> None:
@@ -119,17 +126,11 @@ class TestH264:
 
 
 class TestH265:
-    VPS, SPS, PPS = (
-        bytes.fromhex("40010c01ffff01600000030090000003000003001e959809"),
-        bytes.fromhex("420101016000000300900000030000030 01ea00a080f165959a4932bc05a70808082".replace(" ", "")),
-        bytes.fromhex("4401c172b46240"),
-    )
-
     def test_parameter_sets(self) -> None:
         layer = {"temporal_id": 0, "spatial_id": 0}
-        expect(Codec.CODEC_H265, self.VPS, keyframe=True, start=True, **layer)
-        expect(Codec.CODEC_H265, self.SPS, keyframe=True, start=True, width=320, height=240, **layer)
-        expect(Codec.CODEC_H265, self.PPS, start=True, **layer)
+        expect(Codec.CODEC_H265, H265_VPS, keyframe=True, start=True, **layer)
+        expect(Codec.CODEC_H265, H265_SPS, keyframe=True, start=True, width=320, height=240, **layer)
+        expect(Codec.CODEC_H265, H265_PPS, start=True, **layer)
 
     def test_slices(self) -> None:
         layer = {"temporal_id": 0, "spatial_id": 0}
@@ -143,7 +144,7 @@ class TestH265:
 
     def test_aggregates_and_fragments(self) -> None:
         layer = {"temporal_id": 0, "spatial_id": 0}
-        both = b"\x60\x01" + b"".join(len(nal).to_bytes(2) + nal for nal in (self.VPS, self.SPS))
+        both = b"\x60\x01" + b"".join(len(nal).to_bytes(2) + nal for nal in (H265_VPS, H265_SPS))
         size = {"width": 320, "height": 240}
         expect(Codec.CODEC_H265, both, keyframe=True, start=True, descriptor_size=2, **size, **layer)
         expect(Codec.CODEC_H265, b"\x62\x01\x93\xaf\x09", keyframe=True, start=True, descriptor_size=3, **layer)
@@ -184,8 +185,6 @@ class TestH265:
 
 
 class TestVp8:
-    KEY = b"\x10\x00\x00\x9d\x01\x2a\x40\x01\xf0\x00"
-
     def test_descriptors(self) -> None:
         expect(Codec.CODEC_VP8, b"\x10\x01", start=True, descriptor_size=1)
         expect(Codec.CODEC_VP8, b"\x00\x01", descriptor_size=1)
@@ -208,11 +207,11 @@ class TestVp8:
         expect(Codec.CODEC_VP8, b"\x90\x20\x8c\x01", start=True, temporal_id=2, descriptor_size=3)
 
     def test_keyframe(self) -> None:
-        expect(Codec.CODEC_VP8, b"\x10" + self.KEY, start=True, keyframe=True, width=320, height=240, descriptor_size=1)
-        expect(Codec.CODEC_VP8, b"\x10" + self.KEY[:9], start=True, keyframe=True, descriptor_size=1)
-        expect(Codec.CODEC_VP8, b"\x00" + self.KEY, descriptor_size=1)
+        expect(Codec.CODEC_VP8, b"\x10" + VP8_KEY, start=True, keyframe=True, width=320, height=240, descriptor_size=1)
+        expect(Codec.CODEC_VP8, b"\x10" + VP8_KEY[:9], start=True, keyframe=True, descriptor_size=1)
+        expect(Codec.CODEC_VP8, b"\x00" + VP8_KEY, descriptor_size=1)
         # The scaling bits are no part of the size.
-        scaled = self.KEY[:7] + b"\x41\xf0\x80"
+        scaled = VP8_KEY[:7] + b"\x41\xf0\x80"
         expect(Codec.CODEC_VP8, b"\x10" + scaled, start=True, keyframe=True, width=320, height=240, descriptor_size=1)
 
     @pytest.mark.parametrize(
@@ -223,29 +222,24 @@ class TestVp8:
         assert facts(Codec.CODEC_VP8, data) == NOTHING
 
     def test_wrong_start_code(self) -> None:
-        assert facts(Codec.CODEC_VP8, b"\x10" + self.KEY.replace(b"\x9d", b"\x9e")) == NOTHING
+        assert facts(Codec.CODEC_VP8, b"\x10" + VP8_KEY.replace(b"\x9d", b"\x9e")) == NOTHING
 
 
 class TestVp9:
-    # A key frame of profile 0, 320x240, and an inter frame.
-    KEY = bytes.fromhex("8249834200" + "13f00ef0" + "00")
-    INTER = b"\x86\x00\x40\x92\x88"
-    STRUCTURE = b"\x58\x01\x40\x00\xb4\x02\x80\x01\x68\x05\x00\x02\xd0\x02\x04\x01\x38\x02\x01"
-
     def test_keyframe(self) -> None:
         size = {"width": 320, "height": 240}
-        expect(Codec.CODEC_VP9, b"\x0c" + self.KEY, start=True, end=True, keyframe=True, descriptor_size=1, **size)
-        expect(Codec.CODEC_VP9, b"\x08" + self.KEY, start=True, keyframe=True, descriptor_size=1, **size)
-        expect(Codec.CODEC_VP9, b"\x04" + self.KEY, end=True, descriptor_size=1)
+        expect(Codec.CODEC_VP9, b"\x0c" + VP9_KEY, start=True, end=True, keyframe=True, descriptor_size=1, **size)
+        expect(Codec.CODEC_VP9, b"\x08" + VP9_KEY, start=True, keyframe=True, descriptor_size=1, **size)
+        expect(Codec.CODEC_VP9, b"\x04" + VP9_KEY, end=True, descriptor_size=1)
         # Neither the P bit alone nor its absence makes a keyframe.
-        expect(Codec.CODEC_VP9, b"\x48" + self.KEY, start=True, descriptor_size=1)
-        expect(Codec.CODEC_VP9, b"\x08" + self.INTER, start=True, descriptor_size=1)
+        expect(Codec.CODEC_VP9, b"\x48" + VP9_KEY, start=True, descriptor_size=1)
+        expect(Codec.CODEC_VP9, b"\x08" + VP9_INTER, start=True, descriptor_size=1)
 
     def test_layers(self) -> None:
         base = {"temporal_id": 0, "spatial_id": 0}
         expect(
             Codec.CODEC_VP9,
-            b"\xa8\x81\x02\x00\x09" + self.KEY,
+            b"\xa8\x81\x02\x00\x09" + VP9_KEY,
             start=True,
             keyframe=True,
             picture_id=258,
@@ -258,7 +252,7 @@ class TestVp9:
         # The upper layer of the same picture, and a picture of the second temporal layer.
         expect(
             Codec.CODEC_VP9,
-            b"\xac\x07\x03\x09" + self.INTER,
+            b"\xac\x07\x03\x09" + VP9_INTER,
             start=True,
             end=True,
             picture_id=7,
@@ -269,7 +263,7 @@ class TestVp9:
         )
         expect(
             Codec.CODEC_VP9,
-            b"\xec\x07\x30\x09" + self.INTER,
+            b"\xec\x07\x30\x09" + VP9_INTER,
             start=True,
             end=True,
             picture_id=7,
@@ -281,16 +275,16 @@ class TestVp9:
         )
 
     def test_flexible_mode(self) -> None:
-        expect(Codec.CODEC_VP9, b"\xd8\x07\x03\x05\x08" + self.INTER, start=True, picture_id=7, descriptor_size=5)
-        expect(Codec.CODEC_VP9, b"\x98\x07" + self.INTER, start=True, picture_id=7, descriptor_size=2)
-        assert facts(Codec.CODEC_VP9, b"\xd8\x07\x03\x05\x09\x08" + self.INTER) == NOTHING
-        assert facts(Codec.CODEC_VP9, b"\x18" + self.INTER) == NOTHING
+        expect(Codec.CODEC_VP9, b"\xd8\x07\x03\x05\x08" + VP9_INTER, start=True, picture_id=7, descriptor_size=5)
+        expect(Codec.CODEC_VP9, b"\x98\x07" + VP9_INTER, start=True, picture_id=7, descriptor_size=2)
+        assert facts(Codec.CODEC_VP9, b"\xd8\x07\x03\x05\x09\x08" + VP9_INTER) == NOTHING
+        assert facts(Codec.CODEC_VP9, b"\x18" + VP9_INTER) == NOTHING
 
     def test_scalability_structure_gives_the_largest_layer(self) -> None:
-        data = b"\x0a" + self.STRUCTURE + self.KEY
-        size = {"width": 1280, "height": 720, "descriptor_size": 1 + len(self.STRUCTURE)}
+        data = b"\x0a" + VP9_STRUCTURE + VP9_KEY
+        size = {"width": 1280, "height": 720, "descriptor_size": 1 + len(VP9_STRUCTURE)}
         expect(Codec.CODEC_VP9, data, start=True, keyframe=True, **size)
-        for cut in range(2 + len(self.STRUCTURE)):
+        for cut in range(2 + len(VP9_STRUCTURE)):
             assert facts(Codec.CODEC_VP9, data[:cut]) == NOTHING
 
     @pytest.mark.parametrize("data", [b"", b"\x08", b"\x88\x01", b"\x88\x81", b"\xa8\x01\x00\x00", b"\x0a\xff\x00"])
@@ -299,20 +293,16 @@ class TestVp9:
 
 
 class TestAv1:
-    # The beginning of a key frame, and of another frame.
-    FRAME = b"\x30\x10\x00"
-    INTER = b"\x30\x30\x00"
-
     def test_elements(self) -> None:
         size = {"width": 320, "height": 240}
-        sequence, frame = self.sequence(), self.FRAME
+        sequence, frame = self.sequence(), AV1_KEY
         both = bytes([len(sequence)]) + sequence + frame
         expect(Codec.CODEC_AV1, b"\x28" + both, keyframe=True, start=True, descriptor_size=1, **size)
         expect(Codec.CODEC_AV1, b"\x20" + both, keyframe=True, start=True, descriptor_size=1, **size)
         sized = bytes([len(sequence)]) + sequence + bytes([len(frame)]) + frame
         expect(Codec.CODEC_AV1, b"\x00" + sized, keyframe=True, start=True, descriptor_size=1, **size)
-        expect(Codec.CODEC_AV1, b"\x10" + self.INTER, start=True, descriptor_size=1)
-        expect(Codec.CODEC_AV1, b"\x50" + self.INTER, start=True, descriptor_size=1)
+        expect(Codec.CODEC_AV1, b"\x10" + AV1_INTER, start=True, descriptor_size=1)
+        expect(Codec.CODEC_AV1, b"\x50" + AV1_INTER, start=True, descriptor_size=1)
         # What continues an OBU tells nothing, whatever its first byte looks like; nor does a tile group.
         expect(Codec.CODEC_AV1, b"\x90" + sequence, descriptor_size=1)
         expect(Codec.CODEC_AV1, b"\x10\x20\x00", descriptor_size=1)
