@@ -2,6 +2,11 @@
 
 from libc.string cimport memset
 
+cdef enum:
+    # A longer hole in the source's numbers leaves as a hole of one. A receiver that misses some of its own packets too
+    # must never be 2^15 behind: it would take the wrong roll-over counter from there on (RFC 3711, section 3.3.1).
+    LONGEST_HOLE = 8192
+
 
 cdef void renumber_init(Renumber* self, uint32_t first_sequence) noexcept nogil:
     memset(self, 0, sizeof(Renumber))
@@ -34,7 +39,10 @@ cdef void renumber_drop(Renumber* self, uint64_t incoming) noexcept nogil:
     cdef RenumberSegment* newest = &self.segments[self.newest]
     if self.cut or not self.started or incoming <= self.highest_in:
         return  # nothing was given yet, or its number is taken already: the hole stays
-    self.next_out = newest.outgoing + (incoming - newest.incoming)
+    if incoming - self.highest_in > LONGEST_HOLE:
+        self.next_out += 1
+    else:
+        self.next_out = newest.outgoing + (incoming - newest.incoming)
     open_segment(self, incoming + 1, self.next_out)
     self.highest_in = incoming
 
@@ -61,6 +69,9 @@ cdef int64_t renumber_map(Renumber* self, uint64_t incoming, uint32_t timestamp,
         self.started = 1
         self.cut = 0
         outgoing = self.next_out
+    elif incoming > self.highest_in and incoming - self.highest_in > LONGEST_HOLE:
+        outgoing = self.next_out + 1
+        open_segment(self, incoming, outgoing)
     elif incoming >= segment.incoming:
         outgoing = segment.outgoing + (incoming - segment.incoming)
     else:
