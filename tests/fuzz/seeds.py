@@ -193,3 +193,29 @@ def tokens() -> list[bytes]:
     claims = {"room": "r", "role": "doctor", "exp": 1_900_000_000, "rights": ["publish"]}
     heads = ({"alg": "HS256", "typ": "JWT"}, {"alg": "none"}, {"alg": "RS256", "kid": "x"})
     return [part(head) + b"." + part(claims) + b"." + b"c2lnbmF0dXJl" for head in heads]
+
+
+def scenes() -> list[bytes]:
+    """Steps for `engine`: a stream with a gap per codec and its feedback, checks and noise, commands."""
+
+    def step(what: int, data: bytes) -> bytes:
+        return struct.pack("!BH", what, len(data)) + data
+
+    def media(payload_type: int, sequence: int, payload: bytes, ssrc: int = 1) -> bytes:
+        head = struct.pack("!BBHII", 0x90, 0x80 | payload_type, sequence & 0xFFFF, 3000, ssrc)
+        return step(1, head + bytes.fromhex("bede0001") + b"\x10" + b"1\0\0" + payload)
+
+    wait = step(6, (40_000).to_bytes(3))
+    nack = rtcp(1, 205, struct.pack("!IIHH", 5, 7020, 1, 0xFFFF))
+    report = rtcp(1, 201, struct.pack("!IIIIIII", 5, 7020, 1 << 24, 5, 0, 0, 0))
+    found = []
+    for i, codec in enumerate((2, 3, 4, 5, 6)):
+        payloads = payload_samples()[codec] * 2
+        stream = [media(96 + 2 * i, 65533 + n + (n > 2), part) for n, part in enumerate(payloads)]
+        repair = media(97 + 2 * i, 1, struct.pack("!H", 0) + payloads[0], ssrc=2)
+        found.append(b"".join([*stream, wait, repair, step(4, nack), step(12, report + nack), wait]))
+    opus = b"".join(step(1, struct.pack("!BBHII", 0x80, 111, n, 960 * n, 9) + b"\xfc\xff\xfe") for n in range(5))
+    commands = b"".join(step(7, bytes((what, what))) + wait for what in range(9))
+    noise = b"".join(step(0, data) + step(5, data) for data in [*stun_messages(), *dtls_datagrams(), *srtp_packets()])
+    reports = b"".join(step(what, data) for what in (2, 4, 12) for data in rtcp_packets())
+    return [*found, opus + found[0] + commands + found[0], noise, opus + reports + wait]

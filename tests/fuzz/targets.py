@@ -17,6 +17,7 @@ from mediaserver.sfu.session import dtls
 from mediaserver.sfu.wire import sdp
 
 from . import seeds
+from .engine import engine
 
 NOW = 1_800_000_000.0
 SECRET = "a secret of at least thirty-two bytes"
@@ -112,4 +113,5 @@ TARGETS = {
     "message": Target(seeds.messages, message, 4096, seeds.MESSAGE_WORDS),
     "dtls": Target(seeds.dtls_datagrams, dtls_records),
     "token": Target(seeds.tokens, token, 1024),
+    "engine": Target(seeds.scenes, engine, 8192),
 }
