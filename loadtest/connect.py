@@ -43,7 +43,9 @@ async def connect(answer: Answer, credentials: Credentials, identity: Identity) 
         async with asyncio.timeout(CONNECT_SECONDS):
             chosen = await _check_all(answer.candidates, ice)
             try:
-                keys = await _shake_hands(chosen, Handshake(identity), answer.fingerprint)
+                # RFC 8842, section 5.3: we offered actpass, so the answer chooses who begins.
+                handshake = Handshake(identity, server=answer.setup == "active")
+                keys = await _shake_hands(chosen, handshake, ice, answer.fingerprint)
             except BaseException:
                 chosen.close()
                 raise
@@ -113,7 +115,7 @@ async def _check(address: tuple[str, int], ice: IceParams, delay: float) -> sock
         use_candidate=True,
     )
     try:
-        if await _ask(opened, request, transaction, password):
+        if await _ask(opened, request, transaction, ice):
             return opened
     except OSError:
         pass
@@ -124,7 +126,7 @@ async def _check(address: tuple[str, int], ice: IceParams, delay: float) -> sock
     return None
 
 
-async def _ask(opened: socket.socket, request: bytes, transaction: bytes, password: bytes) -> bool:
+async def _ask(opened: socket.socket, request: bytes, transaction: bytes, ice: IceParams) -> bool:
     loop = asyncio.get_running_loop()
     started = loop.time()
     for number, send_at in enumerate(CHECK_TIMES):
@@ -133,8 +135,10 @@ async def _ask(opened: socket.socket, request: bytes, transaction: bytes, passwo
         try:
             async with asyncio.timeout_at(until):
                 while True:
-                    if _answers(await loop.sock_recv(opened, 2048), transaction, password):
+                    datagram = await loop.sock_recv(opened, 2048)
+                    if _answers(datagram, transaction, ice.password.encode()):
                         return True
+                    _serve_check(opened, datagram, ice)
         except TimeoutError:
             continue
     return False
@@ -149,7 +153,19 @@ def _answers(datagram: bytes, transaction: bytes, password: bytes) -> bool:
     return message.type == success and message.transaction == transaction and stun.verify(datagram, password)
 
 
-async def _shake_hands(opened: socket.socket, handshake: Handshake, fingerprint: str) -> Keys:
+def _serve_check(opened: socket.socket, datagram: bytes, ice: IceParams) -> None:
+    """Answer a check of a server that is no lite agent (RFC 8445, section 7.3)."""
+    password = ice.local_password.encode()
+    try:
+        message = stun.parse(datagram)
+    except ValueError:
+        return
+    if message.type == stun.StunType.STUN_BINDING_REQUEST and stun.verify(datagram, password):
+        address, port = opened.getpeername()[:2]
+        opened.send(stun.write_success(message.transaction, ipaddress.ip_address(address).packed, port, password))
+
+
+async def _shake_hands(opened: socket.socket, handshake: Handshake, ice: IceParams, fingerprint: str) -> Keys:
     loop = asyncio.get_running_loop()
     outgoing = handshake.flights()
     while True:
@@ -168,3 +184,5 @@ async def _shake_hands(opened: socket.socket, handshake: Handshake, fingerprint:
         if datagram and 20 <= datagram[0] <= 63:
             handshake.feed(datagram)
             outgoing = handshake.flights()
+        elif datagram and datagram[0] <= 3:
+            _serve_check(opened, datagram, ice)

@@ -56,6 +56,8 @@ def draw_text(luma: Plane, text: str, x: int, y: int, scale: int = 2, level: int
         bits = np.unpackbits(np.frombuffer(rows, np.uint8)[:, None], axis=1)[:, 3:]
         cell = np.kron(bits, np.ones((scale, scale), np.uint8)).astype(bool)
         left = x + position * 6 * scale
+        if left + 5 * scale > luma.shape[1]:
+            return  # no room for more
         luma[y : y + 7 * scale, left : left + 5 * scale][cell] = level
 
 

@@ -108,7 +108,7 @@ class LoadRun:
                 return await self._measure(http)
             finally:
                 await self._leave()
-                self._swarm.stop()
+                self._swarm.close()
 
     # Joining
 

@@ -9,5 +9,4 @@ cdef class Swarm:
     cdef dict sockets        # number -> (slot, socket, parameters: they hold the clips)
     cdef void take_lock(self) noexcept
     cdef void give_lock(self) noexcept
-    cdef void say_bye(self) noexcept
     cdef int enter(self, Peer* peer) except -1

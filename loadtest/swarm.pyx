@@ -102,20 +102,14 @@ cdef class Swarm:
         with nogil:
             run_engine(&self.engine)
 
-    def stop(self):
-        """End the thread; the counts stay. BYE goes out for every stream that was published."""
-        if self.thread is None:
-            return
-        store(&self.engine.stop, 1)
-        self.thread.join()
-        self.thread = None
-        self.say_bye()
-
-    cdef void say_bye(self) noexcept:
-        cdef uint32_t number
-        for number in range(self.engine.slot_count):
-            if self.engine.slots[number].peer is not NULL:
-                send_bye(self.engine.slots[number].peer, &self.engine.totals)
+    def close(self):
+        """End the thread and forget every peer, with BYE and with its socket."""
+        if self.thread is not None:
+            store(&self.engine.stop, 1)
+            self.thread.join()
+            self.thread = None
+        for number in list(self.sockets):
+            self.remove_peer(number)
 
     def add_peer(self, number, socket, params):
         """Play a peer from now on, under a `number` of the caller's choice, over a connected, non-blocking UDP socket.
