@@ -1,0 +1,1 @@
+"""Timings. No test depends on them."""
