@@ -141,6 +141,8 @@ cdef int adopt_source(EngineState* engine, Peer* peer, const uint8_t* data, cons
         if track.active != NULL:
             change_source(engine, track)
         track.active = source
+        if track.want_keyframe:
+            make_hot(engine, peer, engine.now)  # a leg or a tap was there before anybody could be asked
     return peer.inbound_count - 1
 
 
