@@ -325,6 +325,27 @@ def test_an_echo_of_repeated_flights_ends() -> None:
     assert 0 < sent <= dtls.MAX_REPEATS * len(flight)
 
 
+def test_a_flight_that_comes_in_pieces_is_not_taken_for_a_repetition() -> None:
+    server, client = pair()
+    now = 0
+    flight = client.start(now)
+    for _ in range(2):
+        pieces = [
+            datagram[record.start : record.end]
+            for sent in flight
+            for datagram in server.receive(sent, now)
+            for record in dtls.records(datagram) or ()
+        ]
+        answers = []
+        for piece in pieces:
+            now += 60_000  # each piece comes later than a repetition would be answered
+            answers.append(client.receive(piece, now))
+        assert not any(answers[:-1])
+        flight = answers[-1]
+    assert flight == []
+    assert client.state is server.state is State.ESTABLISHED
+
+
 def test_records_are_cut_into_datagrams_whole() -> None:
     record = bytes([22, 0xFE, 0xFD]) + bytes(8) + (487).to_bytes(2, "big") + bytes(487)
     assert [len(one) for one in dtls.datagrams(record * 5, 1200)] == [1000, 1000, 500]
