@@ -185,6 +185,18 @@ def datagrams(data: bytes, mtu: int = MTU) -> list[bytes]:
     return cut
 
 
+def last_message(datagram: bytes) -> tuple[int, int] | None:
+    """message_seq and fragment_offset of the last handshake message in the clear (RFC 6347, section 4.2.2)."""
+    said = [
+        (int.from_bytes(body[4:6], "big"), int.from_bytes(body[6:9], "big"))
+        for record in records(datagram) or ()
+        if record.type == HANDSHAKE
+        and record.epoch == 0
+        and len(body := datagram[record.start + RECORD_HEADER : record.end]) >= 12
+    ]
+    return max(said, default=None)
+
+
 def is_client_hello(datagram: bytes) -> bool:
     """Whether it begins with a ClientHello, or a fragment of one, in the clear."""
     found = records(datagram)
@@ -218,6 +230,7 @@ class _Handshake:
         self.sent = now
         self.timeout = FIRST_TIMEOUT_US
         self.received = self.repeats = 0
+        self._heard = (-1, 0)  # the last handshake message of the peer
         self._connection = SSL.Connection(identity.context, None)
         self._connection.set_ciphertext_mtu(MTU)
         self._connection.set_app_data(tuple(fingerprints))
@@ -232,11 +245,21 @@ class _Handshake:
             self.failed = True
             return []
         self._connection.bio_write(datagram)
+        news = self._is_news(datagram)
         out = self.step(now)
-        # Nothing new to say to handshake records: the peer has repeated itself, so what we said was lost.
-        if not out and not self.done and not self.failed:
+        # The peer has repeated itself, so what we said was lost. A part of a new flight is no repetition, however
+        # late its rest comes: FFmpeg stops reading for good when it hears the handshake again after its end.
+        if not out and not news and not self.done and not self.failed:
             return self.repeat(now)
         return out
+
+    def _is_news(self, datagram: bytes) -> bool:
+        """Whether it goes further than what was heard so far; what is not a message in the clear always may."""
+        said = last_message(datagram)
+        if said is not None and said <= self._heard:
+            return False
+        self._heard = said or self._heard
+        return True
 
     def step(self, now: int) -> list[bytes]:
         """Let OpenSSL go on as far as it can."""
