@@ -34,6 +34,10 @@ from mediaserver.recording.storage import LocalStorage
 
 __all__ = ["ParticipantMeta", "Recorder", "Recording", "RecordingSettings", "RecordingState", "Ring", "TrackMeta"]
 
+WRITERS = 4
+"""Threads that wait for the disk: a file system syncs several files at once for little more than one."""
+
+STALL_US = 2_000_000
 SYNC_BOUNDS_US = (500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000)
 
 
@@ -107,8 +111,7 @@ class Recorder:
     ) -> None:
         """`monotonic` and `wall` give µs: CLOCK_MONOTONIC as in the rings' arrival times, and Unix time.
 
-        `executor` completes the files that are closed, which reads each of them once; a thread of its own by
-        default. It is shut down with the recorder.
+        `executor` does what waits for the disk, by default threads of its own. It is shut down with the recorder.
         """
         self._settings = settings
         self._monotonic = monotonic
@@ -122,10 +125,12 @@ class Recorder:
         self._recordings: dict[str, Recording] = {}
         self._thread: threading.Thread | None = None
         self._closing = False
+        self._writers = executor or ThreadPoolExecutor(WRITERS, thread_name_prefix="recorder-disk")
         self._sealers = executor or ThreadPoolExecutor(1, thread_name_prefix="recorder-seal")
+        self._stepped_at = monotonic()
+        self._sync_lock = threading.Lock()
         self._sync_counts = [0] * (len(SYNC_BOUNDS_US) + 1)
         self._sync_us = 0
-        self._sync_since = 0
         self._totals = {"packets": 0, "bytes": 0, "gaps": 0, "lost_packets": 0, "dropped": 0, "ignored": 0}
         self._totals |= {"fragments": 0, "fragment_bytes": 0, "write_errors": 0, "alarms": 0, "failed": 0}
 
@@ -145,7 +150,8 @@ class Recorder:
             state=self._changed,
             keyframe=self._keyframe,
             sync=self._sync,
-            seal=self._sealers.submit,
+            writers=self._writers,
+            sealers=self._sealers,
             count=self._count,
         )
         session = Session(identifier, room, self._settings, self._storage, hooks)
@@ -160,19 +166,16 @@ class Recorder:
 
     def counters(self) -> dict[str, int]:
         """Totals since the start (packets, bytes, gaps, lost_packets, dropped, ignored, fragments, fragment_bytes,
-        write_errors, alarms, failed, fsyncs, fsync_us) and what is now (recordings, tracks, backlog, held_bytes,
-        stalled_us)."""
+        write_errors, alarms, failed, fsyncs, fsync_us) and what is now (recordings, tracks, backlog, held_bytes)."""
         sessions = list(self._sessions.values())
         now = dict(self._totals)
         for session in sessions:
             for name, value in session.counters().items():
                 now[name] = now.get(name, 0) + value
-        since = self._sync_since
         return now | {
             "recordings": len(self._recordings),
             "fsyncs": sum(self._sync_counts),
             "fsync_us": self._sync_us,
-            "stalled_us": self._monotonic() - since if since else 0,
         }
 
     def fsync_histogram(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -180,12 +183,10 @@ class Recorder:
         return SYNC_BOUNDS_US, tuple(self._sync_counts)
 
     def check(self) -> None:
-        """To be called about once a second, from another thread than the writer: raises the alarm when the disk
-        has not answered for a second."""
-        since = self._sync_since
-        if since and self._monotonic() - since > 1_000_000:
+        """To be called about once a second from another thread: raises the alarm when the writer does not move."""
+        if self._monotonic() - self._stepped_at > STALL_US:
             for session in list(self._sessions.values()):
-                session.alarm("the disk does not answer")
+                session.alarm("the recorder does not move")
 
     def close(self, timeout: float = 15.0) -> None:
         """Stop all recordings, end the thread, wait for it for at most `timeout` seconds."""
@@ -196,7 +197,8 @@ class Recorder:
         if self._thread is not None:
             self._thread.join(timeout)
             self._thread = None
-        self._sealers.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._writers, self._sealers):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _submit(self, command: Callable[[], None]) -> None:
         self._commands.append(command)
@@ -212,6 +214,7 @@ class Recorder:
     def step(self) -> bool:
         """One round of the writer: commands, rings, disk. True when rings hold more. For the writer's thread only,
         or for a test that drives the recorder itself instead of `open`."""
+        self._stepped_at = self._monotonic()
         while self._commands:
             self._commands.popleft()()
         more = False
@@ -247,11 +250,11 @@ class Recorder:
         self._totals[name] += value
 
     def _sync(self, sync: Callable[[], None]) -> None:
-        started = self._sync_since = self._monotonic()
+        started = self._monotonic()
         try:
             sync()
         finally:
-            self._sync_since = 0
             took = self._monotonic() - started
-            self._sync_us += took
-            self._sync_counts[bisect_left(SYNC_BOUNDS_US, took)] += 1
+            with self._sync_lock:
+                self._sync_us += took
+                self._sync_counts[bisect_left(SYNC_BOUNDS_US, took)] += 1

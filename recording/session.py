@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
-from typing import Protocol
 
 from mediaserver import __version__
 from mediaserver.recording import journal, manifest
+from mediaserver.recording.disk import DiskQueue
 from mediaserver.recording.entry import Entry
 from mediaserver.recording.files import RecordingFiles
 from mediaserver.recording.ledger import FileState, Ledger
@@ -19,8 +17,6 @@ from mediaserver.recording.pipeline import TrackPipeline
 from mediaserver.recording.seal import seal_file
 from mediaserver.recording.settings import ParticipantMeta, RecordingSettings, Ring, TrackMeta
 from mediaserver.recording.storage import LocalStorage
-
-MAX_COMMIT_BYTES = 16 << 20
 
 
 class RecordingState(StrEnum):
@@ -32,10 +28,6 @@ class RecordingState(StrEnum):
     STOPPED = "stopped"
 
 
-class SealSubmit(Protocol):
-    def __call__(self, work: Callable[[], journal.Sealed], /) -> Future[journal.Sealed]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """What a session needs from its recorder. `now` and `to_wall` are in µs."""
@@ -45,7 +37,8 @@ class Hooks:
     state: Callable[[str, RecordingState, str], None]
     keyframe: Callable[[str, str], None]
     sync: Callable[[Callable[[], None]], None]
-    seal: SealSubmit
+    writers: Executor
+    sealers: Executor
     count: Callable[[str, int], None]
 
 
@@ -73,12 +66,9 @@ class Session:
         self._ledger = Ledger()
         self._taps: dict[str, _Tap] = {}
         self._gone = {"packets": 0, "bytes": 0, "gaps": 0, "lost_packets": 0, "dropped": 0, "ignored": 0}
-        self._queue: deque[Entry] = deque()
-        self._held_bytes = 0
-        self._retry_at = 0
-        self._refused_since = 0
         self._stopping = False
         self._has_end = False
+        self._end_after = 0
         self._to_seal: dict[str, tuple[FileState, int]] = {}
         self._sealing: dict[str, tuple[FileState, Future[journal.Sealed]]] = {}
         self._started_us = hooks.to_wall(hooks.now())
@@ -90,9 +80,11 @@ class Session:
             started_us=self._started_us,
         )
         self._begun = begun
-        self._put([Entry(begun)])
         self._folder = storage.folder(identifier, self._started_us)
         self._files = RecordingFiles(storage, self._folder, self._ledger, hooks.sync)
+        self._disk = DiskQueue(self._files.commit, hooks.writers, settings.retry_us)
+        self._disk.put([Entry(begun)])
+        self._ending: Future[manifest.Manifest] | None = None
 
     def snapshot(self) -> manifest.Manifest:
         """As it stands, from any thread."""
@@ -107,12 +99,13 @@ class Session:
         return totals | {
             "tracks": len(taps),
             "backlog": sum(tap.ring.backlog for tap in taps),
-            "held_bytes": self._held_bytes,
+            "held_bytes": self._disk.held_bytes,
+            "write_errors": self._disk.errors,
         }
 
     def add_participant(self, participant: ParticipantMeta) -> None:
         now = self._hooks.to_wall(self._hooks.now())
-        self._put([Entry(journal.Joined(participant.id, participant.name, participant.role, now))])
+        self._disk.put([Entry(journal.Joined(participant.id, participant.name, participant.role, now))])
 
     def add_track(self, meta: TrackMeta, ring: Ring) -> None:
         if self._stopping or meta.id in self._taps:
@@ -125,7 +118,7 @@ class Session:
         )
         self._taps[meta.id] = _Tap(pipeline, ring)
         added = journal.Added(meta.id, meta.source, meta.kind, meta.codec, meta.label, meta.participant)
-        self._put([Entry(added)])
+        self._disk.put([Entry(added)])
         if meta.kind == "video":
             self._hooks.keyframe(self.id, meta.id)
 
@@ -145,7 +138,7 @@ class Session:
             tap.leaving = True
 
     def alarm(self, detail: str) -> None:
-        """Writing fails. From any thread."""
+        """Something is being lost. From any thread."""
         if self.state is not RecordingState.STOPPED:
             self._become(RecordingState.ALARM, detail)
 
@@ -158,11 +151,12 @@ class Session:
         self._seal(now)
         if self._stopping and not self._taps and not self._has_end:
             self._has_end = True
-            self._put([Entry(journal.Ended(self._hooks.to_wall(now)))])
-        if self._queue and now >= self._retry_at:
-            self._commit(now)
+            self._disk.put([Entry(journal.Ended(self._hooks.to_wall(now)))])
+        self._written(self._disk.step(now))
         if self._stopping:
             self._conclude(now)
+        if self._disk.trouble:
+            self.alarm(self._disk.trouble)
         return more
 
     def _pump(self, track: str, tap: _Tap, now: int) -> bool:
@@ -178,9 +172,9 @@ class Session:
         except Exception as error:  # whatever a publisher sends, the writer goes on
             pipeline.restart(now, f"{type(error).__name__}: {error}")
         if pipeline.out:
-            self._put(pipeline.out)
+            self._disk.put(pipeline.out)
             pipeline.out = []
-        if self._refused_since and self._held_bytes > self._settings.hold_bytes:
+        if self._disk.trouble and self._disk.held_bytes > self._settings.hold_bytes:
             self._overflow(now)
         if tap.leaving and not full:
             for name in self._gone:
@@ -188,55 +182,28 @@ class Session:
             del self._taps[track]
         return full
 
-    def _put(self, entries: list[Entry]) -> None:
-        self._queue.extend(entries)
-        self._held_bytes += sum(len(entry.data) for entry in entries)
-
     def _overflow(self, now: int) -> None:
-        """The disk has refused for too long: let go of the media that waits, keep what is known about it."""
-        kept = [entry for entry in self._queue if not isinstance(entry.record, journal.Written)]
-        self._queue = deque(kept)
-        self._held_bytes = sum(len(entry.data) for entry in kept)
+        """The disk has refused for too long: let go of the media that waits, and keep nothing until it takes some."""
+        self._disk.drop_media()
         for tap in self._taps.values():
-            tap.pipeline.suspend(now, self._refused_since or now)
-            self._put(tap.pipeline.out)
+            tap.pipeline.suspend(now, self._disk.trouble_since)
+            self._disk.put(tap.pipeline.out)
             tap.pipeline.out = []
 
-    def _commit(self, now: int) -> None:
-        while self._queue:
-            batch: list[Entry] = []
-            size = 0
-            for entry in self._queue:
-                if batch and size + len(entry.data) > MAX_COMMIT_BYTES:
-                    break
-                batch.append(entry)
-                size += len(entry.data)
-            try:
-                self._files.commit(batch)
-            except OSError as error:
-                self._retry_at = now + self._settings.retry_us
-                self._refuse(now, error)
-                return
-            self._committed(batch, size)
-
-    def _committed(self, batch: list[Entry], size: int) -> None:
-        for _ in batch:
-            self._queue.popleft()
-        self._held_bytes -= size
-        if self._refused_since:
-            self._refused_since = 0
-            for tap in self._taps.values():
-                tap.pipeline.resume(self._hooks.now())
+    def _written(self, entries: list[Entry]) -> None:
+        """These are on the disk."""
+        if not entries:
+            return
+        for tap in self._taps.values():
+            tap.pipeline.resume(self._hooks.now())
         fragments = 0
-        for record, _ in batch:
+        for record, data in entries:
             if isinstance(record, journal.Written):
                 fragments += 1
+                self._hooks.count("fragment_bytes", len(data))
             elif isinstance(record, journal.Closed):
-                file = self._ledger.file(record.track, record.file)
-                self._to_seal[record.file] = file, 0
-        if fragments:
-            self._hooks.count("fragments", fragments)
-            self._hooks.count("fragment_bytes", size)
+                self._to_seal[record.file] = self._ledger.file(record.track, record.file), 0
+        self._hooks.count("fragments", fragments)
         if fragments or self.state is RecordingState.ALARM:
             has_media = fragments or any(track.files for track in self._ledger.tracks.values())
             self._become(RecordingState.ON if has_media else RecordingState.STARTING, "")
@@ -246,44 +213,52 @@ class Session:
         for name, (file, not_before) in list(self._to_seal.items()):
             if now >= not_before:
                 del self._to_seal[name]
-                self._sealing[name] = file, self._hooks.seal(partial(seal_file, self._storage, self._folder, file))
+                future = self._hooks.sealers.submit(seal_file, self._storage, self._folder, file)
+                self._sealing[name] = file, future
         for name, (file, future) in list(self._sealing.items()):
             if not future.done():
                 continue
             del self._sealing[name]
             error = future.exception()
             if error is None:
-                self._put([Entry(future.result())])
+                self._disk.put([Entry(future.result())])
             else:
-                self._refuse(now, error)
+                self._disk.fail(now, error)
                 self._to_seal[name] = file, now + self._settings.retry_us
-
-    def _refuse(self, now: int, error: BaseException) -> None:
-        self._hooks.count("write_errors", 1)
-        self._refused_since = self._refused_since or now
-        self.alarm(getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
     def _conclude(self, now: int) -> None:
         """At the end: the manifest, and the journal goes."""
-        if self._refused_since and now - self._refused_since >= self._settings.patience_us:
+        disk = self._disk
+        if disk.trouble and now - disk.trouble_since >= self._settings.patience_us:
             self._end()
             self._hooks.count("failed", 1)
-            self.done.set_exception(OSError(f"recording {self.id} could not be closed: {self.detail}"))
-        elif not (self._taps or self._queue or self._to_seal or self._sealing or now < self._retry_at):
-            sealed = manifest.seal(self._ledger.manifest("complete", self._ledger.ended_us))
-            try:
-                if sealed.tracks:
-                    self._storage.write_atomic(self._folder / manifest.NAME, manifest.encode(sealed))
-                self._storage.discard_journal(self._folder, whole=not sealed.tracks)
-            except OSError as error:
-                self._retry_at = now + self._settings.retry_us
-                self._refuse(now, error)
-            else:
+            self.done.set_exception(OSError(f"recording {self.id} could not be closed: {disk.trouble}"))
+        elif self._ending is not None and self._ending.done():
+            ending, self._ending = self._ending, None
+            error = ending.exception()
+            if error is None:
                 self._end()
-                self.done.set_result(sealed)
+                self.done.set_result(ending.result())
+            else:
+                disk.fail(now, error)
+                self._end_after = now + self._settings.retry_us
+        elif self._ending is None and now >= self._end_after and self._is_idle():
+            self._ending = self._hooks.sealers.submit(self._write_manifest)
+
+    def _is_idle(self) -> bool:
+        """Nothing is left to be written but the manifest."""
+        return not (self._taps or self._to_seal or self._sealing) and self._disk.is_idle
+
+    def _write_manifest(self) -> manifest.Manifest:
+        """On the sealers' thread, when nothing else touches the recording any more."""
+        sealed = manifest.seal(self._ledger.manifest("complete", self._ledger.ended_us))
+        if sealed.tracks:
+            self._storage.write_atomic(self._folder / manifest.NAME, manifest.encode(sealed))
+        self._storage.discard_journal(self._folder, whole=not sealed.tracks)
+        return sealed
 
     def _end(self) -> None:
-        self._files.close()
+        self._disk.end(self._files.close)
         self._become(RecordingState.STOPPED, self.detail)
 
     def _become(self, state: RecordingState, detail: str) -> None:

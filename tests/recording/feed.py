@@ -200,7 +200,9 @@ class Inline(Executor):
 class Studio:
     """A recorder in virtual time with one recording."""
 
-    def __init__(self, folder: Path, storage: LocalStorage | None = None, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, storage: LocalStorage | None = None, executor: Executor | None = None, **settings: Any
+    ) -> None:
         self.now = 0.0
         self.states: list[tuple[RecordingState, str]] = []
         self.keyframes: list[str] = []
@@ -212,7 +214,7 @@ class Studio:
             on_state=lambda recording, state, detail: self.states.append((state, detail)),
             request_keyframe=lambda recording, track: self.keyframes.append(track),
             storage=storage,
-            executor=Inline(),
+            executor=executor or Inline(),
         )
         self.recording: Recording = self.recorder.start("room-1")
         self.rings: dict[str, Ring] = {}
