@@ -42,6 +42,8 @@ from mediaserver.sfu.wire.sdp import OfferError, parse, parse_candidate
 
 __all__ = ["Negotiated", "OfferError", "Room", "RoomError"]
 
+SLOTS: Final = "room"
+"""The stream id (msid) of m-lines that the server fills: one for all, so that sound and picture stay in sync."""
 PARTICIPANT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -378,7 +380,7 @@ class Room:
                     leg.track.participant, leg.track.id, leg.params.cname, leg.params.ssrc, leg.params.rtx_ssrc
                 )
             elif one.line.slot:
-                one.section.sender = Sender(self.name, one.line.mid, "", 0, 0)
+                one.section.sender = Sender(SLOTS, one.line.mid, "", 0, 0)
         return answer.text()
 
     # Tracks and legs

@@ -218,6 +218,14 @@ def test_a_viewer_of_everything(room: Room, plane: RecordingPlane) -> None:
     assert room.participants["doctor"].lines["3"].leg is None
 
 
+def test_a_viewer_without_the_mid_extension_is_told_the_sources(room: Room, plane: RecordingPlane) -> None:
+    cart(room)
+    text = without(make_offer(video("recvonly"), audio("recvonly")), "a=extmap:4")
+    done = offer(room, "doctor", text, subscribe=SubscribeAll())
+    legs = room.participants["doctor"].legs()
+    assert [media.primary_ssrcs() for media in answered(done).media] == [[leg.params.ssrc] for leg in legs]
+
+
 def test_a_viewer_of_everything_never_gets_its_own(room: Room, plane: RecordingPlane) -> None:
     cart(room)
     lines = [video("sendonly", ssrc=9), *[video("recvonly")] * 3]
