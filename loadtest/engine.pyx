@@ -1,5 +1,6 @@
 """The swarm's thread: sends the frames that are due, reads what has come, and waits for the next of either."""
 
+from libc.errno cimport ECONNREFUSED, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from mediaserver.loadtest.clock cimport monotonic, realtime, timespec
@@ -25,7 +26,7 @@ from mediaserver.loadtest.sockets cimport (
     receive_batch,
     sched_yield,
 )
-from mediaserver.loadtest.state cimport PEER_ALERT, OutStream, Peer
+from mediaserver.loadtest.state cimport PEER_ALERT, PEER_REFUSED, OutStream, Peer
 from mediaserver.sfu.wire.packet cimport DEMUX_DTLS, DEMUX_RTP, DEMUX_STUN, demux_kind, is_rtcp
 
 cdef enum:
@@ -88,6 +89,8 @@ cdef void read_peer(Engine* engine, Peer* peer) noexcept nogil:
     cdef int number
     cdef int count = receive_batch(peer.fd, engine.buffers, BUFFERS // BATCH, arrivals, BATCH)
     if count <= 0:
+        if count < 0 and errno == ECONNREFUSED:
+            peer.gone = PEER_REFUSED
         return
     now = monotonic()
     real = realtime()
