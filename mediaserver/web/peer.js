@@ -64,6 +64,9 @@ export class Peer extends EventTarget {
     /** @type {Map<string, Incoming>} by the server's name of the track */
     this.incoming = new Map();
     this.connection = new RTCPeerConnection({ iceServers, bundlePolicy: "max-bundle", rtcpMuxPolicy: "require" });
+    // The first m-line names the BUNDLE group, and Chromium ends the whole transport when it is stopped. So it is one
+    // that carries nothing and stays.
+    this.connection.addTransceiver("audio", { direction: "inactive" });
     this.connection.addEventListener("connectionstatechange", () => this.#follow());
   }
 

@@ -6,6 +6,8 @@ and wide. `DRAW` and `READ` are the JavaScript of it, `read` the Python.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
@@ -80,7 +82,7 @@ function note(now, metadata) {
 }
 video.requestVideoFrameCallback(note);
 """
-"""Reads the numbers of a tile's pictures into `window.seen[name]`: [number or -1, wall clock ms, captured, received]."""
+"""Reads a tile's pictures into `window.seen[name]`: [number or -1, wall clock in ms, captureTime, receiveTime]."""
 
 
 def read(luma: npt.NDArray[np.uint8]) -> int:
@@ -96,5 +98,5 @@ def read(luma: npt.NDArray[np.uint8]) -> int:
 def steps(codes: list[int]) -> list[int]:
     """The steps between neighbouring numbers, over the roll-over at 16 bits; unreadable ones are left out."""
     read_codes = [code for code in codes if code >= 0]
-    wrapped = [(after - before) % 65536 for before, after in zip(read_codes, read_codes[1:], strict=False)]
+    wrapped = [(after - before) % 65536 for before, after in pairwise(read_codes)]
     return [step - 65536 if step > 32768 else step for step in wrapped]

@@ -22,7 +22,7 @@ class OutsideViewer:
         self.frames: dict[str, int] = {}
         self.codes: list[int] = []
         self._tasks: list[asyncio.Task[None]] = []
-        # Where m-lines share a transport from the start, aiortc forgets the candidates, which stand on the first alone.
+        # Where m-lines of a kind share a transport from the start, aiortc leaves the second behind when it bundles.
         policy = RTCBundlePolicy.MAX_COMPAT
         self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=policy))
         self._session: aiohttp.ClientSession | None = None
