@@ -110,7 +110,14 @@ cdef void select_address(EngineState* engine, Peer* peer, const Addr* addr) noex
         peer.connected = 1
         report(engine, REPORT_CONNECTED, peer.id, 0, text, describe(addr, text))
     elif moved:
-        report(engine, REPORT_MOVED, peer.id, 0, text, describe(addr, text))
+        peer.moved = 1  # told by the round: a peer that jumps to and fro must not flood the control plane
+
+
+cdef void tell_moved(EngineState* engine, Peer* peer) noexcept nogil:
+    cdef uint8_t text[18]
+    if peer.moved:
+        peer.moved = 0
+        report(engine, REPORT_MOVED, peer.id, 0, text, describe(&peer.addr, text))
 
 
 cdef void reply_error(EngineState* engine, const Addr* addr, const StunMessage* message, int code, const uint8_t* pwd,

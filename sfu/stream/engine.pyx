@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset
 
 from mediaserver.sfu.stream.addresses cimport address_from, address_text
 from mediaserver.sfu.stream.buffers cimport pool_close, pool_init
-from mediaserver.sfu.stream.connectivity cimport answer_check, peer_at, watch_consent
+from mediaserver.sfu.stream.connectivity cimport answer_check, peer_at, tell_moved, watch_consent
 from mediaserver.sfu.stream.control cimport Command, carry_out, remove_everything, serve_taps
 from mediaserver.sfu.stream.fanout cimport fanout_flush
 from mediaserver.sfu.stream.feedback cimport read_rtcp, send_reports, serve_hot
@@ -23,6 +23,8 @@ from mediaserver.sfu.wire.srtp cimport SRTP_ERR_REPLAY, srtcp_unprotect
 
 cdef enum:
     SLOW_INTERVAL_US = 100000    # reports and consent: a round over all peers
+    HANDSHAKE_RATE = 20          # DTLS datagrams a second of one peer; a handshake takes fewer than ten
+    HANDSHAKE_BURST = 60
 
 
 cdef int engine_init(EngineState* engine, size_t memory, int64_t consent_timeout, const uint8_t* seed,
@@ -77,6 +79,18 @@ cdef void receive_rtcp(EngineState* engine, Peer* peer, const uint8_t* data, siz
         engine.counters.drop_srtp_auth += 1
 
 
+cdef int may_shake_hands(Peer* peer, int64_t now) noexcept nogil:
+    """A bucket of tokens: records cost the control plane far more than they cost their sender."""
+    peer.handshake_credit += (now - peer.handshake_credit_at) * HANDSHAKE_RATE
+    peer.handshake_credit_at = now
+    if peer.handshake_credit > <int64_t>HANDSHAKE_BURST * 1000000:
+        peer.handshake_credit = <int64_t>HANDSHAKE_BURST * 1000000
+    if peer.handshake_credit < 1000000:
+        return 0
+    peer.handshake_credit -= 1000000
+    return 1
+
+
 cdef void engine_receive(EngineState* engine, const Addr* addr, const uint8_t* data, size_t size) noexcept nogil:
     cdef int kind
     cdef Peer* peer
@@ -99,8 +113,10 @@ cdef void engine_receive(EngineState* engine, const Addr* addr, const uint8_t* d
             ingest(engine, peer, data, size)
     elif kind == DEMUX_DTLS:
         engine.counters.dtls_in += 1
-        if size <= 2048:
+        if size <= 2048 and may_shake_hands(peer, engine.now):
             report(engine, REPORT_DTLS, peer.id, 0, data, <uint32_t>size)
+        else:
+            engine.counters.drop_dtls += 1
     else:
         engine.counters.drop_malformed += 1
 
@@ -112,6 +128,7 @@ cdef void round_over_peers(EngineState* engine) noexcept nogil:
         peer = <Peer*>engine.peers.entries[at].value
         if peer != NULL:
             watch_consent(engine, peer, engine.now)
+            tell_moved(engine, peer)
             send_reports(engine, peer)
     serve_taps(engine)
     engine.counters.pool_bytes = engine.pool.bytes

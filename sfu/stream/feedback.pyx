@@ -43,6 +43,7 @@ from mediaserver.sfu.wire.srtp cimport SRTCP_MAX_OVERHEAD, srtcp_protect
 cdef enum:
     REPORT_INTERVAL_US = 1000000
     FIRST_REPORT_US = 200000     # a leg's sound and picture are in sync from then on
+    BYE_INTERVAL_US = 100000     # between two reports of one track's end
     ITEMS_MAX = 64               # of one compound; more is nobody's honest need
     NACKS_MAX = 512              # sequence numbers of one NACK
     RTCP_ROOM = 1200             # plain bytes of one datagram
@@ -330,6 +331,16 @@ cdef void viewer_wants_keyframe(EngineState* engine, Peer* peer, uint32_t ssrc) 
     want_keyframe(engine, leg.track)
 
 
+cdef void read_bye(EngineState* engine, Peer* peer, uint32_t ssrc) noexcept nogil:
+    cdef int at = source_of(peer, ssrc)
+    cdef Track* track = peer.inbound_tracks[at] if at >= 0 else NULL
+    if track == NULL or track.active != peer.inbounds[at]:
+        return
+    if track.bye_told == 0 or engine.now - track.bye_told >= BYE_INTERVAL_US:
+        track.bye_told = engine.now
+        report(engine, REPORT_TRACK_BYE, track.id, ssrc, NULL, 0)
+
+
 cdef void read_item(EngineState* engine, Peer* peer, const RtcpItem* item) noexcept nogil:
     cdef uint32_t ssrc
     cdef uint8_t command
@@ -350,9 +361,7 @@ cdef void read_item(EngineState* engine, Peer* peer, const RtcpItem* item) noexc
             index += 1
     elif item.kind == RTCP_ITEM_BYE:
         while rtcp_bye(item, index, &ssrc):
-            at = source_of(peer, ssrc)
-            if at >= 0 and peer.inbound_tracks[at] != NULL and peer.inbound_tracks[at].active == peer.inbounds[at]:
-                report(engine, REPORT_TRACK_BYE, peer.inbound_tracks[at].id, ssrc, NULL, 0)
+            read_bye(engine, peer, ssrc)
             index += 1
 
 

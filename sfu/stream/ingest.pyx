@@ -34,6 +34,9 @@ from mediaserver.sfu.wire.packet cimport (
 from mediaserver.sfu.wire.replay cimport replay_mark, replay_seen
 from mediaserver.sfu.wire.srtp cimport SRTP_ERR_REPLAY, SRTP_WINDOW_WORDS, SrtpReceiver, srtp_unprotect
 
+cdef enum:
+    TELL_INTERVAL_US = 100000    # between two reports of a picture's size: a publisher must not flood the control plane
+
 
 # ---- whose packet it is
 
@@ -163,7 +166,12 @@ cdef void note_picture(EngineState* engine, Track* track, Packet* packet) noexce
         packet.keyframe = 1
         track.want_keyframe = 0
         track.stats.keyframes += 1
-    if facts.width and (facts.width != track.width or facts.height != track.height):
+    if (
+        facts.width
+        and (facts.width != track.width or facts.height != track.height)
+        and (track.picture_told == 0 or engine.now - track.picture_told >= TELL_INTERVAL_US)
+    ):
+        track.picture_told = engine.now
         track.width = facts.width
         track.height = facts.height
         track.stats.width = facts.width

@@ -39,6 +39,10 @@ cdef void renumber_drop(Renumber* self, uint64_t incoming) noexcept nogil:
     cdef RenumberSegment* newest = &self.segments[self.newest]
     if self.cut or not self.started or incoming <= self.highest_in:
         return  # nothing was given yet, or its number is taken already: the hole stays
+    if newest.incoming == incoming and incoming == self.highest_in + 1:
+        newest.incoming += 1  # one more of a row of drops (browsers probe with padding): still the same segment
+        self.highest_in = incoming
+        return
     if incoming - self.highest_in > LONGEST_HOLE:
         self.next_out += 1
     else:

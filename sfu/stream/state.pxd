@@ -145,6 +145,9 @@ cdef struct Peer:
     uint8_t connected
     uint8_t nominated
     uint8_t silent                   # told as such already
+    uint8_t moved                    # to be told at the next round
+    int64_t handshake_credit         # DTLS datagrams that it may have now, in millionths
+    int64_t handshake_credit_at      # µs
     Addr addr
     Addr known[KNOWN_MAX]
     int64_t heard[KNOWN_MAX]         # µs of the last valid check from there
@@ -200,8 +203,10 @@ cdef struct Track:
     uint32_t pending_count
     Track* pending_next
     uint8_t pending_listed
-    uint32_t width
+    uint32_t width                   # as told
     uint32_t height
+    int64_t picture_told             # µs
+    int64_t bye_told                 # µs
 
 cdef struct Leg:
     uint32_t id
