@@ -109,6 +109,10 @@ class MediaSettings(_Section, kw_only=True, frozen=True):
     connect_seconds: Annotated[
         float, _doc("A participant that has no media connection by then is removed.", gt=0, le=600)
     ] = 30.0
+    consent_seconds: Annotated[
+        float, _doc("A participant that answers no ICE check for so long is removed (RFC 7675 says 30).", gt=0, le=600)
+    ] = 30.0
+    memory_mb: Annotated[int, _doc("What the packets held by one worker may take, in MiB.", ge=16)] = 1024
 
     def __post_init__(self) -> None:
         endpoint = parse_endpoint(self.udp)

@@ -116,8 +116,7 @@ class Metrics:
         )
         for slot in slots:
             pairs, total_us = slot.worker.latency_histogram()
-            bounds = [limit / 1e6 for limit, _ in pairs[:-1]]  # the last one is open
-            counts = [count for _, count in pairs]
+            bounds, counts = _octaves(pairs)
             latency.add_metric([str(slot.number)], _cumulative(bounds, counts), total_us / 1e6)
         yield latency
 
@@ -201,6 +200,13 @@ def _label_names(samples: Samples) -> list[str]:
 def _labelled(label: str, counts: Mapping[str, int], always: Iterable[str] = ()) -> Samples:
     known = dict.fromkeys(always, 0) | dict(counts)
     return [({label: key}, value) for key, value in sorted(known.items())]
+
+
+def _octaves(pairs: Sequence[tuple[int, int]]) -> tuple[list[float], list[int]]:
+    """The workers' four buckets an octave as one: bounds in seconds and counts, the last one open."""
+    bounds = [pairs[at][0] / 1e6 for at in range(3, len(pairs) - 1, 4)]
+    counts = [sum(count for _, count in pairs[at : at + 4]) for at in range(0, len(pairs), 4)]
+    return bounds[: len(counts) - 1], counts
 
 
 def _cumulative(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import logging
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -26,18 +27,28 @@ DEMO_ROOM = "demo"
 CART_SECONDS = 5.0
 """How long the cart may take to leave."""
 PR_SET_PDEATHSIG = 1
+OPEN_FILES = 65_536
 
 
 def run_server(settings: Config) -> None:
     """Serve until SIGINT or SIGTERM."""
-    set_up_logs(settings.log)
+    _set_up(settings)
     uvloop.run(_serve(settings))
 
 
 def run_demo(settings: Config) -> None:
     """Serve with a synthetic cart beside until SIGINT or SIGTERM."""
-    set_up_logs(settings.log)
+    _set_up(settings)
     uvloop.run(_demo(settings))
+
+
+def _set_up(settings: Config) -> None:
+    set_up_logs(settings.log)
+    # Each signalling client is a file descriptor, and the soft limit is 1024 on most systems.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def set_up_logs(settings: LogSettings) -> None:

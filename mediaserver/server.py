@@ -20,7 +20,7 @@ from aiohttp import web
 from mediaserver import archive_api, auth, config, tls
 from mediaserver.audit import Action, Audit
 from mediaserver.clock import Clock
-from mediaserver.config import Config, ConfigError, Endpoint
+from mediaserver.config import Config, ConfigError, Endpoint, MediaSettings
 from mediaserver.metrics import Metrics
 from mediaserver.net import StartError, busy, candidate_addresses, listen, machine_addresses
 from mediaserver.recording.archive import Archive, ArchiveInUse
@@ -208,7 +208,7 @@ class MediaServer:
         addresses = candidate_addresses(endpoint.host, settings.announce)
         self._stack.push_async_callback(self._rooms.workers.stop)
         for number in range(settings.workers or config.core_count()):
-            worker = _open_worker(endpoint.host, endpoint.port + number if endpoint.port else 0)
+            worker = _open_worker(settings, endpoint.host, endpoint.port + number if endpoint.port else 0)
             reachable = tuple(
                 (ip, worker.port) for ip in addresses if worker.host == "::" or _same_family(ip, worker.host)
             )
@@ -391,17 +391,22 @@ class EventStream:
         self._wake.set()
 
 
-def _open_worker(host: str, port: int) -> Worker:
+def _open_worker(settings: MediaSettings, host: str, port: int) -> Worker:
     """A worker bound to its UDP port. Raises `StartError`."""
+
+    def bound(address: str) -> Worker:
+        consent = int(settings.consent_seconds * 1e6)
+        return Worker((address, port), memory=settings.memory_mb << 20, consent_timeout=consent)
+
     try:
         if host:
-            return Worker((host, port))
+            return bound(host)
         try:
-            return Worker(("::", port))  # takes IPv4 too
+            return bound("::")  # takes IPv4 too
         except OSError as error:
             if error.errno in _PORT_ERRORS:
                 raise
-            return Worker(("0.0.0.0", port))  # a machine without IPv6
+            return bound("0.0.0.0")  # a machine without IPv6
     except OSError as error:
         raise busy("UDP port", Endpoint(host, port), "--udp", error) from None
 

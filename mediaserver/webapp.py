@@ -25,6 +25,7 @@ WEB = Path(__file__).parent / "web"
 PAGES = {"/": "index.html", "/cart": "cart.html", "/viewer": "viewer.html", "/archive": "archive.html"}
 MAX_BODY = 256 * 1024
 HEADERS = {
+    "Server": "mediaserver",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",  # tokens may stand in a page's address
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -63,7 +64,7 @@ class WebApp:
 
     async def _on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
+            response.headers[name] = value
         if request.path.startswith(("/whip/", "/whep/")):
             response.headers.update(self._server.whip.cors_headers(request.headers.get("Origin")))
             response.headers.setdefault("Cache-Control", "no-store")

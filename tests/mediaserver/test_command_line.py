@@ -178,7 +178,7 @@ def test_demo(tmp_path: Path) -> None:
 def test_demo_tells_of_a_cart_that_crashed(tmp_path: Path) -> None:
     arguments = ["demo", "--http", "127.0.0.1:0", "--udp", ":0", "--data", "d", "--workers", "1", "--record", "off"]
     with running(*arguments, cwd=tmp_path) as server:
-        read_until(server, "make tokens with")
+        read_until(server, "^cart: ")
         (cart,) = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
         subprocess.run(["kill", "-9", cart], check=True)
         text = read_until(server, "Start another with")

@@ -8,6 +8,8 @@ from typing import Any
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack, MediaStreamTrack, VideoStreamTrack
 
+from mediaserver.config import MediaSettings
+from mediaserver.protocol import CloseCode
 from tests.mediaserver.conftest import Client, Open, Site, run
 
 SDP = {"Content-Type": "application/sdp"}
@@ -170,5 +172,86 @@ def test_unsubscribe_stops_the_bytes_and_subscribe_brings_them_back(site: Open) 
             await frames(tracks, 5)
             await receiver.close()
             await sender.close()
+
+    run(main())
+
+
+async def go_silent(peer: RTCPeerConnection) -> None:
+    """What a pulled cable looks like: no more packets, no goodbye."""
+    for transport in {sender.transport.transport for sender in peer.getSenders()}:
+        await transport.stop()
+
+
+def test_who_falls_silent_is_removed(site: Open) -> None:
+    async def main() -> None:
+        media = MediaSettings(udp=":0", workers=1, consent_seconds=0.5)
+        async with site(media=media) as s:
+            watcher = await s.doctor("Doctor")
+            cart = await s.doctor("Cart", "cart")
+            by_socket, ids = await publish(cart, {"camera": VideoStreamTrack()})
+            whip = new_peer()
+            whip.addTrack(VideoStreamTrack())
+            resource = await by_whip(s, "/whip/r?source=screen", "cart", whip)
+            await cart.until(lambda m: m["type"] == "track-changed" and m["track"]["live"])
+            assert len(s.server.rooms["r"].members) == 3
+            await go_silent(by_socket)
+            await go_silent(whip)
+            left = [await watcher.until("participant-left") for _ in range(2)]
+            assert {message["reason"] for message in left} == {"silent"}
+            assert ids["camera"] in {message["track"] for message in watcher.news if message["type"] == "track-removed"}
+            assert await cart.closed() == CloseCode.TIMEOUT
+            assert (await s.http.delete(resource, headers=s.bearer("cart"))).status == 404
+            assert [person.name for person in s.server.rooms["r"].participants] == ["Doctor"]
+            assert 'mediaserver_leaves_total{reason="silent"} 2.0' in s.server.metrics.text().decode()
+            await by_socket.close()
+            await whip.close()
+
+    run(main())
+
+
+def test_who_never_connects_is_removed(site: Open) -> None:
+    async def main() -> None:
+        media = MediaSettings(udp=":0", workers=1, connect_seconds=0.2)
+        async with site(media=media) as s:
+            watcher = await s.doctor("Doctor")
+            peer = new_peer()
+            peer.addTrack(VideoStreamTrack())
+            sdp = await describe(peer)
+            async with s.http.post(f"{s.url}/whip/r", data=sdp, headers=s.bearer("cart") | SDP) as response:
+                assert response.status == 201
+            assert (await watcher.until("participant-left"))["reason"] == "never-connected"
+            assert s.server.whip.count == {"whip": 0, "whep": 0}
+            assert (await watcher.ask("ping"))["type"] == "pong", "who has not offered media may wait for some"
+            await peer.close()
+
+    run(main())
+
+
+def test_coming_and_going_leaves_nothing_behind(site: Open) -> None:
+    async def main() -> None:
+        async with site() as s:
+            stays = await s.doctor("Stays")
+            peer = new_peer()
+            peer.addTrack(VideoStreamTrack())
+            sdp = await describe(peer)
+            before = len(s.server.rooms.ids)
+            for _ in range(100):
+                doctor = await s.doctor("Comes and goes")
+                assert (await doctor.ask("leave"))["type"] == "ok"
+                await doctor.closed()
+                async with s.http.post(f"{s.url}/whip/r", data=sdp, headers=s.bearer("cart") | SDP) as response:
+                    location = response.headers["Location"]
+                assert (await s.http.delete(s.url + location, headers=s.bearer("cart"))).status == 200
+            stays.news.clear()
+            assert (await stays.ask("ping"))["type"] == "pong"
+            while len(s.server.rooms.ids) > before:
+                assert (await stays.ask("ping"))["type"] == "pong"
+            assert len(s.server.rooms["r"].members) == 1
+            assert s.server.stats.sockets == 1
+            assert s.server.whip.count == {"whip": 0, "whep": 0}
+            assert len(s.server.signalling._sessions) == 1
+            counters = next(iter(s.server.rooms.workers)).worker.counters()
+            assert counters["packets_held"] == 0
+            await peer.close()
 
     run(main())

@@ -252,6 +252,7 @@ def test_health_and_metrics(site: Open) -> None:
                 'mediaserver_room_recordings{state="alarm"} 1.0',
                 'mediaserver_plane_drops_total{cause="srtp_auth",worker="0"} 0.0',
                 'mediaserver_forward_latency_seconds_count{worker="0"} 0.0',
+                'mediaserver_forward_latency_seconds_bucket{le="0.004096",worker="0"} 0.0',
                 "mediaserver_recorder_fsync_seconds_count 0.0",
                 "process_open_fds ",
             ):
