@@ -1,6 +1,6 @@
 """libFuzzer around a target, inside a Python process.
 
-The targets' extensions bring their own coverage. For Python code a trace function counts pairs of lines in the extra
+The targets' extensions bring their own coverage. For Python code, if asked, a trace function counts pairs of lines in the extra
 counters that libFuzzer looks at.
 """
 
@@ -80,7 +80,7 @@ cdef int one_input(const uint8_t* data, size_t size) noexcept nogil:
     return 0
 
 
-def run(list arguments, str kernel=None, target=None):
+def run(list arguments, str kernel=None, target=None, bint lines=False):
     """libFuzzer with its arguments on a kernel or a Python function. Ends the process."""
     global chosen, function
     cdef list texts = [b"fuzz", *(argument.encode() for argument in arguments)]
@@ -96,7 +96,8 @@ def run(list arguments, str kernel=None, target=None):
             raise KeyError(kernel)
     else:
         function = target
-        PyEval_SetTrace(count_line, NULL)
+        if lines:
+            PyEval_SetTrace(count_line, NULL)
     with nogil:
         i = LLVMFuzzerRunDriver(&count, &values, one_input)
     free(values)

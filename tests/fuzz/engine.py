@@ -1,11 +1,6 @@
-"""The whole data plane as a fuzz target: two connected viewers and a publisher, whose packets pass authentication.
-
-An input is a row of steps: a byte that says what, two bytes of size, and that many bytes.
-"""
+"""The whole data plane as a fuzz target: two connected viewers and a publisher, whose packets pass authentication."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 from mediaserver.codecs.payload import Codec
 from mediaserver.sfu.stream.engine import Engine
@@ -15,6 +10,8 @@ from mediaserver.sfu.wire import packet
 from mediaserver.sfu.wire.packet import ExtKind
 from mediaserver.sfu.wire.srtp import SrtpError
 from tests.sim.peer import ScriptedPeer
+
+from .steps import steps
 
 STRANGER = ("203.0.113.9", 9)
 CODECS = (Codec.CODEC_VP8, Codec.CODEC_VP9, Codec.CODEC_H264, Codec.CODEC_H265, Codec.CODEC_AV1)
@@ -159,13 +156,6 @@ class Scene:
                 self.engine.remove_peer(1 + which % 3)
             case _:
                 self.engine.remove_tap(300 + which % 2)
-
-
-def steps(data: bytes) -> Iterator[tuple[int, bytes]]:
-    while len(data) >= 3:
-        size = int.from_bytes(data[1:3])
-        yield data[0], data[3 : 3 + size]
-        data = data[3 + size :]
 
 
 def engine(data: bytes) -> None:

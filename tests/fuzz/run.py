@@ -35,7 +35,7 @@ def child(name: str, arguments: list[str]) -> int:
     target = TARGETS[name]
     if target.function is None:
         return int(driver.run(arguments, kernel=name))
-    return int(driver.run(arguments, target=target.function))
+    return int(driver.run(arguments, target=target.function, lines=target.in_python))
 
 
 def prepare(name: str) -> list[str]:

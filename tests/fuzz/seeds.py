@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import struct
 from pathlib import Path
+
+from .steps import step
 
 FIXTURES = Path(__file__).resolve().parent.parent / "sfu" / "wire" / "fixtures"
 CODECS = range(1, 7)
@@ -140,15 +143,24 @@ def payloads_with_codec() -> list[bytes]:
 
 
 def assemblies() -> list[bytes]:
-    """For every codec its samples in a row, as `targets.payloads` reads them."""
-    return [
-        b"".join(struct.pack("!BH", 4 | (i & 1), len(payload)) + payload for i, payload in enumerate(samples * 2))
-        for samples in payload_samples().values()
-    ]
+    """For every codec its samples in a row."""
+    rows = [samples * 2 for samples in payload_samples().values()]
+    return [b"".join(step(4 | (i & 1), payload) for i, payload in enumerate(row)) for row in rows]
 
 
 def descriptions() -> list[bytes]:
     return [path.read_bytes() for path in sorted(FIXTURES.glob("*.sdp"))] or [b"v=0\r\n"]
+
+
+def offers() -> list[bytes]:
+    """Each description, and one after another as offers of the same participant."""
+    found = descriptions()
+    return [*found, *(first + b"\0" + second for first, second in itertools.pairwise(found))]
+
+
+def fragments() -> list[bytes]:
+    lines = [b"a=ice-ufrag:abcd", b"a=ice-pwd:" + b"p" * 22, b"m=audio 9 RTP/AVP 0", b"a=mid:0"]
+    return [b"\r\n".join([*lines, *(b"a=" + candidate for candidate in candidates()), b"a=end-of-candidates"])]
 
 
 def candidates() -> list[bytes]:
@@ -186,6 +198,16 @@ def dtls_datagrams() -> list[bytes]:
     return [record, record + b"\x14\xfe\xfd" + bytes(8) + b"\x00\x01\x01"]
 
 
+def handshakes() -> list[bytes]:
+    """The client's datagrams pass, the third one is changed, noise in between; time goes on."""
+    onward = step(1)
+    return [onward * 8, onward * 2 + step(2 | 20 << 2, b"\1\2") + onward * 4, onward + dtls_noise() + onward * 8]
+
+
+def dtls_noise() -> bytes:
+    return b"".join(step(0, data) for data in dtls_datagrams()) + step(3, b"\x0f\xff\xff") * 3
+
+
 def tokens() -> list[bytes]:
     def part(value: object) -> bytes:
         return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=")
@@ -197,9 +219,6 @@ def tokens() -> list[bytes]:
 
 def scenes() -> list[bytes]:
     """Steps for `engine`: a stream with a gap per codec and its feedback, checks and noise, commands."""
-
-    def step(what: int, data: bytes) -> bytes:
-        return struct.pack("!BH", what, len(data)) + data
 
     def media(payload_type: int, sequence: int, payload: bytes, ssrc: int = 1) -> bytes:
         head = struct.pack("!BBHII", 0x90, 0x80 | payload_type, sequence & 0xFFFF, 3000, ssrc)

@@ -5,9 +5,9 @@ A Python target takes one input and lets nothing out but what the interface it c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
@@ -18,18 +18,20 @@ from mediaserver.sfu.wire import sdp
 
 from . import seeds
 from .engine import engine
+from .sessions import dtls_session, fragment, offers
+from .steps import steps
 
 NOW = 1_800_000_000.0
 SECRET = "a secret of at least thirty-two bytes"
 
 
 def assemble(codec: int) -> Callable[[bytes], None]:
-    """A target that feeds an assembler: per payload a byte of flags, two of length, and the payload."""
+    """A target that feeds an assembler: each step is a payload; 1 is the marker, 2 a loss before, above that time."""
 
     def target(data: bytes) -> None:
         assembler = codecs.assembler(codec)
         room = 64 * len(data) + 4096
-        for flags, part in payloads(data):
+        for flags, part in steps(data):
             units = assembler.push(part, flags >> 2, bool(flags & 1), bool(flags & 2))
             units += assembler.flush() if flags == 0xFF else []
             for unit in units:
@@ -41,14 +43,6 @@ def assemble(codec: int) -> Callable[[bytes], None]:
         assert room >= 0, "far more comes out than goes in"
 
     return target
-
-
-def payloads(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The payloads of an input for `assemble`, each with its flags: 1 marker, 2 lost before, above: time."""
-    while len(data) >= 3:
-        size = int.from_bytes(data[1:3])
-        yield data[0], data[3 : 3 + size]
-        data = data[3 + size :]
 
 
 def session_description(data: bytes) -> None:
@@ -85,12 +79,16 @@ def token(data: bytes) -> None:
 
 @dataclass(frozen=True)
 class Target:
-    """`function` is None for a kernel in C. `max_size` bounds an input, `words` are put into it as a whole."""
+    """`function` is None for a kernel in C. `max_size` bounds an input, `words` are put into it as a whole.
+
+    `in_python`: what is tested is Python code, whose lines lead the fuzzer.
+    """
 
     seeds: Callable[[], list[bytes]]
     function: Callable[[bytes], None] | None = None
     max_size: int = 1600
-    words: tuple[str, ...] = field(default=())
+    words: tuple[str, ...] = ()
+    in_python: bool = False
 
 
 TARGETS = {
@@ -108,10 +106,13 @@ TARGETS = {
     "assemble_h264": Target(seeds.assemblies, assemble(codecs.Codec.CODEC_H264), 4096),
     "assemble_h265": Target(seeds.assemblies, assemble(codecs.Codec.CODEC_H265), 4096),
     "assemble_av1": Target(seeds.assemblies, assemble(codecs.Codec.CODEC_AV1), 4096),
-    "sdp": Target(seeds.descriptions, session_description, 16384, seeds.SDP_WORDS),
-    "candidate": Target(seeds.candidates, candidate, 400, seeds.CANDIDATE_WORDS),
+    "sdp": Target(seeds.descriptions, session_description, 16384, seeds.SDP_WORDS, True),
+    "candidate": Target(seeds.candidates, candidate, 400, seeds.CANDIDATE_WORDS, True),
     "message": Target(seeds.messages, message, 4096, seeds.MESSAGE_WORDS),
-    "dtls": Target(seeds.dtls_datagrams, dtls_records),
-    "token": Target(seeds.tokens, token, 1024),
+    "dtls": Target(seeds.dtls_datagrams, dtls_records, in_python=True),
+    "token": Target(seeds.tokens, token, 1024, in_python=True),
+    "offers": Target(seeds.offers, offers, 16384, seeds.SDP_WORDS, True),
+    "fragment": Target(seeds.fragments, fragment, 2048, seeds.SDP_WORDS, True),
+    "dtls_session": Target(seeds.handshakes, dtls_session, 4096),
     "engine": Target(seeds.scenes, engine, 8192),
 }
