@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -175,7 +176,8 @@ class Cart:
         try:
             signalling = await Signalling.connect(http, self._settings.url, verify=self._settings.verify)
         except (aiohttp.ClientError, OSError) as error:
-            return f"no server at {self._settings.url} ({error})"
+            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+            return f"no server at {self._settings.url} ({reason})"
         try:
             return await self._stay(signalling)
         except SignallingError as error:
