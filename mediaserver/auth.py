@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ANY_ROOM = "*"
 MAX_TOKEN = 8192
+MAX_NAME = 80
 STRONG_SECRET = 32
 """Bytes that RFC 7518, section 3.2, asks of an HS256 secret."""
 DEFAULT_TTL = 24 * 3600.0
@@ -88,6 +89,11 @@ def valid_room(room: str) -> bool:
     return _ROOM.fullmatch(room) is not None
 
 
+def clean_name(text: str) -> str:
+    """A name or label as it may be shown and logged: one line, at most 80 characters, nothing invisible in it."""
+    return "".join(char for char in " ".join(text.split()) if char.isprintable())[:MAX_NAME]
+
+
 class Verifier:
     """Checks tokens against the secret and the public keys. Each key serves the one algorithm of its kind, so a
     token can't have a public key taken for a secret, nor choose "none"."""
@@ -128,7 +134,7 @@ class Verifier:
         if not valid_room(claims.room) and not (claims.room == ANY_ROOM and claims.role in ROOMLESS_ROLES):
             raise AuthError("unauthorized", "the token's room is no valid name of a room")
         rights = ROLE_RIGHTS[claims.role] if claims.rights is None else frozenset(claims.rights)
-        return Grant(claims.room, claims.role, rights, claims.name[:80], claims.exp)
+        return Grant(claims.room, claims.role, rights, clean_name(claims.name), claims.exp)
 
     def _claims(self, token: str) -> _Claims:
         payload = self._payload(token)

@@ -151,7 +151,9 @@ class SignallingSettings(_Section, kw_only=True, frozen=True):
     ping_seconds: Annotated[float, _doc("Time between two pings to a quiet client.", gt=0, le=300)] = 10.0
     join_seconds: Annotated[float, _doc("A connection that has not joined by then is closed.", gt=0, le=300)] = 10.0
     message_bytes: Annotated[int, _doc("The longest message from a client.", ge=4096, le=16 << 20)] = 256 * 1024
-    messages_per_second: Annotated[float, _doc("What a client may send, in the long run.", gt=0)] = 50.0
+    messages_per_second: Annotated[
+        float, _doc("What a client may send, in the long run; each 4 KiB of a message count as one more.", gt=0)
+    ] = 50.0
     burst: Annotated[int, _doc("What a client may send at once.", ge=1)] = 200
     queue_messages: Annotated[int, _doc("Messages that wait for a slow client before it is dropped.", ge=16)] = 512
     connections: Annotated[int, _doc("WebSockets at once.", ge=1)] = 20_000

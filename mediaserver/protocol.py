@@ -124,7 +124,10 @@ class IceServer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Join(Message, frozen=True, kw_only=True, tag="join"):
-    """The first message of a connection. `resume` is what an earlier `joined` gave: it takes up that session."""
+    """The first message of a connection. `resume` is what an earlier `joined` gave: it takes up that session.
+
+    A name in the token goes before `name`.
+    """
 
     id: RequestId
     version: int

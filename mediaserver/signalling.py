@@ -20,7 +20,7 @@ from aiohttp import WSMsgType, web
 
 from mediaserver import protocol as p
 from mediaserver.audit import Audit
-from mediaserver.auth import AuthError, Grant, Verifier, valid_room
+from mediaserver.auth import AuthError, Grant, Verifier, clean_name, valid_room
 from mediaserver.budgets import Skew, SourceBudget
 from mediaserver.clock import Clock
 from mediaserver.config import SignallingSettings
@@ -32,6 +32,7 @@ from mediaserver.stats import ControlStats
 
 log = structlog.get_logger("mediaserver.signalling")
 
+COST_BYTES = 4096
 CLOSE_SECONDS = 2.0
 """How long a client may take over what is still to be said when its connection ends."""
 
@@ -65,13 +66,13 @@ class Bucket:
         self._level = float(burst)
         self._time = now_us
 
-    def take(self, now_us: int) -> bool:
-        """Whether one more is allowed."""
+    def take(self, now_us: int, cost: float = 1.0) -> bool:
+        """Whether one more of that cost is allowed."""
         self._level = min(self._burst, self._level + (now_us - self._time) * self._rate / 1e6)
         self._time = now_us
-        if self._level < 1:
+        if self._level < cost:
             return False
-        self._level -= 1
+        self._level -= cost
         return True
 
 
@@ -216,7 +217,8 @@ class Connection:
         if self._ending.done() or frame.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
             return False
         stats = self._signalling.stats
-        if not self._bucket.take(self._signalling.clock.monotonic_us()):
+        cost = 1 + len(frame.data) / COST_BYTES  # a long offer is work
+        if not self._bucket.take(self._signalling.clock.monotonic_us(), cost):
             stats.dropped_clients["too-fast"] += 1
             self.fail(p.CloseCode.TOO_FAST, "too-fast", "too many messages")
             return False
@@ -376,7 +378,11 @@ class Signalling:
         session = Session(self, live)
         try:
             session.member = live.join(
-                grant, name=message.name or grant.name, via="websocket", send=session.send, gone=session.gone
+                grant,
+                name=grant.name or clean_name(message.name),
+                via="websocket",
+                send=session.send,
+                gone=session.gone,
             )
         finally:
             self._rooms.leave_if_empty(live)
@@ -406,7 +412,7 @@ class Signalling:
     # What a participant asks
 
     def _offer(self, session: Session, message: p.Offer) -> None:
-        publish = {line.mid: Publication(line.source, line.label) for line in message.publish}
+        publish = {line.mid: Publication(line.source, clean_name(line.label)) for line in message.publish}
         subscribe = {line.mid: line.track for line in message.subscribe}
         negotiated = session.live.offer(session.member, message.sdp, publish, subscribe)
         self.stats.offers["ok"] += 1

@@ -18,7 +18,7 @@ from typing import Literal
 from aiohttp import web
 
 from mediaserver.audit import Audit
-from mediaserver.auth import AuthError, Grant, Verifier, bearer, valid_room
+from mediaserver.auth import AuthError, Grant, Verifier, bearer, clean_name, valid_room
 from mediaserver.clock import Clock
 from mediaserver.config import HttpSettings
 from mediaserver.problems import Problem
@@ -213,7 +213,7 @@ class Whip:
         try:
             member = resource.member = live.join(
                 grant,
-                name=request.query.get("name", "")[:80] or grant.name,
+                name=grant.name or clean_name(request.query.get("name", "")),
                 via=way,
                 send=_nobody_listens,
                 gone=lambda reason: self._forget(resource),
@@ -299,11 +299,11 @@ def _publish_all(request: web.Request) -> PublishAll:
     if len(sounds) > 1 or len(pictures) > 1:
         raise Problem(400, "one source for the picture and one for the sound, no more")
     if not named:
-        return PublishAll(label=request.query.get("label", "")[:80])
+        return PublishAll(label=clean_name(request.query.get("label", "")))
     return PublishAll(
         video=pictures[0] if pictures else None,
         audio=sounds[0] if sounds else Source.MICROPHONE,
-        label=request.query.get("label", "")[:80],
+        label=clean_name(request.query.get("label", "")),
     )
 
 

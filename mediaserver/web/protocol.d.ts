@@ -41,7 +41,7 @@ export interface IceServer {
   credential: string;
 }
 
-/** The first message of a connection. `resume` is what an earlier `joined` gave: it takes up that session. */
+/** The first message of a connection. `resume` is what an earlier `joined` gave: it takes up that session. A name in the token goes before `name`. */
 export interface Join {
   type: "join";
   id: number;

@@ -199,6 +199,11 @@ def test_bearer(header: str, token: str) -> None:
     assert bearer(header) == token
 
 
+def test_names_are_fit_to_be_shown() -> None:
+    token = mint(SECRET, room="r", role=Role.DOCTOR, now=NOW, name=" Dr.\n\x1b[31m A\u202e" + "x" * 100)
+    assert Verifier(SECRET).verify(token, NOW).name == "Dr. [31m A" + "x" * 70
+
+
 @pytest.mark.parametrize("room", ["a", "A.b_c-9", "x" * 64])
 def test_rooms(room: str) -> None:
     assert valid_room(room)

@@ -36,6 +36,16 @@ def test_join_tells_who_is_there(site: Open) -> None:
     run(main())
 
 
+def test_the_tokens_name_goes_first(site: Open) -> None:
+    async def main() -> None:
+        async with site() as s:
+            client = await s.connect()
+            joined = await client.join(s.server.token(room="r", role="doctor", name="Dr. A"), name="Dr. B")
+            assert joined["name"] == "Dr. A"
+
+    run(main())
+
+
 def test_leave(site: Open) -> None:
     async def main() -> None:
         async with site() as s:
