@@ -126,7 +126,7 @@ def test_closing_takes_everybody_out_and_releases_every_id(at: Consultation) -> 
     assert [event.participant for event in events if isinstance(event, ParticipantLeft)] == ["cart", "doctor"]
     assert at.room.participants == {}
     assert at.room.tracks == {}
-    ids = at.room._ids
+    ids = at.room._books.ids
     assert len(ids) == 2 + 3 + 3
     for number in range(1, 9):
         assert ids.owner(number) is at.room

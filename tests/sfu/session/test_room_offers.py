@@ -38,7 +38,7 @@ def room() -> Room:
 @pytest.fixture
 def plane(room: Room) -> RecordingPlane:
     join(room, "cart", "doctor", "nurse")
-    plane = room._plane
+    plane = room._books.plane
     assert isinstance(plane, RecordingPlane)
     return plane
 

@@ -125,9 +125,12 @@ class Rooms(RuleBasedStateMachine):
                     assert line.leg.params.payloads
         assert held == room.tracks
         legs = {leg.plane_id: leg for track in room.tracks.values() for leg in track.legs.values()}
-        assert legs == room._by_leg
-        assert {track.plane_id for track in room.tracks.values()} == set(room._by_track)
-        assert all(room._ids.owner(number) is room for number in (*room._by_peer, *room._by_track, *room._by_leg))
+        assert legs == room._books.by_leg
+        assert {track.plane_id for track in room.tracks.values()} == set(room._books.by_track)
+        assert all(
+            room._books.ids.owner(number) is room
+            for number in (*room._books.by_peer, *room._books.by_track, *room._books.by_leg)
+        )
 
     def teardown(self) -> None:
         self.room.close(self.now)
@@ -135,7 +138,7 @@ class Rooms(RuleBasedStateMachine):
         while events := self.engine.poll_events():
             for event in events:
                 self.room.plane_event(event, self.now + 1)
-        assert len(self.room._ids) == 0
+        assert len(self.room._books.ids) == 0
 
 
 Rooms.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
