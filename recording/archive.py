@@ -26,7 +26,6 @@ from mediaserver.recording.export.join import Format, join
 from mediaserver.recording.ledger import Ledger
 from mediaserver.recording.manifest import Manifest, Segment
 from mediaserver.recording.recovery import recover_all
-from mediaserver.recording.settings import IDENTIFIER
 from mediaserver.recording.storage import LocalStorage, Lock
 from mediaserver.recording.verify import Report, verify
 from mediaserver.recording.views import RecordingList, RecordingView, from_iso, view
@@ -63,6 +62,8 @@ class Archive:
 
     def __init__(self, folder: Path, *, live: Callable[[], Sequence[Live]] = lambda: ()) -> None:
         self.folder = folder
+        self.failures: list[str] = []
+        """What `open` could not close, in words."""
         self._live = live
         self._storage = LocalStorage(folder)
         self._lock = Lock(folder)
@@ -79,8 +80,9 @@ class Archive:
         try:
             await asyncio.to_thread(shutil.rmtree, self.folder / ".exports", ignore_errors=True)
             await self._catalog.open()
-            for closed in await asyncio.to_thread(recover_all, self._storage):
-                await self._catalog.put(closed)
+            closed, self.failures = await asyncio.to_thread(recover_all, self._storage)
+            for kept in closed:
+                await self._catalog.put(kept)
             await self._enter_missing()
         except BaseException:
             self._lock.release()
@@ -177,7 +179,7 @@ class Archive:
             yield out
 
     def _folder(self, recording: str) -> Path | None:
-        return self._storage.find(recording) if IDENTIFIER.fullmatch(recording) else None
+        return self._storage.find(recording)
 
     async def _enter_missing(self) -> None:
         folders = await asyncio.to_thread(lambda: list(self._storage.folders()))

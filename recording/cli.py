@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn, TypeVar
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from mediaserver.recording import manifest, views
 from mediaserver.recording.archive import Archive, ArchiveInUse, StillRecording, UnknownRecording
@@ -20,6 +20,9 @@ from mediaserver.recording.catalog import Query
 from mediaserver.recording.export.join import ExportError, Format
 
 app = typer.Typer(help="Find, show, export and verify recordings.", no_args_is_help=True, rich_markup_mode=None)
+WIDTH = 160
+"""Columns of a table that goes into a file or another program."""
+
 ResultT = TypeVar("ResultT")
 Identifier = Annotated[str, typer.Argument(metavar="ID", help="The recording, as `list` shows it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
@@ -49,7 +52,7 @@ def list_recordings(
     if as_json:
         _print_json(found)
         return
-    table = Table("id", "room", "started", "length", "state", "tracks", "MB", "gaps")
+    table = Table(Column("id", no_wrap=True), "room", "started", "length", "state", "tracks", "MB", "gaps")
     for recording in found.recordings:
         size = sum(track.bytes for track in recording.tracks) / 1e6
         sources = ", ".join(track.source for track in recording.tracks)
@@ -58,7 +61,10 @@ def list_recordings(
         table.add_row(
             recording.id, recording.room, recording.started, seconds, recording.state, sources, f"{size:.1f}", str(gaps)
         )
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDTH
+    console.print(table)
 
 
 @app.command()

@@ -25,6 +25,7 @@ INDEX_ROOM = 12 * 1024
 
 _SIDX = struct.Struct(">I4sIIIQQHH")
 _MOVFLAGS = {"movflags": "empty_moov+default_base_moof", "use_editlist": "0"}
+_DESCRIPTIONS = {"h264": b"avcC", "hevc": b"hvcC", "av1": b"av1C"}
 _SYNC = 0x02000000
 _NOT_SYNC = 0x01010000
 _START_CODE = b"\0\0\1"
@@ -52,7 +53,11 @@ def header(codec: str, clock_rate: int, picture: bytes, width: int, height: int)
             container.mux(packet)
     except av.FFmpegError as error:
         raise ValueError(f"FFmpeg cannot describe this {codec} picture: {error}") from error
-    return _initialisation(out.getvalue()) + _free(INDEX_ROOM)
+    start = _initialisation(out.getvalue())
+    # FFmpeg writes the box without content when it has found nothing to put in.
+    if struct.pack(">I", 8) + _DESCRIPTIONS[codec] in start:
+        raise ValueError(f"this {codec} picture carries no parameter sets")
+    return start + _free(INDEX_ROOM)
 
 
 @functools.cache

@@ -25,7 +25,6 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from datetime import UTC, datetime
 
 from mediaserver.recording.manifest import Manifest
 from mediaserver.recording.session import Hooks, RecordingState, Session
@@ -47,7 +46,7 @@ class Recording:
     def __init__(self, session: Session, submit: Callable[[Callable[[], None]], None]) -> None:
         self._session = session
         self._submit = submit
-        self._stopping = threading.Lock()
+        self._tracks: set[str] = set()
 
     @property
     def id(self) -> str:
@@ -74,7 +73,13 @@ class Recording:
         self._submit(lambda: self._session.add_participant(participant))
 
     def add_track(self, meta: TrackMeta, ring: Ring) -> None:
-        """Record what the ring gives. A track that comes back after its removal takes another id."""
+        """Record what the ring gives.
+
+        Raises ValueError for an id that this recording has had before: a track that comes back takes another.
+        """
+        if meta.id in self._tracks:
+            raise ValueError(f"recording {self.id} has had a track {meta.id} before")
+        self._tracks.add(meta.id)
         self._submit(lambda: self._session.add_track(meta, ring))
 
     def mute_track(self, track: str, muted: bool) -> None:
@@ -142,8 +147,7 @@ class Recorder:
     def start(self, room: str) -> Recording:
         """Begin a recording. Its folder is made by the writer thread."""
         monotonic, wall = self._monotonic(), self._wall()
-        started = datetime.fromtimestamp(wall / 1_000_000, UTC)
-        identifier = f"{started:%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
+        identifier = self._storage.identifier(wall, secrets.token_hex(4))
         hooks = Hooks(
             now=self._monotonic,
             to_wall=lambda arrival: arrival - monotonic + wall,

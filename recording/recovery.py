@@ -14,10 +14,22 @@ from mediaserver.recording.seal import seal_file
 from mediaserver.recording.storage import LocalStorage
 
 
-def recover_all(storage: LocalStorage) -> list[manifest.Manifest]:
-    """Close every recording that a crash has left open. The caller holds the archive's lock."""
-    found = (recover(storage, folder) for folder in storage.folders() if (folder / journal.NAME).exists())
-    return [closed for closed in found if closed is not None]
+def recover_all(storage: LocalStorage) -> tuple[list[manifest.Manifest], list[str]]:
+    """Close every recording that a crash has left open. The caller holds the archive's lock.
+
+    Gives what was closed, and in words what could not be: that stays as it is for another time.
+    """
+    closed: list[manifest.Manifest] = []
+    failures: list[str] = []
+    for folder in storage.folders():
+        if (folder / journal.NAME).exists():
+            try:
+                kept = recover(storage, folder)
+            except (OSError, ValueError) as error:
+                failures.append(f"recording {folder.name} could not be closed: {error}")
+            else:
+                closed += [kept] if kept else []
+    return closed, failures
 
 
 def recover(storage: LocalStorage, folder: Path) -> manifest.Manifest | None:

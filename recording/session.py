@@ -80,7 +80,7 @@ class Session:
             started_us=self._started_us,
         )
         self._begun = begun
-        self._folder = storage.folder(identifier, self._started_us)
+        self._folder = storage.folder(identifier)
         self._files = RecordingFiles(storage, self._folder, self._ledger, hooks.sync)
         self._disk = DiskQueue(self._files.commit, hooks.writers, settings.retry_us)
         self._disk.put([Entry(begun)])

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mediaserver.recording import journal, manifest
 from mediaserver.recording.sample import Patch
+from mediaserver.recording.settings import IDENTIFIER
 
 _CHUNK = 1 << 20
 
@@ -69,9 +70,14 @@ class LocalStorage:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def folder(self, recording: str, started_us: int) -> Path:
-        day = datetime.fromtimestamp(started_us / 1_000_000, UTC)
-        return self.root / f"{day:%Y}" / f"{day:%m}" / f"{day:%d}" / recording
+    def folder(self, recording: str) -> Path:
+        """Where a recording belongs, whether it is there or not."""
+        return self.root / recording[:4] / recording[4:6] / recording[6:8] / recording
+
+    @staticmethod
+    def identifier(started_us: int, suffix: str) -> str:
+        """A recording's id: its start in UTC, by which it is found, and what makes it the only one."""
+        return f"{datetime.fromtimestamp(started_us // 1_000_000, UTC):%Y%m%d-%H%M%S}-{suffix}"
 
     def make_folder(self, folder: Path) -> None:
         """The folder and those above it, each entered into the one above it on the disk."""
@@ -136,8 +142,11 @@ class LocalStorage:
                 yield path
 
     def find(self, recording: str) -> Path | None:
-        """The folder of a recording by its id."""
-        return next(iter(self.root.glob(f"[0-9]*/[0-9]*/[0-9]*/{recording}/")), None)
+        """The folder of a recording by its id; None when there is none."""
+        if not IDENTIFIER.fullmatch(recording):
+            return None
+        folder = self.folder(recording)
+        return folder if folder.is_dir() else None
 
 
 class Lock:

@@ -35,7 +35,7 @@ def crashed(folder: Path, until: float = 3_000_000) -> Studio:
 
 def test_closes_what_was_open(tmp_path: Path) -> None:
     studio = crashed(tmp_path)
-    (kept,) = recover_all(LocalStorage(tmp_path))
+    (kept,), _ = recover_all(LocalStorage(tmp_path))
     assert kept.state == "recovered"
     assert kept.notes == []
     assert verify(studio.path).ok
@@ -45,7 +45,7 @@ def test_closes_what_was_open(tmp_path: Path) -> None:
     assert len(codes) >= 30  # two seconds of three at most are lost
     bursts, _ = feed.listen(studio.path, tracks["mic"].segments[0])
     assert len(bursts) >= 2
-    assert recover_all(LocalStorage(tmp_path)) == []
+    assert recover_all(LocalStorage(tmp_path)) == ([], [])
 
 
 def test_drops_what_the_journal_does_not_vouch_for(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_drops_what_the_journal_does_not_vouch_for(tmp_path: Path) -> None:
     with (path / journal.NAME).open("ab") as stream:
         stream.write(b'{"what":"fragment","track":"us"')
     (path / "us-2.mp4").write_bytes(b"never journaled")
-    (kept,) = recover_all(LocalStorage(tmp_path))
+    (kept,), _ = recover_all(LocalStorage(tmp_path))
     assert verify(path).ok
     assert not (path / "us-2.mp4").exists()
     codes = [p.code for p in feed.watch(path, kept.tracks[0].segments[0])]
@@ -67,7 +67,7 @@ def test_tells_what_the_disk_has_lost(tmp_path: Path) -> None:
     studio = crashed(tmp_path)
     path = studio.path
     os.truncate(path / "us-1.mp4", (path / "us-1.mp4").stat().st_size - 100)
-    (kept,) = recover_all(LocalStorage(tmp_path))
+    (kept,), _ = recover_all(LocalStorage(tmp_path))
     assert ["1 fragments are missing" in note.text for note in kept.notes] == [True]
     codes = [p.code for p in feed.watch(path, kept.tracks[0].segments[0])]
     assert codes == list(range(len(codes)))
@@ -80,7 +80,7 @@ def test_tells_what_was_changed_meanwhile(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-50] ^= 1
     path.write_bytes(data)
-    (kept,) = recover_all(LocalStorage(tmp_path))
+    (kept,), _ = recover_all(LocalStorage(tmp_path))
     assert any("not what was written" in note.text for note in kept.notes)
 
 
@@ -108,10 +108,10 @@ def test_can_be_interrupted_itself(tmp_path: Path, cut: int) -> None:
             if self.left < 0:
                 raise OSError("the lights went out again")
 
-    try:
-        recover_all(Failing(tmp_path))
-    except OSError:
-        recover_all(LocalStorage(tmp_path))
+    _, failures = recover_all(Failing(tmp_path))
+    assert all("the lights went out again" in failure for failure in failures)
+    if failures:
+        assert recover_all(LocalStorage(tmp_path))[1] == []
     data = (studio.path / manifest.NAME).read_bytes()
     kept = manifest.decode(data)
     assert verify(studio.path).ok
@@ -123,7 +123,7 @@ def test_an_empty_journal_goes(tmp_path: Path) -> None:
     folder = tmp_path / "2026" / "11" / "23" / "20261123-000000-00000000"
     folder.mkdir(parents=True)
     (folder / journal.NAME).write_bytes(b"")
-    assert recover_all(LocalStorage(tmp_path)) == []
+    assert recover_all(LocalStorage(tmp_path)) == ([], [])
     assert not folder.exists()
 
 
@@ -143,7 +143,7 @@ def test_kill_in_the_middle_loses_two_seconds_at_most(tmp_path: Path, seed: int)
         child.send_signal(signal.SIGKILL)
         rest = child.stdout.read().split()
         arrived = int(rest[-1]) if rest else arrived
-    (kept,) = recover_all(LocalStorage(tmp_path))
+    (kept,), _ = recover_all(LocalStorage(tmp_path))
     folder = LocalStorage(tmp_path).find(kept.id)
     assert folder is not None
     report = verify(folder)

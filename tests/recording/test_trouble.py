@@ -145,7 +145,7 @@ def test_stopping_on_a_dead_disk_gives_up_and_a_start_closes_it(tmp_path: Path) 
         studio.stop()
     assert studio.recording.state is RecordingState.STOPPED
     assert studio.recorder.counters()["failed"] == 1
-    (kept,) = recover_all(LocalStorage(tmp_path))
+    (kept,), _ = recover_all(LocalStorage(tmp_path))
     shown = [p.code for p in feed.watch(studio.path, kept.tracks[0].segments[0])]
     assert shown == list(range(len(shown)))
     assert len(shown) >= 60
