@@ -10,14 +10,6 @@ const RESTART_AFTER_MS = 2_500;
 /** ICE restarts in a row without success after which the session is given up for a new one. */
 const RESTARTS_AT_MOST = 2;
 
-/** Asks for the capture time of every frame, where the browser lets a page choose header extensions. */
-function wantCaptureTime(transceiver) {
-  if (!transceiver.setHeaderExtensionsToNegotiate) return;
-  const extensions = transceiver.getHeaderExtensionsToNegotiate();
-  for (const extension of extensions) if (extension.uri === ABS_CAPTURE_TIME) extension.direction = "sendrecv";
-  transceiver.setHeaderExtensionsToNegotiate(extensions);
-}
-
 /**
  * @typedef {object} Outgoing a published track on this connection
  * @property {RTCRtpTransceiver} transceiver
@@ -47,6 +39,8 @@ export class Peer extends EventTarget {
   #freed = new Set();
   /** @type {RTCRtpTransceiver[]} receivers for the next subscriptions */
   #idle = [];
+  /** @type {Map<string, Map<string, string>>} by kind: the direction of each header extension */
+  #extensions = new Map();
   #restarts = 0;
   #restartTimer = 0;
 
@@ -66,7 +60,7 @@ export class Peer extends EventTarget {
     this.connection = new RTCPeerConnection({ iceServers, bundlePolicy: "max-bundle", rtcpMuxPolicy: "require" });
     // The first m-line names the BUNDLE group, and Chromium ends the whole transport when it is stopped. So it is one
     // that carries nothing and stays.
-    this.connection.addTransceiver("audio", { direction: "inactive" });
+    this.#extend(this.connection.addTransceiver("audio", { direction: "inactive" }));
     this.connection.addEventListener("connectionstatechange", () => this.#follow());
   }
 
@@ -77,7 +71,7 @@ export class Peer extends EventTarget {
    */
   async publish(track, { source, label, encoding, degradation }) {
     const transceiver = this.connection.addTransceiver(track, { direction: "sendonly", sendEncodings: [encoding] });
-    wantCaptureTime(transceiver);
+    this.#extend(transceiver);
     const outgoing = { transceiver, source, label, id: null, answered: false };
     this.outgoing.add(outgoing);
     await this.negotiate();
@@ -102,7 +96,7 @@ export class Peer extends EventTarget {
       transceiver.direction = "recvonly";
     } else {
       transceiver = this.connection.addTransceiver(kind, { direction: "recvonly" });
-      wantCaptureTime(transceiver);
+      this.#extend(transceiver);
     }
     this.incoming.set(id, { transceiver, id, bound: false, attempts: 0 });
     return this.negotiate();
@@ -129,6 +123,24 @@ export class Peer extends EventTarget {
   close() {
     clearTimeout(this.#restartTimer);
     this.connection.close();
+  }
+
+  /**
+   * Asks for the capture time of every frame, where the browser lets a page choose header extensions. What else is
+   * asked for is what the first transceiver of the kind began with: to later ones Chromium hands down what the first
+   * one agreed on, and the first of all carries nothing.
+   */
+  #extend(transceiver) {
+    if (!transceiver.setHeaderExtensionsToNegotiate) return;
+    const { kind } = transceiver.receiver.track;
+    const extensions = transceiver.getHeaderExtensionsToNegotiate();
+    if (!this.#extensions.has(kind)) {
+      const usual = extensions.map(({ uri, direction }) => [uri, uri === ABS_CAPTURE_TIME ? "sendrecv" : direction]);
+      this.#extensions.set(kind, new Map(usual));
+    }
+    const wanted = this.#extensions.get(kind);
+    for (const extension of extensions) extension.direction = wanted?.get(extension.uri) ?? extension.direction;
+    transceiver.setHeaderExtensionsToNegotiate(extensions);
   }
 
   get #closed() {
