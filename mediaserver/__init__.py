@@ -11,12 +11,13 @@ __version__ = "0.1.0"
 __all__ = ["Config", "ConfigError", "MediaServer", "StartError", "__version__"]
 
 if TYPE_CHECKING:
-    from mediaserver.config import Config, ConfigError
+    from mediaserver.config import ConfigError
     from mediaserver.net import StartError
     from mediaserver.server import MediaServer
+    from mediaserver.settings import Config
 
 _HOMES = {
-    "Config": "mediaserver.config",
+    "Config": "mediaserver.settings",
     "ConfigError": "mediaserver.config",
     "MediaServer": "mediaserver.server",
     "StartError": "mediaserver.net",

@@ -7,7 +7,7 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 
-from mediaserver.config import Endpoint
+from mediaserver.settings import Endpoint
 
 
 class StartError(Exception):

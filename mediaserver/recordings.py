@@ -15,9 +15,9 @@ import structlog
 
 from mediaserver import protocol
 from mediaserver.audit import Audit
-from mediaserver.config import RecordingSettings
 from mediaserver.recording.recorder import ParticipantMeta, Recorder, Recording, RecordingState, TrackMeta
 from mediaserver.rooms import LiveRoom, RoomClosed, RoomEvent, Rooms
+from mediaserver.settings import RecordingSettings
 from mediaserver.sfu.session import events as ev
 from mediaserver.sfu.stream.tap import TapRing
 

@@ -18,9 +18,9 @@ import uvloop
 
 from mediaserver import __version__
 from mediaserver.auth import ANY_ROOM, STRONG_SECRET
-from mediaserver.config import Config, Endpoint, LogSettings
 from mediaserver.net import machine_addresses
 from mediaserver.server import MediaServer
+from mediaserver.settings import Config, Endpoint, LogSettings
 from mediaserver.sfu.session.model import Role
 
 DEMO_ROOM = "demo"

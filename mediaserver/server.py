@@ -7,12 +7,10 @@ import contextlib
 import errno
 import ipaddress
 import secrets
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
 
 import structlog
 from aiohttp import web
@@ -20,13 +18,15 @@ from aiohttp import web
 from mediaserver import archive_api, auth, config, tls
 from mediaserver.audit import Action, Audit
 from mediaserver.clock import Clock
-from mediaserver.config import Config, ConfigError, Endpoint, MediaSettings
+from mediaserver.config import ConfigError
+from mediaserver.events import EventStream
 from mediaserver.metrics import Metrics
 from mediaserver.net import StartError, busy, candidate_addresses, listen, machine_addresses
 from mediaserver.recording.archive import Archive, ArchiveInUse
 from mediaserver.recording.recorder import Recorder, RecordingSettings
 from mediaserver.recordings import Recordings
 from mediaserver.rooms import LiveRoom, RoomEvent, Rooms
+from mediaserver.settings import Config, Endpoint, MediaSettings
 from mediaserver.sfu.session import events as ev
 from mediaserver.sfu.session.dtls import Identity
 from mediaserver.sfu.session.model import Right, Role
@@ -44,7 +44,6 @@ SHUTDOWN_SECONDS = 3.0
 """How long open HTTP requests and sockets may take to end."""
 DRAIN_SECONDS = 1.0
 """How long the workers may take to say goodbye to the peers."""
-EVENT_QUEUE = 10_000
 PLAY_SECONDS = 600
 PLAYS = 1000
 
@@ -55,17 +54,6 @@ _ARCHIVE_ACTIONS: Mapping[str, Action] = {
     "verify": "archive-verify",
     "export": "archive-export",
 }
-
-
-class Happening(NamedTuple):
-    """Something that happened in a room."""
-
-    room: LiveRoom
-    event: RoomEvent
-
-
-class EventsLost(Exception):
-    """A reader of `MediaServer.events` was so slow that events had to be dropped."""
 
 
 class MediaServer:
@@ -347,48 +335,6 @@ class MediaServer:
                 self.stats.first_frame.add(since / 1e6)
             case _:
                 pass
-
-
-class EventStream:
-    """An async iterator over what happens, with a bounded queue. Raises `EventsLost` when its reader is too slow."""
-
-    def __init__(self, rooms: Rooms, streams: set[EventStream]) -> None:
-        self._rooms = rooms
-        self._streams = streams
-        self._queue: deque[Happening] = deque()
-        self._wake = asyncio.Event()
-        self._lost = False
-        self._closed = False
-        streams.add(self)
-        rooms.observe(self._put)
-
-    def __aiter__(self) -> EventStream:
-        return self
-
-    async def __anext__(self) -> Happening:
-        while not self._queue and not self._closed:
-            self._wake.clear()
-            await self._wake.wait()
-        if self._lost:
-            raise EventsLost(f"more than {EVENT_QUEUE} events were waiting")
-        if not self._queue:
-            raise StopAsyncIteration
-        return self._queue.popleft()
-
-    def close(self) -> None:
-        """No more events; those that wait can still be read."""
-        if not self._closed:
-            self._closed = True
-            self._rooms.unobserve(self._put)
-            self._streams.discard(self)
-            self._wake.set()
-
-    def _put(self, live: LiveRoom, event: RoomEvent) -> None:
-        if len(self._queue) < EVENT_QUEUE:
-            self._queue.append(Happening(live, event))
-        else:
-            self._lost = True
-        self._wake.set()
 
 
 def _open_worker(settings: MediaSettings, host: str, port: int) -> Worker:

@@ -1,40 +1,34 @@
 """The WebSocket at /ws: connections that come and go, and the sessions that outlive them.
 
-A connection is one socket: it limits what comes in, and drops a client that does not take what goes out. A session
-is a participant; when its socket drops it waits for another one with its resume key, the media going on meanwhile.
+A session is a participant; when its connection drops it waits for another one with its resume key, the media going on
+meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
 import secrets
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
 import structlog
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from mediaserver import protocol as p
 from mediaserver.audit import Audit
 from mediaserver.auth import AuthError, Grant, Verifier, clean_name, valid_room
 from mediaserver.budgets import Skew, SourceBudget
 from mediaserver.clock import Clock
-from mediaserver.config import SignallingSettings
+from mediaserver.connection import CLOSE_SECONDS, Connection
 from mediaserver.recordings import RecordingRefused, Recordings
 from mediaserver.rooms import LiveRoom, Member, Rooms
+from mediaserver.settings import SignallingSettings
 from mediaserver.sfu.session.model import Publication, Right, Source
 from mediaserver.sfu.session.room import OfferError, RoomError
 from mediaserver.stats import ControlStats
 
 log = structlog.get_logger("mediaserver.signalling")
-
-COST_BYTES = 4096
-CLOSE_SECONDS = 2.0
-"""How long a client may take over what is still to be said when its connection ends."""
 
 _ROOM_ERRORS: Mapping[str, p.ErrorCode] = {
     "unknown-participant": "not-found",
@@ -53,27 +47,6 @@ _GONE: Mapping[str, tuple[int, p.ErrorCode, str]] = {
     "never-connected": (p.CloseCode.TIMEOUT, "timeout", "the media connection did not come about"),
     "transport-closed": (p.CloseCode.TIMEOUT, "timeout", "the media connection was closed"),
 }
-
-
-class Bucket:
-    """A token bucket: `rate` a second, at most `burst` at once."""
-
-    __slots__ = ("_burst", "_level", "_rate", "_time")
-
-    def __init__(self, rate: float, burst: int, now_us: int) -> None:
-        self._rate = rate
-        self._burst = float(burst)
-        self._level = float(burst)
-        self._time = now_us
-
-    def take(self, now_us: int, cost: float = 1.0) -> bool:
-        """Whether one more of that cost is allowed."""
-        self._level = min(self._burst, self._level + (now_us - self._time) * self._rate / 1e6)
-        self._time = now_us
-        if self._level < cost:
-            return False
-        self._level -= cost
-        return True
 
 
 class Session:
@@ -122,123 +95,6 @@ class Session:
             self._timer = None
 
 
-class Connection:
-    """One socket."""
-
-    def __init__(self, signalling: Signalling, socket: web.WebSocketResponse, address: str) -> None:
-        self.session: Session | None = None
-        self.address = address
-        self._signalling = signalling
-        self._socket = socket
-        self._queue: deque[str] = deque()
-        self._wake = asyncio.Event()
-        settings = signalling.settings
-        self._bucket = Bucket(settings.messages_per_second, settings.burst, signalling.clock.monotonic_us())
-        self._ending: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-    # Out
-
-    def send(self, text: str) -> None:
-        """Queue a message. A client that lets too many wait is dropped: it can resume."""
-        if self._ending.done():
-            return
-        if len(self._queue) >= self._signalling.settings.queue_messages:
-            self._signalling.stats.dropped_clients["too-slow"] += 1
-            self._queue.clear()
-            self.fail(p.CloseCode.TOO_SLOW, "too-slow", "the client does not take what is sent to it")
-            return
-        self._queue.append(text)
-        self._wake.set()
-
-    def reply(self, message: p.ServerMessage) -> None:
-        self.send(p.encode(message))
-
-    def fail(self, close_code: int, code: p.ErrorCode, message: str, number: int | None = None) -> None:
-        """Tell the client why, then close."""
-        if not self._ending.done():
-            self._queue.append(p.encode(p.Error(code=code, message=message, id=number, fatal=True)))
-            self.end(close_code)
-
-    def end(self, close_code: int) -> None:
-        """Close after what is queued."""
-        if not self._ending.done():
-            self._ending.set_result(close_code)
-            self._wake.set()
-
-    async def run(self) -> None:
-        """Serve the socket until either side ends it."""
-        reader = asyncio.create_task(self._read(), name="signalling reader")
-        writer = asyncio.create_task(self._write(), name="signalling writer")
-        try:
-            either: set[asyncio.Future[Any]] = {reader, self._ending}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if not self._ending.done():
-                self._ending.set_result(p.CloseCode.LEFT)
-            self._wake.set()
-            if self.session is not None:
-                self.session.detach(self._signalling.settings.resume_seconds)
-                self.session = None
-            reader.cancel()
-            with contextlib.suppress(TimeoutError, OSError):
-                async with asyncio.timeout(CLOSE_SECONDS):
-                    await asyncio.gather(reader, writer, return_exceptions=True)
-                    await self._socket.close(code=self._ending.result())
-            writer.cancel()
-
-    async def _write(self) -> None:
-        while self._queue or not self._ending.done():
-            await self._wake.wait()
-            self._wake.clear()
-            while self._queue:
-                try:
-                    await self._socket.send_str(self._queue.popleft())
-                except (ConnectionError, RuntimeError):  # the socket has gone
-                    self._queue.clear()
-                    return
-
-    # In
-
-    async def _read(self) -> None:
-        settings = self._signalling.settings
-        try:
-            async with asyncio.timeout(settings.join_seconds):
-                while self.session is None and await self._read_one():
-                    pass
-        except TimeoutError:
-            self.fail(p.CloseCode.TIMEOUT, "timeout", f"no join within {settings.join_seconds:g} s")
-            return
-        while await self._read_one():
-            pass
-
-    async def _read_one(self) -> bool:
-        """Take one message; False at the end."""
-        frame = await self._socket.receive()
-        if self._ending.done() or frame.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
-            return False
-        stats = self._signalling.stats
-        cost = 1 + len(frame.data) / COST_BYTES  # a long offer is work
-        if not self._bucket.take(self._signalling.clock.monotonic_us(), cost):
-            stats.dropped_clients["too-fast"] += 1
-            self.fail(p.CloseCode.TOO_FAST, "too-fast", "too many messages")
-            return False
-        stats.messages += 1
-        try:
-            message = p.decode(frame.data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            stats.bad_messages += 1
-            self._bad_message(frame.data, str(error))
-        else:
-            self._signalling.dispatch(self, message)
-        return not self._ending.done()
-
-    def _bad_message(self, data: str | bytes, reason: str) -> None:
-        if self.session is None:
-            self.fail(p.CloseCode.BAD_MESSAGE, "bad-message", reason)
-        else:
-            self.reply(p.Error(code="bad-message", message=reason, id=_id_of(data)))
-
-
 class Signalling:
     """All connections and sessions of the server."""
 
@@ -277,7 +133,7 @@ class Signalling:
             compress=False,
         )
         await socket.prepare(request)
-        connection = Connection(self, socket, request.remote or "")
+        connection = Connection(socket, request.remote or "", self.settings, self.stats, self.clock, self.dispatch)
         self._connections.add(connection)
         self.stats.sockets = len(self._connections)
         try:
@@ -303,10 +159,10 @@ class Signalling:
         try:
             if isinstance(message, p.Join):
                 self._join(connection, message)
-            elif connection.session is None:
-                raise _Refused("not-joined", "join a room first")
-            else:
+            elif isinstance(connection.session, Session):
                 _HANDLERS[type(message)](self, connection.session, message)
+            else:
+                raise _Refused("not-joined", "join a room first")
         except _Refused as error:
             connection.reply(p.Error(code=error.code, message=error.message, id=number))
         except AuthError as error:
@@ -462,10 +318,6 @@ class Signalling:
         session.send(p.encode(message))
 
 
-class _Numbered(msgspec.Struct):
-    id: p.RequestId | None = None
-
-
 class _Refused(Exception):
     def __init__(self, code: p.ErrorCode, message: str) -> None:
         super().__init__(message)
@@ -485,11 +337,3 @@ _HANDLERS: Mapping[type, Callable[[Signalling, Session, Any], None]] = {
     p.Leave: Signalling._leave,
     p.Ping: Signalling._ping,
 }
-
-
-def _id_of(data: str | bytes) -> int | None:
-    """The `id` of a message that is wrong otherwise, so that its sender knows which."""
-
-    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return msgspec.json.decode(data, type=_Numbered).id
-    return None

@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mediaserver.config import ConfigError, HttpSettings
+from mediaserver.config import ConfigError
+from mediaserver.settings import HttpSettings
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate

@@ -20,10 +20,10 @@ from aiohttp import web
 from mediaserver.audit import Audit
 from mediaserver.auth import AuthError, Grant, Verifier, bearer, clean_name, valid_room
 from mediaserver.clock import Clock
-from mediaserver.config import HttpSettings
 from mediaserver.problems import Problem
 from mediaserver.protocol import IceServer
 from mediaserver.rooms import LiveRoom, Member, Rooms
+from mediaserver.settings import HttpSettings
 from mediaserver.sfu.session.ice import candidate_lines
 from mediaserver.sfu.session.model import (
     AUDIO_SOURCES,

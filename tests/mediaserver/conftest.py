@@ -16,7 +16,7 @@ import pytest
 import uvloop
 
 from mediaserver import Config, MediaServer
-from mediaserver.config import DataSettings, HttpSettings, MediaSettings
+from mediaserver.settings import DataSettings, HttpSettings, MediaSettings
 from mediaserver.sfu.session.model import Role
 
 SECONDS = 20.0

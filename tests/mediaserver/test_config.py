@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mediaserver.config import Config, ConfigError, Endpoint, example, load, parse_endpoint
+from mediaserver.config import ConfigError, example, load
+from mediaserver.settings import Config, Endpoint, parse_endpoint
 from mediaserver.sfu.session.model import Source
 
 ROOT = Path(__file__).parents[2]

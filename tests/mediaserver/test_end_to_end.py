@@ -8,8 +8,8 @@ from typing import Any
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack, MediaStreamTrack, VideoStreamTrack
 
-from mediaserver.config import MediaSettings
 from mediaserver.protocol import CloseCode
+from mediaserver.settings import MediaSettings
 from tests.mediaserver.conftest import Client, Open, Site, run
 
 SDP = {"Content-Type": "application/sdp"}

@@ -10,7 +10,7 @@ import pytest
 from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
 
 from mediaserver import Config, MediaServer, StartError
-from mediaserver.config import DataSettings, HttpSettings, MediaSettings, RecordingSettings
+from mediaserver.settings import DataSettings, HttpSettings, MediaSettings, RecordingSettings
 from tests.mediaserver.conftest import Client, Open, Site, run
 from tests.mediaserver.test_end_to_end import publish
 from tests.mediaserver.test_server import audit

@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mediaserver import Config, ConfigError, MediaServer, StartError
-from mediaserver.config import AuthSettings, DataSettings, HttpSettings, MediaSettings
+from mediaserver.events import EventsLost
 from mediaserver.protocol import CloseCode
 from mediaserver.rooms import RoomClosed, RoomOpened
+from mediaserver.settings import AuthSettings, DataSettings, HttpSettings, MediaSettings
 from mediaserver.sfu.session import events as ev
 from mediaserver.sfu.session.model import Role
 from tests.mediaserver.conftest import Open, Site, run
@@ -350,15 +351,13 @@ def test_rooms_spread_over_the_workers(tmp_path: Path) -> None:
 
 
 def test_a_slow_reader_of_events_is_told(site: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mediaserver import server
-
-    monkeypatch.setattr(server, "EVENT_QUEUE", 2)
+    monkeypatch.setattr("mediaserver.events.EVENT_QUEUE", 2)
 
     async def main() -> None:
         async with site() as s:
             events = s.server.events()
             await asyncio.gather(s.doctor(), s.doctor(), s.doctor())
-            with pytest.raises(server.EventsLost):
+            with pytest.raises(EventsLost):
                 await anext(events)
             events.close()
 

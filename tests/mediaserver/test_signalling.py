@@ -10,9 +10,9 @@ import aiohttp
 import pytest
 
 from mediaserver import protocol
-from mediaserver.config import RecordingSettings, RoomSettings, SignallingSettings
+from mediaserver.connection import Bucket
 from mediaserver.protocol import CloseCode
-from mediaserver.signalling import Bucket
+from mediaserver.settings import RecordingSettings, RoomSettings, SignallingSettings
 from tests.mediaserver.conftest import Open, run
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection
 
-from mediaserver.config import HttpSettings, RoomSettings, SignallingSettings
 from mediaserver.protocol import IceServer
+from mediaserver.settings import HttpSettings, RoomSettings, SignallingSettings
 from mediaserver.whip import Fragment
 from tests.mediaserver.conftest import Open, Site, run
 

@@ -1,0 +1,209 @@
+"""The settings of a server: one type per section, with every default and what each key means."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from mediaserver.budgets import DEFAULT_BUDGETS, ROBOTIC_ULTRASOUND, Skew, SourceBudget
+from mediaserver.protocol import IceServer
+from mediaserver.sfu.session.model import Source
+
+
+class Endpoint(NamedTuple):
+    """Where to listen. An empty host means every address of the machine, IPv4 and IPv6."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """`ADDR:PORT`, `[v6]:PORT`, `:PORT` or `PORT`. Raises `ValueError` with a sentence."""
+    host, colon, port = text.strip().rpartition(":")
+    if not colon:
+        host = ""
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f'"{text}" is not ADDR:PORT; write an IPv6 address in brackets, as in [::1]:8080')
+    if not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f'"{text}" is not ADDR:PORT; the port is a number from 0 to 65535')
+    return Endpoint("" if host in ("*", "0.0.0.0", "::") else host, int(port))
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the file."""
+
+
+def _doc(text: str, **limits: Any) -> Meta:
+    return Meta(description=text, **limits)
+
+
+class HttpSettings(_Section, kw_only=True, frozen=True):
+    """Pages, signalling, WHIP and WHEP, the archive and the metrics: one port for all."""
+
+    address: Annotated[str, _doc('ADDR:PORT. ":8080" listens on every address, port 0 takes a free one.')] = (
+        "127.0.0.1:8080"
+    )
+    tls: Annotated[
+        Literal["off", "self-signed"],
+        _doc("self-signed makes a certificate for a trial in a local network: browsers give cameras to HTTPS only."),
+    ] = "off"
+    certificate: Annotated[str, _doc("PEM file with the certificate chain; with `key` it switches HTTPS on.")] = ""
+    key: Annotated[str, _doc("PEM file with the certificate's private key.")] = ""
+    cors_origins: Annotated[
+        tuple[str, ...], _doc('Origins whose pages may use WHIP and WHEP; "*" lets all (a token is needed anyway).')
+    ] = ("*",)
+    metrics: Annotated[bool, _doc("Serve /metrics. It holds no names and no token is asked for.")] = True
+
+    def __post_init__(self) -> None:
+        parse_endpoint(self.address)
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("`certificate` and `key` go together")
+        if self.certificate and self.tls != "off":
+            raise ValueError('`tls = "self-signed"` and a `certificate` exclude each other')
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return parse_endpoint(self.address)
+
+
+class MediaSettings(_Section, kw_only=True, frozen=True):
+    """The data plane: worker threads, each with one UDP port of its own."""
+
+    udp: Annotated[str, _doc("ADDR:PORT of the first worker; the next ones take the next ports. Port 0 takes any.")] = (
+        ":7000"
+    )
+    workers: Annotated[int, _doc("Worker threads; 0 means one for each core.", ge=0, le=256)] = 0
+    announce: Annotated[
+        tuple[str, ...],
+        _doc("Addresses to tell the clients instead of the machine's own, for a server behind a 1:1 NAT."),
+    ] = ()
+    connect_seconds: Annotated[
+        float, _doc("A participant that has no media connection by then is removed.", gt=0, le=600)
+    ] = 30.0
+    consent_seconds: Annotated[
+        float, _doc("A participant that answers no ICE check for so long is removed (RFC 7675 says 30).", gt=0, le=600)
+    ] = 30.0
+    memory_mb: Annotated[int, _doc("What the packets held by one worker may take, in MiB.", ge=16)] = 1024
+
+    def __post_init__(self) -> None:
+        endpoint = parse_endpoint(self.udp)
+        for address in (endpoint.host, *self.announce):
+            if address:
+                try:
+                    ipaddress.ip_address(address)
+                except ValueError:
+                    raise ValueError(f'"{address}" is not an IPv4 or IPv6 address') from None
+        if endpoint.port and endpoint.port + max(self.workers, 1) - 1 > 65535:
+            raise ValueError(f"{self.workers} workers from port {endpoint.port} go past port 65535")
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return parse_endpoint(self.udp)
+
+
+class AuthSettings(_Section, kw_only=True, frozen=True):
+    """Who may come in: JSON Web Tokens with the claims room, role, rights, name and exp."""
+
+    secret: Annotated[str, _doc("HS256 secret, 32 bytes or more. Empty and no keys: a random one for each run.")] = ""
+    public_keys: Annotated[
+        tuple[str, ...], _doc("PEM files with RSA (RS256) or P-256 (ES256) public keys of those who make tokens.")
+    ] = ()
+    leeway_seconds: Annotated[float, _doc("How far the token makers' clocks may be off.", ge=0, le=300)] = 10.0
+    audience: Annotated[str, _doc("The `aud` that a token must have; empty: not looked at.")] = ""
+    issuer: Annotated[str, _doc("The `iss` that a token must have; empty: not looked at.")] = ""
+
+
+class SignallingSettings(_Section, kw_only=True, frozen=True):
+    """The WebSocket at /ws."""
+
+    resume_seconds: Annotated[
+        float, _doc("A session whose socket dropped lives on for so long, media and all.", ge=0, le=600)
+    ] = 30.0
+    ping_seconds: Annotated[float, _doc("Time between two pings to a quiet client.", gt=0, le=300)] = 10.0
+    join_seconds: Annotated[float, _doc("A connection that has not joined by then is closed.", gt=0, le=300)] = 10.0
+    message_bytes: Annotated[int, _doc("The longest message from a client.", ge=4096, le=16 << 20)] = 256 * 1024
+    messages_per_second: Annotated[
+        float, _doc("What a client may send, in the long run; each 4 KiB of a message count as one more.", gt=0)
+    ] = 50.0
+    burst: Annotated[int, _doc("What a client may send at once.", ge=1)] = 200
+    queue_messages: Annotated[int, _doc("Messages that wait for a slow client before it is dropped.", ge=16)] = 512
+    connections: Annotated[int, _doc("WebSockets at once.", ge=1)] = 20_000
+    ice_servers: Annotated[
+        tuple[IceServer, ...],
+        _doc('STUN and TURN servers for the clients: { urls = ["turn:..."], username = "...", credential = "..." }.'),
+    ] = ()
+
+
+class RoomSettings(_Section, kw_only=True, frozen=True):
+    """Limits of rooms."""
+
+    max_rooms: Annotated[int, _doc("Rooms at once.", ge=1)] = 5000
+    max_participants: Annotated[int, _doc("Participants of one room, viewers by WHEP included.", ge=1)] = 200
+    max_tracks: Annotated[int, _doc("Tracks published in one room.", ge=1)] = 200
+
+
+class RecordingSettings(_Section, kw_only=True, frozen=True):
+    """What is kept."""
+
+    policy: Annotated[
+        Literal["off", "on", "request"],
+        _doc('"on": every room from its first track; "request": when a participant with the right asks; "off": never.'),
+    ] = "request"
+    ring_packets: Annotated[int, _doc("Packets of one track that may wait for the disk.", ge=256, le=1 << 20)] = 8192
+    settle_seconds: Annotated[
+        float, _doc("A recording whose room has no track any more ends after so long.", ge=0, le=3600)
+    ] = 30.0
+
+
+class DataSettings(_Section, kw_only=True, frozen=True):
+    """Where things are kept."""
+
+    dir: Annotated[str, _doc("The folder of the archive, its catalog, the audit trail and a self-signed key.")] = "data"
+
+
+class LogSettings(_Section, kw_only=True, frozen=True):
+    """What is told on the standard error stream."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], _doc("The least that is told.")] = "info"
+    format: Annotated[Literal["console", "json"], _doc("For people or for machines.")] = "console"
+
+
+class PolicySettings(_Section, kw_only=True, frozen=True):
+    """What a stream must hold; the metrics, the load test and the viewers judge by it.
+
+    A table [policy.sources.SOURCE] changes single figures of that source, the others stay.
+    """
+
+    ultrasound: Annotated[
+        Literal["guided", "robotic"], _doc("Whose figures ultrasound starts from: a hand's or a robot's.")
+    ] = "guided"
+    sources: dict[Source, SourceBudget] = {}
+    skew: Annotated[Skew, _doc("How far two tracks of a participant may be apart.")] = Skew()
+
+    def __post_init__(self) -> None:
+        base = {Source(name): budget for name, budget in DEFAULT_BUDGETS.items()}
+        if self.ultrasound == "robotic":
+            base[Source.ULTRASOUND] = ROBOTIC_ULTRASOUND
+        msgspec.structs.force_setattr(self, "sources", base | self.sources)
+
+
+class Config(_Section, kw_only=True, frozen=True):
+    """All settings of a server. Every section and every key has a default."""
+
+    http: HttpSettings = HttpSettings()
+    media: MediaSettings = MediaSettings()
+    auth: AuthSettings = AuthSettings()
+    signalling: SignallingSettings = SignallingSettings()
+    rooms: RoomSettings = RoomSettings()
+    recording: RecordingSettings = RecordingSettings()
+    data: DataSettings = DataSettings()
+    log: LogSettings = LogSettings()
+    policy: PolicySettings = PolicySettings()
