@@ -113,6 +113,6 @@ TARGETS = {
     "token": Target(seeds.tokens, token, 1024, in_python=True),
     "offers": Target(seeds.offers, offers, 16384, seeds.SDP_WORDS, True),
     "fragment": Target(seeds.fragments, fragment, 2048, seeds.SDP_WORDS, True),
-    "dtls_session": Target(seeds.handshakes, dtls_session, 4096),
+    "dtls_session": Target(seeds.handshakes, dtls_session, 4096, in_python=True),
     "engine": Target(seeds.scenes, engine, 8192),
 }
