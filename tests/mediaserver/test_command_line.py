@@ -15,8 +15,10 @@ from pathlib import Path
 
 import jwt
 import pytest
+from typer.testing import CliRunner, Result
 
 from mediaserver import __version__
+from mediaserver.__main__ import app
 from mediaserver.config import example
 
 SECONDS = 60
@@ -32,6 +34,11 @@ def called(*arguments: str, cwd: Path, env: dict[str, str] | None = None) -> sub
         timeout=SECONDS,
         check=False,
     )
+
+
+def inside(*arguments: str, env: dict[str, str] | None = None) -> Result:
+    """The same without a process, for what ends before a server starts."""
+    return CliRunner(env=env).invoke(app, arguments)
 
 
 @contextmanager
@@ -78,8 +85,8 @@ def test_help_of_each(tmp_path: Path, command: str) -> None:
     assert f"mediaserver {command}" in done.stdout
 
 
-def test_config(tmp_path: Path) -> None:
-    assert called("config", cwd=tmp_path).stdout == example()
+def test_config() -> None:
+    assert inside("config").stdout == example()
 
 
 def test_token_alone(tmp_path: Path) -> None:
@@ -91,7 +98,7 @@ def test_token_alone(tmp_path: Path) -> None:
     assert (claims["room"], claims["role"], claims["name"]) == ("ward-3", "doctor", "Dr. A")
     assert claims["rights"] == ["record", "subscribe"]
     assert claims["exp"] - claims["iat"] == 24 * 3600
-    from_environment = called(*arguments, cwd=tmp_path, env={"MEDIASERVER_AUTH_SECRET": secret})
+    from_environment = inside(*arguments, env={"MEDIASERVER_AUTH_SECRET": secret})
     assert jwt.decode(from_environment.stdout.strip(), secret, algorithms=["HS256"])["room"] == "ward-3"
 
 
@@ -108,19 +115,20 @@ def test_token_alone(tmp_path: Path) -> None:
         (["fly"], "fly"),
     ],
 )
-def test_mistakes_are_told_in_a_sentence(tmp_path: Path, arguments: list[str], words: str) -> None:
-    done = called(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
+def test_mistakes_are_told_in_a_sentence(arguments: list[str], words: str) -> None:
+    done = inside(*arguments)
+    assert done.exit_code == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_unknown_key_is_named(tmp_path: Path) -> None:
+def test_unknown_key_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "m.toml").write_text('[http]\nadress = ":1"\n')
-    done = called("serve", "--config", "m.toml", cwd=tmp_path)
-    assert done.returncode == 2
+    done = inside("serve", "--config", "m.toml")
+    assert done.exit_code == 2
     assert done.stderr == 'mediaserver: m.toml: unknown key "http.adress"; did you mean "http.address"?\n'
-    done = called("serve", cwd=tmp_path, env={"MEDIASERVER_HTTP_ADRESS": ":1"})
+    done = inside("serve", env={"MEDIASERVER_HTTP_ADRESS": ":1"})
     assert 'MEDIASERVER_HTTP_ADRESS: unknown key "http.adress"' in done.stderr
 
 
