@@ -83,7 +83,7 @@ def serve(
     )
 
 
-@app.command()
+@app.command(hidden=True)
 def demo(
     http: Http = None,
     udp: Udp = None,

@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from mediaserver.settings import Endpoint
 
 
+VARIABLES = {"--http": "or MEDIASERVER_HTTP_ADDRESS", "--udp": "or MEDIASERVER_MEDIA_UDP"}
+
+
 class StartError(Exception):
     """The server can't start; the message says why and what to do."""
 
@@ -61,7 +64,7 @@ def busy(what: str, endpoint: Endpoint, flag: str, error: OSError) -> StartError
         errno.EADDRNOTAVAIL: "is at an address that this machine does not have: take one that it has",
     }
     reason = reasons.get(error.errno or 0, f"can't be used ({error.strerror or error})")
-    return StartError(f"{what} {endpoint} {reason}, or choose another with {flag} ADDR:PORT")
+    return StartError(f"{what} {endpoint} {reason}, or choose another with {flag} ADDR:PORT ({VARIABLES[flag]})")
 
 
 def _resolve(endpoint: Endpoint) -> tuple[int, tuple[str, int]]:

@@ -71,6 +71,8 @@ class WebApp:
         elif request.path.startswith("/api/"):
             response.headers.setdefault("Cache-Control", "no-store")
         elif request.path in PAGES or request.path.startswith("/static/"):
+            # Pages of applications import the client module from here.
+            response.headers.update(self._server.whip.cors_headers(request.headers.get("Origin")))
             response.headers.setdefault("Cache-Control", "no-cache")  # asks each time; unchanged files cost a 304
 
     async def _healthz(self, request: web.Request) -> web.Response:
