@@ -9,7 +9,6 @@ from collections.abc import Iterable
 
 from mediaserver.settings import Endpoint
 
-
 VARIABLES = {"--http": "or MEDIASERVER_HTTP_ADDRESS", "--udp": "or MEDIASERVER_MEDIA_UDP"}
 
 
