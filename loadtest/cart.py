@@ -254,7 +254,7 @@ class Cart:
         mids = {transceiver.sender: transceiver.mid for transceiver in peer.getTransceivers()}
         publish = [{"mid": mids[sender], "source": source} for source, sender in sources]
         answer = await signalling.request("offer", sdp=peer.localDescription.sdp, publish=publish, subscribe=[])
-        await peer.setRemoteDescription(RTCSessionDescription(repeat_candidates(answer["sdp"]), "answer"))
+        await peer.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))
         for source in self._settings.sources:
             self._say(f"publishing {source}: {describe(self._media[source])}")
 
@@ -275,19 +275,6 @@ def codec_preferences(loop: Loop) -> list[RTCRtpCodecCapability]:
         # Both H.264 entries would carry the loop; constrained baseline (RFC 6184) is what it is.
         and codec.parameters.get("profile-level-id", "42e01f") == "42e01f"
     ]
-
-
-def repeat_candidates(sdp: str) -> str:
-    """The answer with the candidates of its first m-line in all of them.
-
-    With BUNDLE they stand in the first alone (RFC 9143, section 7.2), but aiortc reads those of the last m-line.
-    """
-    session, *sections = sdp.split("\r\nm=")
-    if not sections:
-        return sdp
-    candidates = "".join(f"\r\n{line}" for line in sections[0].split("\r\n") if line.startswith("a=candidate:"))
-    rest = [section if "a=candidate:" in section else section.rstrip() + candidates for section in sections[1:]]
-    return "\r\nm=".join((session, *(section.rstrip() for section in (sections[0], *rest)))) + "\r\n"
 
 
 def describe(loop: Loop) -> str:

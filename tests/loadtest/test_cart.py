@@ -82,16 +82,6 @@ async def test_a_track_that_slept_does_not_catch_up_in_a_burst() -> None:
     assert second.pts == first.pts + 9000
 
 
-def test_candidates_are_repeated_for_those_who_need_them() -> None:
-    candidate = "a=candidate:1 1 udp 1 192.0.2.1 5 typ host\r\n"
-    sdp = f"v=0\r\nm=video 9 X 96\r\n{candidate}a=mid:0\r\nm=audio 9 X 97\r\na=mid:1\r\n"
-    repeated = cart.repeat_candidates(sdp)
-    assert repeated.count(candidate) == 2
-    assert repeated.endswith(f"a=mid:1\r\n{candidate}")
-    assert cart.repeat_candidates(repeated) == repeated
-    assert cart.repeat_candidates("v=0\r\n") == "v=0\r\n"
-
-
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
