@@ -56,7 +56,7 @@ def find_packages() -> dict[str, str]:
 
 
 def find_extensions() -> list[Extension]:
-    compile_args = ["-O3", "-g", "-fno-strict-aliasing", "-Wno-unused-function", "-Wno-unreachable-code"]
+    compile_args = ["-O3", "-g", "-fno-strict-aliasing", "-Wno-unused-function", "-Wno-sign-compare"]
     link_args = ["-Wl,--as-needed"]
     if SANITIZE:
         flags = [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"]
