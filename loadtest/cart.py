@@ -20,6 +20,7 @@ import av
 import msgspec
 from aiortc import (
     MediaStreamTrack,
+    RTCBundlePolicy,
     RTCConfiguration,
     RTCPeerConnection,
     RTCRtpCodecCapability,
@@ -229,7 +230,9 @@ class Cart:
         return "the signalling connection is lost"
 
     async def _publish(self, signalling: Signalling) -> None:
-        peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        # One transport from the start: where each kind has its own at first, aiortc forgets to move the second sound
+        # of an offer to the one that the answer bundles all into, and never sends it.
+        peer = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
         self._peer = peer
         self._lost = asyncio.Event()
         lost = self._lost
