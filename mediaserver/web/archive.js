@@ -6,7 +6,7 @@ import * as ui from "./ui.js";
 
 const { byId, element, icon, relabel } = ui;
 const PAGE = 20;
-const STATES = { complete: "", recording: "being recorded", recovered: "recovered after a crash", damaged: "damaged" };
+const STATES = { complete: "", recording: "being recorded", recovered: "recovered after a crash" };
 
 let token = "";
 let offset = 0;
@@ -18,8 +18,9 @@ let player = null;
 async function ask(path, options = {}) {
   const response = await fetch(`api/archive/${path}`, { ...options, headers: { Authorization: `Bearer ${token}` } });
   if (response.status === 401 || response.status === 403) throw new Error("This token does not open the archive.");
-  if (!response.ok) throw new Error((await response.text()).slice(0, 200) || `the server answered ${response.status}`);
-  return response.json();
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(answer.detail ?? answer.title ?? `the server answered ${response.status}`);
+  return answer;
 }
 
 /** Media elements and downloads can't carry a header, so the token goes into the address. */
@@ -87,7 +88,10 @@ async function show(id) {
   try {
     const recording = await ask(`recordings/${encodeURIComponent(id)}`);
     player?.close();
-    player = new Player(recording, (track, segment) => address(`recordings/${encodeURIComponent(id)}/tracks/${encodeURIComponent(track.id)}/media`, { segment }));
+    const path = `recordings/${encodeURIComponent(id)}`;
+    player = new Player(recording, (track, { n }) =>
+      address(`${path}/tracks/${encodeURIComponent(track.id)}/media`, { segment: n }),
+    );
     byId("player").replaceChildren(head(recording), player.root, details(recording));
   } catch (error) {
     ui.notify(`The recording can't be opened: ${error.message}`, "alarm");
@@ -99,7 +103,8 @@ function head(recording) {
   const verify = element("button", { id: "verify" });
   relabel(verify, "check", "Verify");
   verify.addEventListener("click", () => check(recording.id, verify, verdict));
-  const download = element("a", { class: "button", download: "", id: "export", href: address(`recordings/${encodeURIComponent(recording.id)}/export`, { format: "mkv" }) });
+  const href = address(`recordings/${encodeURIComponent(recording.id)}/export`, { format: "mkv" });
+  const download = element("a", { class: "button", download: "", id: "export", href });
   relabel(download, "download", "Export MKV");
   const title = element(
     "div",
@@ -117,8 +122,9 @@ async function check(id, button, verdict) {
   ui.write(verdict, "Verifying: every byte is read and compared with the manifest.");
   try {
     const result = await ask(`recordings/${encodeURIComponent(id)}/verify`, { method: "POST" });
+    const problems = result.problems.map(({ name, detail }) => `${name}: ${detail}`).join("; ");
     verdict.className = `verdict ${result.ok ? "good" : "bad"}`;
-    ui.write(verdict, result.ok ? "Verified: every byte is as it was recorded." : `Not as recorded: ${result.problems.map(({ name, detail }) => `${name}: ${detail}`).join("; ")}`);
+    ui.write(verdict, result.ok ? "Verified: every byte is as it was recorded." : `Not as recorded: ${problems}`);
   } catch (error) {
     verdict.className = "verdict bad";
     ui.write(verdict, `It could not be verified: ${error.message}`);
@@ -139,7 +145,7 @@ function details(recording) {
         ui.pictureSize(track.width, track.height),
         ui.duration(track.duration_ms),
         ui.byteSize(track.bytes),
-        String(Array.isArray(track.gaps) ? track.gaps.length : track.gaps),
+        String(track.gaps.length),
       ].map((cell) => element("td", {}, cell)),
     ),
   );

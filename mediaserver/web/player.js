@@ -1,6 +1,7 @@
 /**
  * Plays all tracks of a recording in step. One clock of the player's own runs; every media element follows it, by a
- * slightly different speed where it is a little off, by a seek where it is far off.
+ * slightly different speed where it is a little off, by a seek where it is far off. A track is one or more files, each
+ * with an element of its own.
  */
 
 import { profile } from "./sources.js";
@@ -12,70 +13,88 @@ const NUDGE_MS = 35;
 const SEEK_MS = 300;
 const NUDGE = 0.06;
 const STEP_MS = 5000;
+/** The last frame of a file is shown for about this long; its length counts from first to last frame. */
+const LAST_FRAME_MS = 40;
+/** A file begins to load this long before it is due. */
+const AHEAD_MS = 8000;
 
-/**
- * One track's element and its place on the recording's time. A track has several files where its picture changed size
- * or its publisher came back; the element takes the one that the position is in.
- */
-class Lane {
-  constructor(track, address) {
-    this.track = track;
-    this.files = track.segments.map(({ n, offset_ms, duration_ms }) => ({ begin: offset_ms, end: offset_ms + duration_ms, source: address(track, n) }));
-    this.end = Math.max(0, ...this.files.map(({ end }) => end));
-    this.file = this.files[0];
-    this.failed = this.file === undefined;
+/** One file and its place on the recording's time. */
+class Clip {
+  constructor(track, segment, source) {
     const { title, kind } = profile(track.source);
-    this.media = element(kind === "video" ? "video" : "audio", { preload: "auto", playsinline: true, "aria-label": title });
+    this.track = track;
+    this.begin = segment.offset_ms;
+    this.end = segment.offset_ms + segment.duration_ms + LAST_FRAME_MS;
+    this.failed = false;
+    this.media = element(track.kind ?? kind, { preload: "metadata", playsinline: true, "aria-label": title });
     this.media.addEventListener("error", () => (this.failed = true));
-    if (this.file) this.media.src = this.file.source;
+    this.media.src = source;
   }
 
   covers(position) {
-    return this.files.some(({ begin, end }) => position >= begin && position < end);
-  }
-
-  /** Let the element show this position, if there is anything at it. */
-  seek(position) {
-    const file = this.files.find(({ begin, end }) => position >= begin && position < end);
-    if (!file || this.failed) return;
-    if (file !== this.file) {
-      this.file = file;
-      this.media.src = file.source;
-    }
-    this.media.currentTime = (position - file.begin) / 1000;
+    return position >= this.begin && position < this.end;
   }
 
   /** Whether the element must load before it can show this position. */
   waits(position) {
-    return !this.failed && this.covers(position) && (this.media.seeking || this.media.readyState < HTMLMediaElement.HAVE_FUTURE_DATA) && !this.media.ended;
+    const { media } = this;
+    if (this.failed || media.ended || !this.covers(position)) return false;
+    return media.seeking || media.readyState < HTMLMediaElement.HAVE_FUTURE_DATA;
+  }
+
+  /** Goes to a position at once. */
+  seek(position) {
+    if (this.covers(position) && !this.failed) this.media.currentTime = (position - this.begin) / 1000;
   }
 
   /** @param {number} position ms @param {boolean} run @param {number} speed */
   follow(position, run, speed) {
     const { media } = this;
     if (this.failed) return;
+    if (position > this.begin - AHEAD_MS && position < this.end) media.preload = "auto";
     if (!this.covers(position)) {
       if (!media.paused) media.pause();
       return;
     }
-    const elsewhere = position < this.file.begin || position >= this.file.end;
-    const off = media.currentTime * 1000 - (position - this.file.begin);
-    if (elsewhere || (Math.abs(off) > SEEK_MS && !media.seeking)) this.seek(position);
+    const off = media.currentTime * 1000 - (position - this.begin);
+    if (Math.abs(off) > SEEK_MS && !media.seeking) this.seek(position);
     const nudge = Math.abs(off) > NUDGE_MS && Math.abs(off) <= SEEK_MS ? -Math.sign(off) * NUDGE : 0;
     const rate = speed * (1 + nudge);
     if (media.playbackRate !== rate) media.playbackRate = rate;
     if (run && media.paused && !media.ended) media.play().catch(() => {});
     if (!run && !media.paused) media.pause();
   }
+}
 
-  /** ms by which the element is ahead of the player's clock; null where it shows nothing now */
-  skew(position) {
-    return this.covers(position) && !this.failed ? this.media.currentTime * 1000 - (position - this.file.begin) : null;
+/** One track: its files, and the figure that shows a picture. */
+class Lane {
+  /** @type {HTMLElement | null} */
+  figure = null;
+
+  constructor(track, address) {
+    this.track = track;
+    this.clips = track.segments.map((segment) => new Clip(track, segment, address(track, segment)));
+    this.end = Math.max(0, ...this.clips.map(({ end }) => end));
+    // Where one file runs a little into the next, the next counts.
+    this.clips.forEach((clip, index) => (clip.end = Math.min(clip.end, this.clips[index + 1]?.begin ?? clip.end)));
+  }
+
+  at(position) {
+    return this.clips.find((clip) => clip.covers(position) && !clip.failed) ?? null;
+  }
+
+  show(position) {
+    const now = this.at(position);
+    this.figure?.classList.toggle("outside", now === null);
+    for (const clip of this.clips) clip.media.classList.toggle("current", clip === now);
   }
 }
 
 export class Player {
+  /** @type {Lane[]} */
   #lanes;
+  /** @type {Clip[]} */
+  #clips;
   #length;
   #position = 0;
   #playing = false;
@@ -85,11 +104,12 @@ export class Player {
 
   /**
    * @param {any} recording with its tracks, as the archive describes it
-   * @param {(track: any, segment: number) => string} address of a track's media
+   * @param {(track: any, segment: any) => string} address of a file
    */
   constructor(recording, address) {
     this.#lanes = recording.tracks.map((track) => new Lane(track, address));
-    this.#length = Math.max(recording.duration_ms ?? 0, ...this.#lanes.map(({ end }) => end));
+    this.#clips = this.#lanes.flatMap(({ clips }) => clips);
+    this.#length = Math.max(recording.duration_ms, ...this.#lanes.map(({ end }) => end));
     this.root = element("div", { class: "player" }, this.#screens(), this.#controls());
     this.#timer = setInterval(() => this.#follow(), FOLLOW_EVERY_MS);
     this.#show();
@@ -97,7 +117,7 @@ export class Player {
 
   close() {
     clearInterval(this.#timer);
-    for (const { media } of this.#lanes) {
+    for (const { media } of this.#clips) {
       media.pause();
       media.removeAttribute("src");
       media.load();
@@ -117,7 +137,7 @@ export class Player {
   /** @param {number} position ms from the recording's beginning */
   seek(position) {
     this.#position = Math.min(Math.max(0, position), this.#length);
-    for (const lane of this.#lanes) lane.seek(this.#position);
+    for (const clip of this.#clips) clip.seek(this.#position);
     this.#show();
   }
 
@@ -128,46 +148,37 @@ export class Player {
 
   static STEP_MS = STEP_MS;
 
-  get position() {
-    return this.#position;
-  }
-
-  /** @returns {Record<string, number>} by track: how far each is ahead of the clock, in ms */
-  skews() {
-    const found = this.#lanes.map((lane) => [lane.track.id, lane.skew(this.#position)]);
-    return Object.fromEntries(found.filter(([, skew]) => skew !== null));
-  }
-
   #screens() {
-    const pictures = this.#lanes.filter(({ media }) => media instanceof HTMLVideoElement);
-    pictures.sort((one, two) => profile(one.track.source).rank - profile(two.track.source).rank);
-    const figures = pictures.map((lane) => {
-      const { track, media } = lane;
-      lane.figure = element(
-        "figure",
-        { "data-track": track.id },
-        media,
-        element("p", { class: "none" }, "Nothing recorded here"),
-        element("figcaption", {}, element("strong", {}, profile(track.source).title), element("span", {}, [track.label, pictureSize(track.width, track.height)].filter(Boolean).join(" · "))),
-      );
-      return lane.figure;
-    });
-    const sounds = this.#lanes.filter(({ media }) => media instanceof HTMLAudioElement);
-    const switches = sounds.map(({ track, media }) => this.#soundRow(track, media));
-    return element("div", { class: "player" }, element("div", { class: "screens" }, ...figures), element("ul", { class: "sounds" }, ...switches));
+    const rank = ({ track }) => profile(track.source).rank;
+    const of = (kind) => this.#lanes.filter(({ track }) => track.kind === kind).sort((one, two) => rank(one) - rank(two));
+    const figures = of("video").map((lane) => this.#figure(lane));
+    const sounds = of("audio").map((lane) => this.#soundRow(lane));
+    return element("div", { class: "player" }, element("div", { class: "screens" }, ...figures), element("ul", { class: "sounds" }, ...sounds));
   }
 
-  #soundRow(track, media) {
+  #figure(lane) {
+    const { track, clips } = lane;
+    const about = [track.label, pictureSize(track.width, track.height)].filter(Boolean).join(" · ");
+    const caption = element("figcaption", {}, element("strong", {}, profile(track.source).title), element("span", {}, about));
+    const none = element("p", { class: "none" }, "Nothing recorded here");
+    lane.figure = element("figure", { "data-track": track.id, "data-source": track.source }, ...clips.map(({ media }) => media), none, caption);
+    return lane.figure;
+  }
+
+  #soundRow({ track, clips }) {
     const { title } = profile(track.source);
     const button = element("button", { class: "plain", "aria-pressed": "true", "aria-label": `Sound of ${title}` }, icon("sound"));
+    const each = (act) => clips.forEach(({ media }) => act(media));
     button.addEventListener("click", () => {
-      media.muted = !media.muted;
-      button.replaceChildren(icon(media.muted ? "sound-off" : "sound"));
-      button.setAttribute("aria-pressed", String(!media.muted));
+      const muted = button.getAttribute("aria-pressed") === "true";
+      each((media) => (media.muted = muted));
+      button.replaceChildren(icon(muted ? "sound-off" : "sound"));
+      button.setAttribute("aria-pressed", String(!muted));
     });
     const volume = element("input", { type: "range", min: 0, max: 1, step: 0.05, value: 1, "aria-label": `Volume of ${title}` });
-    volume.addEventListener("input", () => (media.volume = Number(volume.value)));
-    return element("li", { "data-track": track.id }, button, element("span", { class: "name" }, title, element("small", {}, track.label ?? "")), volume, media);
+    volume.addEventListener("input", () => each((media) => (media.volume = Number(volume.value))));
+    const name = element("span", { class: "name" }, title, element("small", {}, track.label));
+    return element("li", { "data-track": track.id }, button, name, volume, ...clips.map(({ media }) => media));
   }
 
   #controls() {
@@ -185,14 +196,14 @@ export class Player {
 
   #follow() {
     const now = performance.now();
-    const waiting = this.#lanes.some((lane) => lane.waits(this.#position));
+    const waiting = this.#clips.some((clip) => clip.waits(this.#position));
     if (this.#playing && !waiting) this.#position += (now - this.#last) * this.#speed;
     this.#last = now;
     if (this.#playing && this.#position >= this.#length) {
       this.#position = this.#length;
       this.toggle(false);
     }
-    for (const lane of this.#lanes) lane.follow(this.#position, this.#playing && !waiting, this.#speed);
+    for (const clip of this.#clips) clip.follow(this.#position, this.#playing && !waiting, this.#speed);
     this.#show();
   }
 
@@ -200,8 +211,6 @@ export class Player {
     write(this.now, duration(this.#position));
     this.slider.value = String(this.#position);
     this.slider.setAttribute("aria-valuetext", `${duration(this.#position)} of ${duration(this.#length)}`);
-    for (const lane of this.#lanes) {
-      lane.figure?.classList.toggle("outside", lane.failed || !lane.covers(Math.min(this.#position, this.#length - 1)));
-    }
+    for (const lane of this.#lanes) lane.show(Math.min(this.#position, this.#length - 1));
   }
 }
