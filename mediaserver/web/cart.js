@@ -236,6 +236,7 @@ function onClosed({ detail: { code, message } }) {
 async function describe() {
   if (client.state === "closed") return;
   const figures = await client.stats();
+  sounds.note(figures);
   let total = 0;
   let rtt = null;
   for (const card of cards) {

@@ -150,13 +150,15 @@ export class MediaClient extends EventTarget {
   async connect() {
     if (this.state !== "idle") throw new Error("connect() was called before");
     this.state = "connecting";
+    const peer = this.#newPeer();
     try {
       const joined = await this.#join(null);
-      this.#begin(joined);
+      this.#begin(joined, peer);
       addEventListener("online", this.#onOnline);
       addEventListener("pagehide", this.#onPageHide);
       return joined;
     } catch (error) {
+      peer.close();
       this.#close(error.code ?? "failed", error.message);
       throw error;
     }
@@ -266,14 +268,8 @@ export class MediaClient extends EventTarget {
     }
   }
 
-  /** A new session: everything is set up anew, publications are taken along. */
-  #begin(joined) {
-    this.#peer?.close();
-    this.#peer = null;
-    for (const id of [...this.tracks.keys()]) this.#trackRemoved(id);
-    this.#stats = new StatsReader();
-    const peer = new Peer({ iceServers: joined.ice_servers ?? [], exchange: (offer) => this.#exchange(peer, offer) });
-    this.#peer = peer;
+  #newPeer() {
+    const peer = new Peer((offer) => this.#exchange(peer, offer));
     const on = (name, act) => {
       peer.addEventListener(name, (event) => {
         if (this.#peer === peer) act(/** @type {CustomEvent} */ (event).detail);
@@ -286,6 +282,17 @@ export class MediaClient extends EventTarget {
     });
     on("state", (state) => this.#emit("transport", { state }));
     on("dead", () => this.#startAnew());
+    return peer;
+  }
+
+  /** A new session: everything is set up anew, publications are taken along. */
+  #begin(joined, peer = this.#newPeer()) {
+    this.#peer?.close();
+    this.#peer = null;
+    for (const id of [...this.tracks.keys()]) this.#trackRemoved(id);
+    this.#stats = new StatsReader();
+    this.#peer = peer;
+    peer.useIceServers(joined.ice_servers);
     this.joined = joined;
     this.state = "joined";
     this.#emit("joined", { joined });

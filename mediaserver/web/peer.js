@@ -4,6 +4,8 @@
  * whatever changes meanwhile goes into the next.
  */
 
+/** @type {RTCConfiguration} */
+const CONFIGURATION = { bundlePolicy: "max-bundle", rtcpMuxPolicy: "require" };
 const ABS_CAPTURE_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
 /** A path that is gone for this long is tried anew, before the browser itself calls it failed. */
 const RESTART_AFTER_MS = 2_500;
@@ -45,23 +47,29 @@ export class Peer extends EventTarget {
   #restartTimer = 0;
 
   /**
-   * @param {object} options
-   * @param {RTCIceServer[]} options.iceServers
-   * @param {(offer: {sdp: string, publish: object[], subscribe: object[]}) => Promise<import("./protocol.d.ts").Answer>} options.exchange
+   * @param {(offer: {sdp: string, publish: object[], subscribe: object[]}) => Promise<import("./protocol.d.ts").Answer>} exchange
    *   carries an offer to the server and brings its answer; rejects when the server refuses
    */
-  constructor({ iceServers, exchange }) {
+  constructor(exchange) {
     super();
     this.#exchange = exchange;
     /** @type {Set<Outgoing>} */
     this.outgoing = new Set();
     /** @type {Map<string, Incoming>} by the server's name of the track */
     this.incoming = new Map();
-    this.connection = new RTCPeerConnection({ iceServers, bundlePolicy: "max-bundle", rtcpMuxPolicy: "require" });
+    this.connection = new RTCPeerConnection(CONFIGURATION);
     // The first m-line names the BUNDLE group, and Chromium ends the whole transport when it is stopped. So it is one
     // that carries nothing and stays.
     this.#extend(this.connection.addTransceiver("audio", { direction: "inactive" }));
     this.connection.addEventListener("connectionstatechange", () => this.#follow());
+    // The first offer of a page takes long: the browser starts its media engine and makes a certificate. A peer is
+    // made before it is needed, so this goes on while the server is asked for admission.
+    this.connection.createOffer().catch(() => {});
+  }
+
+  /** @param {RTCIceServer[]} iceServers to be used from the next offer on */
+  useIceServers(iceServers) {
+    if (iceServers.length) this.connection.setConfiguration({ ...CONFIGURATION, iceServers });
   }
 
   /**

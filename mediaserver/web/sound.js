@@ -11,6 +11,8 @@ class Sound {
     this.info = info;
     this.receiver = receiver;
     this.heard = false;
+    /** the level of the sound as decoded, for publishers that send none along */
+    this.decoded = 0;
     this.on = true;
     const { title } = profile(info.source);
     this.audio = element("audio", { autoplay: true });
@@ -46,7 +48,7 @@ class Sound {
     this.button.setAttribute("aria-label", `${title}: sound ${this.on ? "on" : "off"}`);
   }
 
-  /** Reads the level from the packets themselves, so that it moves even while the sound is off. */
+  /** Reads the level that came with the newest packet, or else the last one that the statistics told. */
   measure() {
     const [newest] = this.receiver.getSynchronizationSources();
     if (newest && !this.heard) {
@@ -54,7 +56,7 @@ class Sound {
       performance.mark(`first-sound:${this.info.id}`, { detail: this.info.source });
     }
     const fresh = newest && performance.timeOrigin + performance.now() - newest.timestamp < 500;
-    this.level.value = fresh ? Math.min(1, Math.sqrt(newest.audioLevel ?? 0)) : 0;
+    this.level.value = fresh ? Math.min(1, Math.sqrt(newest.audioLevel ?? this.decoded)) : 0;
   }
 }
 
@@ -94,6 +96,11 @@ export class Sounds extends EventTarget {
 
   update(info, owner) {
     this.#rows.get(info.id)?.update(info, owner);
+  }
+
+  /** @param {Map<string, import("./stats.js").TrackStats>} figures by track */
+  note(figures) {
+    for (const [id, row] of this.#rows) row.decoded = figures.get(id)?.audioLevel ?? 0;
   }
 
   remove(id) {

@@ -267,6 +267,7 @@ function keepTime() {
     if (client.state === "closed") return;
     const figures = await client.stats();
     for (const [id, tile] of tiles) tile.note(figures.get(id));
+    sounds.note(figures);
   }, STATS_EVERY_MS);
   document.addEventListener("visibilitychange", () => {
     const now = performance.now();
