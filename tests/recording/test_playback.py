@@ -22,7 +22,7 @@ pytestmark = pytest.mark.browser
 
 WEB = Path(mediaserver.__file__).parent / "web"
 READ_CODES = """
-([...document.querySelectorAll("figure video")].map((video) => {
+([...document.querySelectorAll("figure video.current")].map((video) => {
   const canvas = document.createElement("canvas");
   canvas.width = video.videoWidth;
   canvas.height = video.videoHeight;
@@ -115,11 +115,11 @@ def test_plays_in_sync_and_seeks(tmp_path: Path, loop: LoopThread, camera: Codec
             page.goto(f"http://{host}:{port}/archive#token=any")
             page.click("#recordings button")
             page.wait_for_function(
-                "[...document.querySelectorAll('video, audio')].length === 3 && "
-                "[...document.querySelectorAll('video, audio')].every((m) => m.readyState >= 2)"
+                "[...document.querySelectorAll('video, audio')].length === 4 && "
+                "[...document.querySelectorAll('video, audio')].every((m) => m.readyState >= 1)"
             )
             durations = page.evaluate("[...document.querySelectorAll('video, audio')].map((m) => m.duration)")
-            assert sorted(round(duration, 1) for duration in durations) == [4.0, 7.0, 8.0]
+            assert sorted(round(duration, 1) for duration in durations) == [4.0, 4.0, 7.0, 8.0]
             for second in (6.5, 2.25, 3.5, 5.75):
                 assert shown(page, second, BLOCK) == expected(second)
             page.click("#play")
@@ -139,7 +139,8 @@ def shown(page: Any, second: float, side: int) -> dict[str, tuple[int, int]]:
         second * 1000,
     )
     page.wait_for_function(
-        "[...document.querySelectorAll('figure video')].every((v) => !v.seeking && v.readyState >= 2 && v.videoWidth)"
+        "[...document.querySelectorAll('figure video.current')].every("
+        "(v) => !v.seeking && v.readyState >= 2 && v.videoWidth)"
     )
     return {track: (code, width) for track, code, width in page.evaluate(READ_CODES.replace("SIDE", str(side)))}
 
