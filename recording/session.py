@@ -18,6 +18,9 @@ from mediaserver.recording.seal import seal_file
 from mediaserver.recording.settings import ParticipantMeta, RecordingSettings, Ring, TrackMeta
 from mediaserver.recording.storage import LocalStorage
 
+LEAVE_US = 1_000_000
+"""How long a tap is waited for that the data plane should have closed."""
+
 
 class RecordingState(StrEnum):
     """What participants are told. `ON` means that data is on disk; `ALARM` that writing fails."""
@@ -46,7 +49,13 @@ class Hooks:
 class _Tap:
     pipeline: TrackPipeline
     ring: Ring
-    leaving: bool = False
+    leaving_us: int | None = None
+    """Since when its track is to end."""
+
+    def is_over(self, now: int) -> bool:
+        """Nothing more comes. What arrives until the data plane has taken the tap off belongs to the track, and what
+        stays unread would be held for good."""
+        return self.leaving_us is not None and (self.ring.closed or now - self.leaving_us >= LEAVE_US)
 
 
 class Session:
@@ -127,15 +136,15 @@ class Session:
             self._taps[track].pipeline.mute(muted, self._hooks.now())
 
     def remove_track(self, track: str) -> None:
-        if track in self._taps:
-            self._taps[track].leaving = True
+        if track in self._taps and self._taps[track].leaving_us is None:
+            self._taps[track].leaving_us = self._hooks.now()
 
     def stop(self) -> None:
         if self._stopping:
             return
         self._stopping = True
-        for tap in self._taps.values():
-            tap.leaving = True
+        for track in self._taps:
+            self.remove_track(track)
 
     def alarm(self, detail: str) -> None:
         """Something is being lost. From any thread."""
@@ -164,10 +173,11 @@ class Session:
         pipeline = tap.pipeline
         items = tap.ring.read(self._settings.read_limit)
         full = len(items) == self._settings.read_limit
+        over = not full and tap.is_over(now)
         try:
             pipeline.feed(items, tap.ring.dropped)
             pipeline.tick(now)
-            if tap.leaving and not full:
+            if over:
                 pipeline.finish()
         except Exception as error:  # whatever a publisher sends, the writer goes on
             pipeline.restart(now, f"{type(error).__name__}: {error}")
@@ -176,7 +186,7 @@ class Session:
             pipeline.out = []
         if self._disk.trouble and self._disk.held_bytes > self._settings.hold_bytes:
             self._overflow(now)
-        if tap.leaving and not full:
+        if over:
             for name in self._gone:
                 self._gone[name] += _counted(tap, name)
             del self._taps[track]

@@ -305,3 +305,20 @@ def test_rtp_time_that_jumps_opens_another_file(tmp_path: Path) -> None:
     assert [s.reason for s in kept.tracks[0].segments] == ["start", "timestamps"]
     shown = [picture for segment in kept.tracks[0].segments for picture in feed.watch(studio.path, segment)]
     assert [picture.code for picture in shown] == list(range(60))
+
+
+def test_a_track_goes_on_until_its_tap_is_closed(tmp_path: Path) -> None:
+    """Between the end of a track and that of its tap packets still come: they are kept, and none stays in the ring."""
+    studio = feed.Studio(tmp_path)
+    ring = studio.track("us")
+    studio.feed("us", feed.deliver([feed.Source(Codec.CODEC_H264, feed.video(Codec.CODEC_H264, 60))]))
+    studio.run(1_000_000)
+    studio.recording.remove_track("us")
+    studio.run(1_500_000)
+    studio.coming.clear()
+    ring.gone = True
+    studio.run(1_600_000)
+    assert ring.closed
+    kept = studio.stop()
+    (segment,) = kept.tracks[0].segments
+    assert segment.units == 45
