@@ -206,21 +206,11 @@ function listPeople() {
   byId("people").replaceChildren(...rows);
 }
 
-function showState() {
-  const { state, transport } = client;
-  const noMedia = transport === "disconnected" || transport === "failed";
-  if (noMedia) {
-    ui.showConnection("lost", "Connection lost");
-    ui.banner("The media connection is lost: the doctors see a frozen picture. Trying to come back.", "alarm");
-  } else if (state === "reconnecting") {
-    ui.showConnection("warn", "Reconnecting");
-    ui.banner("The server can't be reached. Pictures may still arrive there. Trying to come back.");
-  } else {
-    const ready = transport === "connected" || transport === "new";
-    ui.showConnection(ready ? "good" : "warn", ready ? "Connected" : "Connecting");
-    ui.banner("");
-  }
-}
+const showState = () =>
+  ui.showClient(client, {
+    noMedia: "The media connection is lost: the doctors see a frozen picture. Trying to come back.",
+    noServer: "The server can't be reached. Pictures may still arrive there. Trying to come back.",
+  });
 
 function onClosed({ detail: { code, message } }) {
   ui.showConnection("lost", "Disconnected");

@@ -129,7 +129,7 @@ export interface ParticipantJoined {
   participant: ParticipantView;
 }
 
-/** Somebody has left. `reason` is `left`, `disconnected` (the socket dropped and did not resume), `silent` (no media connection any more), `never-connected`, `transport-closed`, `removed` (by an operator) or `room-closed`. */
+/** Somebody has left. `reason` is `left`, `disconnected` (the socket dropped and did not resume), `silent` (no media connection any more), `never-connected`, `transport-closed` (WHIP and WHEP), `removed` (by an operator) or `room-closed`. */
 export interface ParticipantLeft {
   type: "participant-left";
   participant: string;

@@ -169,11 +169,35 @@ export function showRecording({ state, detail }) {
   write(sign, words[state] ?? state);
 }
 
-/** Shows the state of the client in the head. */
+/** Shows the state of the connection in the head. */
 export function showConnection(state, words) {
   const sign = byId("connection");
   sign.dataset.state = state;
   write(sign, words);
+}
+
+let mediaCameOnce = false;
+
+/**
+ * Says plainly what is lost: the signalling, the media, or both.
+ * @param {import("./client.js").MediaClient} client
+ * @param {{ noMedia: string, noServer: string }} texts for the banner
+ */
+export function showClient({ state, transport }, { noMedia, noServer }) {
+  mediaCameOnce ||= transport === "connected";
+  if (transport === "disconnected" || transport === "failed") {
+    showConnection("lost", "Connection lost");
+    banner(noMedia, "alarm");
+  } else if (state === "reconnecting") {
+    showConnection("warn", "Reconnecting");
+    banner(noServer);
+  } else if (transport === "connecting") {
+    showConnection("warn", "Connecting");
+    banner(mediaCameOnce ? noMedia : "", "alarm");
+  } else {
+    showConnection("good", "Connected");
+    banner("");
+  }
 }
 
 /** Why there are no devices here, or "" where there may be some. */

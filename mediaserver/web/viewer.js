@@ -100,27 +100,14 @@ function listPeople() {
   ui.write(byId("empty"), cart ? "The cart is here and sends no picture yet." : "Waiting for the cart to join.");
 }
 
-/** Says plainly what is lost: the signalling, the media, or both. */
-function showState() {
-  const { state, transport } = client;
-  const noMedia = transport === "disconnected" || transport === "failed";
-  if (state === "closed") {
-    ui.showConnection("lost", "Disconnected");
-  } else if (noMedia) {
-    ui.showConnection("lost", "Connection lost");
-    ui.banner("The media connection is lost. What you see is not live. Trying to come back.", "alarm");
-  } else if (state === "reconnecting") {
-    ui.showConnection("warn", "Reconnecting");
-    ui.banner("The server can't be reached. Pictures that still move are live; talking and recording wait. Trying to come back.");
-  } else {
-    const ready = transport === "connected" || transport === "new";
-    ui.showConnection(ready ? "good" : "warn", ready ? "Connected" : "Connecting");
-    ui.banner("");
-  }
-}
+const showState = () =>
+  ui.showClient(client, {
+    noMedia: "The media connection is lost. What you see is not live. Trying to come back.",
+    noServer: "The server can't be reached. Pictures that still move are live; talking and recording wait. Trying to come back.",
+  });
 
 function onClosed({ detail: { code, message } }) {
-  showState();
+  ui.showConnection("lost", "Disconnected");
   if (code === "left") ui.banner("You have left the consultation. Reload the page to come back.", "warn");
   else ui.banner(`Disconnected: ${message}. What you see is not live. Reload the page to try again.`, "alarm");
   for (const id of ["talk", "record", "leave"]) byId(id).disabled = true;
