@@ -252,7 +252,7 @@ class ParticipantLeft(Message, frozen=True, kw_only=True, tag="participant-left"
     """Somebody has left.
 
     `reason` is `left`, `disconnected` (the socket dropped and did not resume), `silent` (no media connection any
-    more), `never-connected`, `transport-closed`, `removed` (by an operator) or `room-closed`.
+    more), `never-connected`, `transport-closed` (WHIP and WHEP), `removed` (by an operator) or `room-closed`.
     """
 
     participant: str

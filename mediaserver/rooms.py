@@ -119,7 +119,15 @@ class LiveRoom:
         now = self._clock.monotonic_us()
         participant = self._rooms.ids.name("p")
         info = ParticipantInfo(participant, name, grant.role, hidden)
-        done = self.room.join(participant, role=grant.role, rights=grant.rights, name=name, now=now, hidden=hidden)
+        done = self.room.join(
+            participant,
+            role=grant.role,
+            rights=grant.rights,
+            name=name,
+            now=now,
+            hidden=hidden,
+            media_only=via != "websocket",
+        )
         member = self.members[participant] = Member(info, grant, via, now, send, gone)
         self.slot.participants += 1
         self._publish(done)

@@ -45,7 +45,6 @@ _GONE: Mapping[str, tuple[int, p.ErrorCode, str]] = {
     "removed": (p.CloseCode.REMOVED, "removed", "an operator has removed this participant"),
     "silent": (p.CloseCode.TIMEOUT, "timeout", "the media connection has gone silent"),
     "never-connected": (p.CloseCode.TIMEOUT, "timeout", "the media connection did not come about"),
-    "transport-closed": (p.CloseCode.TIMEOUT, "timeout", "the media connection was closed"),
 }
 
 

@@ -85,6 +85,14 @@ class Books:
         participant.transport = None
         return [TransportChanged(participant.id, TransportState.CLOSED)]
 
+    def end_media(self, participant: Participant) -> list[Event]:
+        """End all that a participant sends and gets, and its peer connection."""
+        events = [event for track in participant.tracks() for event in self.remove_track(track)]
+        events += self.end_transport(participant)
+        participant.lines.clear()
+        participant.subscribe_all = None
+        return events
+
     def add_track(self, track: Track, peer: int) -> None:
         """A publisher begins a track."""
         self.tracks[track.id] = self.by_track[track.plane_id] = track

@@ -109,7 +109,8 @@ class Transport:
 
 @dataclass(slots=True)
 class Participant:
-    """Somebody in the room. `joined` and `offered` (the first offer) are µs; `offered` is None before it."""
+    """Somebody in the room. `joined` and `offered` (the first offer of the present peer connection) are µs; `offered`
+    is None before it. `media_only`: leaves with its peer connection."""
 
     id: str
     name: str
@@ -120,6 +121,7 @@ class Participant:
     offered: int | None = None
     session_id: int = 0
     version: int = 0
+    media_only: bool = False
     transport: Transport | None = None
     subscribe_all: SubscribeAll | None = None
     lines: dict[str, Line] = field(default_factory=dict)

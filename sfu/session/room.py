@@ -55,9 +55,21 @@ class Room:
     # Coming and going
 
     def join(
-        self, participant: str, *, role: Role, rights: frozenset[Right], name: str, now: int, hidden: bool = False
+        self,
+        participant: str,
+        *,
+        role: Role,
+        rights: frozenset[Right],
+        name: str,
+        now: int,
+        hidden: bool = False,
+        media_only: bool = False,
     ) -> list[Event]:
-        """Somebody enters. Media comes with an offer."""
+        """Somebody enters. Media comes with an offer.
+
+        With `media_only` there is no other way to it: when its peer connection closes, it has left. Without it the
+        participant stays, and may offer another peer connection.
+        """
         if self.closed:
             raise RoomError("closed", "the room is closed")
         if not PARTICIPANT_ID.fullmatch(participant):
@@ -66,16 +78,15 @@ class Room:
             raise RoomError("already-joined", f"{participant} is in the room already")
         if len(self._books.participants) >= self._books.policy.max_participants:
             raise RoomError("room-full", f"the room holds {self._books.policy.max_participants} participants")
-        joined = Participant(participant, name, role, rights, hidden, now, session_id=self._books.ids.session_id())
+        session = self._books.ids.session_id()
+        joined = Participant(participant, name, role, rights, hidden, now, session_id=session, media_only=media_only)
         self._books.participants[participant] = joined
         return [ParticipantJoined(joined.info)]
 
     def leave(self, participant: str, reason: str, now: int) -> list[Event]:
         """Somebody goes, with everything that is theirs."""
         leaving = self._books.participant(participant)
-        events = [event for track in leaving.tracks() for event in self._books.remove_track(track)]
-        events += self._books.end_transport(leaving)
-        leaving.lines.clear()
+        events = self._books.end_media(leaving)
         del self._books.participants[participant]
         self._books.fill_slots()
         return [*events, ParticipantLeft(participant, reason, leaving.hidden)]
@@ -209,7 +220,11 @@ class Room:
 
     def _transport_changed(self, participant: Participant, now: int) -> list[Event]:
         if participant.state is TransportState.CLOSED:
-            return self.leave(participant.id, "transport-closed", now)
+            if participant.media_only:
+                return self.leave(participant.id, "transport-closed", now)
+            events = self._books.end_media(participant)
+            self._books.fill_slots()
+            return events
         return [TransportChanged(participant.id, participant.state)]
 
     def _track_event(self, event: PlaneEvent, track: Track, now: int) -> list[Event]:

@@ -255,3 +255,40 @@ def test_coming_and_going_leaves_nothing_behind(site: Open) -> None:
             await peer.close()
 
     run(main())
+
+
+def test_another_peer_connection_on_the_same_socket(site: Open) -> None:
+    async def main() -> None:
+        async with site() as s:
+            cart, doctor = await s.doctor("Cart", "cart"), await s.doctor("Doctor")
+            first, ids = await publish(cart, {"camera": VideoStreamTrack()})
+            await doctor.until(lambda m: m["type"] == "track-changed" and m["track"]["live"])
+            await first.close()
+            assert (await doctor.until("track-removed"))["track"] == ids["camera"]
+            await cart.until(lambda m: m == {"type": "transport", "state": "closed"})
+            second, ids = await publish(cart, {"camera": VideoStreamTrack()})
+            added = [(await doctor.until("track-added"))["track"] for _ in range(2)][-1]
+            assert added["id"] == ids["camera"]
+            receiver, tracks = await view(doctor, [added])
+            await frames(tracks, 3)
+            assert len((await doctor.ask("participants"))["participants"]) == 2
+            await receiver.close()
+            await second.close()
+
+    run(main())
+
+
+def test_a_publisher_by_whip_goes_with_its_peer_connection(site: Open) -> None:
+    async def main() -> None:
+        async with site() as s:
+            doctor = await s.doctor("Doctor")
+            sender = new_peer()
+            sender.addTrack(VideoStreamTrack())
+            resource = await by_whip(s, "/whip/r?source=camera", "cart", sender)
+            await doctor.until(lambda m: m["type"] == "track-changed" and m["track"]["live"])
+            await sender.close()
+            assert (await doctor.until("participant-left"))["reason"] == "transport-closed"
+            async with s.http.delete(resource, headers=s.bearer("cart")) as response:
+                assert response.status == 404
+
+    run(main())

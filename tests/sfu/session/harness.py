@@ -62,9 +62,9 @@ def make_room(seed: int = 1, policy: RoomPolicy | None = None, plane: Any = None
     return Room("room", plane, settings, ids, policy or RoomPolicy()), plane
 
 
-def join(room: Room, *names: str, role: Role = Role.DOCTOR, now: int = 0) -> None:
+def join(room: Room, *names: str, role: Role = Role.DOCTOR, now: int = 0, media_only: bool = False) -> None:
     for name in names:
-        room.join(name, role=role, rights=ALL_RIGHTS, name=name.title(), now=now)
+        room.join(name, role=role, rights=ALL_RIGHTS, name=name.title(), now=now, media_only=media_only)
 
 
 def report(kind: EventKind, id_: int, value: int = 0, data: bytes = b"", time: int = 0) -> PlaneEvent:

@@ -6,6 +6,7 @@ import pytest
 
 from mediaserver.codecs.payload import Codec
 from mediaserver.sfu.session.events import (
+    Event,
     LegLive,
     ParticipantJoined,
     ParticipantLeft,
@@ -46,9 +47,9 @@ CART = {"0": Publication(Source.CAMERA), "1": Publication(Source.ULTRASOUND), "2
 class Consultation:
     """A cart that publishes three tracks and a doctor who gets them all, both connected."""
 
-    def __init__(self) -> None:
+    def __init__(self, media_only: bool = False) -> None:
         self.room, self.plane = make_room()
-        join(self.room, "cart", "doctor")
+        join(self.room, "cart", "doctor", media_only=media_only)
         lines = [video(ssrc=10), video(ssrc=20), audio(ssrc=30)]
         self.room.offer("cart", make_offer(*lines), publish=CART, subscribe={}, now=0)
         wanted = [video("recvonly"), video("recvonly"), audio("recvonly")]
@@ -236,12 +237,41 @@ def test_who_falls_silent_is_removed(at: Consultation) -> None:
     assert list(at.room.participants) == ["cart"]
 
 
-def test_who_says_goodbye_is_removed(at: Consultation) -> None:
-    peer = at.peer("doctor")
-    transport = at.room.participants["doctor"].transport
+def goodbye(at: Consultation, name: str) -> list[Event]:
+    """The participant closes its peer connection."""
+    transport = at.room.participants[name].transport
     assert transport is not None
-    events = at.room.plane_event(report(EventKind.DTLS, peer, 0, close_notify(transport.dtls)), 0)
-    assert events[-1] == ParticipantLeft("doctor", "transport-closed")
+    return at.room.plane_event(report(EventKind.DTLS, at.peer(name), 0, close_notify(transport.dtls)), 0)
+
+
+def test_who_closes_its_peer_connection_stays_without_media() -> None:
+    at = Consultation()
+    tracks = list(at.room.tracks)
+    assert goodbye(at, "cart") == [
+        *(TrackRemoved(track, "cart") for track in tracks),
+        TransportChanged("cart", TransportState.CLOSED),
+    ]
+    names = [command[0] for command in at.plane.take()]
+    assert sorted(names[:6]) == ["remove_leg"] * 3 + ["remove_track"] * 3
+    assert names[6:] == ["remove_peer"]
+    assert list(at.room.participants) == ["cart", "doctor"]
+    assert at.room.participants["cart"].state is TransportState.NEW
+    assert at.room.deadline() is None
+    assert goodbye(at, "doctor") == [TransportChanged("doctor", TransportState.CLOSED)]
+
+    # Another peer connection, with another certificate, on the same participant.
+    offer = make_offer(video(ssrc=11), client=3, session=9, ufrag="again")
+    done = at.room.offer("cart", offer, publish={"0": Publication(Source.CAMERA)}, subscribe={}, now=SECOND)
+    connect(at.room, at.plane, "cart", identity(3))
+    assert at.room.participants["cart"].state is TransportState.CONNECTED
+    assert list(at.room.tracks) == [done.bound["0"]]
+
+
+def test_who_is_nothing_but_media_goes_with_its_peer_connection() -> None:
+    at = Consultation(media_only=True)
+    assert goodbye(at, "doctor")[-1] == ParticipantLeft("doctor", "transport-closed")
+    assert goodbye(at, "cart")[-1] == ParticipantLeft("cart", "transport-closed")
+    assert at.room.participants == {}
 
 
 def test_what_the_data_plane_refuses_is_taken_back(at: Consultation) -> None:
