@@ -43,7 +43,7 @@ cdef void skip_scaling_list(BitReader* reader, int count) noexcept nogil:
         if reader.error:
             return
         if following:
-            following = (last + bits_se(reader) + 256) & 0xFF
+            following = <int>((<uint32_t>last + <uint32_t>bits_se(reader)) & 0xFF)  # hostile deltas may wrap
         if following:
             last = following
 
