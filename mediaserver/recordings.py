@@ -130,6 +130,8 @@ class Recordings:
                     self._add_track(active, event.track.id)
             case ev.TrackChanged() if active is not None:
                 self._mute_track(active, event.track.id, event.track.muted)
+            case ev.PayloadsChanged() if active is not None:
+                self._update_track(active, event.track)
             case ev.TrackRemoved() if active is not None:
                 self._remove_track(active, event.track)
             case ev.ParticipantJoined() if active is not None:
@@ -207,6 +209,11 @@ class Recordings:
         active.live.slot.worker.add_tap(tap, track.plane_id, ring)
         active.recording.add_track(meta, ring)
         self._mute_track(active, name, info.muted)
+
+    def _update_track(self, active: _Active, name: str) -> None:
+        track = active.live.room.tracks.get(name)
+        if track is not None and name in active.taps:
+            active.recording.update_track(name, track.params.payloads)
 
     def _mute_track(self, active: _Active, name: str, muted: bool) -> None:
         if name in active.taps and muted != (name in active.muted):

@@ -261,6 +261,7 @@ _TELL: Mapping[type, Callable[[LiveRoom, Any], None]] = {
     ev.TrackAdded: LiveRoom._tell_track_added,
     ev.TrackChanged: LiveRoom._tell_track_changed,
     ev.TrackRemoved: LiveRoom._tell_track_removed,
+    ev.PayloadsChanged: LiveRoom._tell_nobody,
     ev.TransportChanged: LiveRoom._tell_transport,
     ev.TrackLive: LiveRoom._tell_nobody,
     ev.PictureChanged: LiveRoom._tell_nobody,

@@ -20,6 +20,7 @@ from mediaserver.recording.reorder import Missing, Reorder
 from mediaserver.recording.segment import Origin, SegmentBuilder
 from mediaserver.recording.settings import RecordingSettings, TrackMeta
 from mediaserver.recording.timeline import Unwrapper, ntp_to_unix_us
+from mediaserver.sfu.stream.params import PayloadParams
 
 if TYPE_CHECKING:
     from mediaserver.sfu.stream.tap import TapEntry, TapPacket, TapSenderReport
@@ -60,7 +61,8 @@ class TrackPipeline:
         self._settings = settings
         self._to_wall = to_wall
         self._request_keyframe = request_keyframe
-        self._formats = {p.payload_type: (Codec(p.codec), p.clock_rate) for p in meta.payloads}
+        self._formats: dict[int, tuple[Codec, int]] = {}
+        self.update(meta.payloads)
         self._video = meta.kind == "video"
         self._ssrc: int | None = None
         self._past_ssrcs: set[int] = set()
@@ -100,6 +102,10 @@ class TrackPipeline:
         if dropped > self._dropped:
             self._overflowed += dropped - self._dropped
             self._dropped = dropped
+
+    def update(self, payloads: Iterable[PayloadParams]) -> None:
+        """How payload types are to be read. Earlier ones stay known: packets with them may still be on their way."""
+        self._formats |= {one.payload_type: (Codec(one.codec), one.clock_rate) for one in payloads}
 
     def mute(self, muted: bool, now: int) -> None:
         """What is missing from now on, or was until now, is so because the track was muted."""

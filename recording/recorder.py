@@ -30,6 +30,7 @@ from mediaserver.recording.manifest import Manifest
 from mediaserver.recording.session import Hooks, RecordingState, Session
 from mediaserver.recording.settings import ParticipantMeta, RecordingSettings, Ring, TrackMeta
 from mediaserver.recording.storage import LocalStorage
+from mediaserver.sfu.stream.params import PayloadParams
 
 __all__ = ["ParticipantMeta", "Recorder", "Recording", "RecordingSettings", "RecordingState", "Ring", "TrackMeta"]
 
@@ -81,6 +82,10 @@ class Recording:
             raise ValueError(f"recording {self.id} has had a track {meta.id} before")
         self._tracks.add(meta.id)
         self._submit(lambda: self._session.add_track(meta, ring))
+
+    def update_track(self, track: str, payloads: tuple[PayloadParams, ...]) -> None:
+        """The publisher has made another offer: how each payload type is to be read from now on."""
+        self._submit(lambda: self._session.update_track(track, payloads))
 
     def mute_track(self, track: str, muted: bool) -> None:
         """What is missing while a track is muted is no loss."""

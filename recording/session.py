@@ -17,6 +17,7 @@ from mediaserver.recording.pipeline import TrackPipeline
 from mediaserver.recording.seal import seal_file
 from mediaserver.recording.settings import ParticipantMeta, RecordingSettings, Ring, TrackMeta
 from mediaserver.recording.storage import LocalStorage
+from mediaserver.sfu.stream.params import PayloadParams
 
 LEAVE_US = 1_000_000
 """How long a tap is waited for that the data plane should have closed."""
@@ -130,6 +131,10 @@ class Session:
         self._disk.put([Entry(added)])
         if meta.kind == "video":
             self._hooks.keyframe(self.id, meta.id)
+
+    def update_track(self, track: str, payloads: tuple[PayloadParams, ...]) -> None:
+        if track in self._taps:
+            self._taps[track].pipeline.update(payloads)
 
     def mute_track(self, track: str, muted: bool) -> None:
         if track in self._taps:

@@ -10,7 +10,7 @@ import msgspec
 from mediaserver.sfu.session.answer import Answer, Sender
 from mediaserver.sfu.session.books import Books
 from mediaserver.sfu.session.dtls import DtlsSession
-from mediaserver.sfu.session.events import Event, TrackAdded, TrackChanged
+from mediaserver.sfu.session.events import Event, PayloadsChanged, TrackAdded, TrackChanged
 from mediaserver.sfu.session.ice import Credentials
 from mediaserver.sfu.session.model import Kind, SubscribeAll, SubscribeMap
 from mediaserver.sfu.session.negotiate import (
@@ -119,12 +119,17 @@ def _update_track(books: Books, track: Track, one: LinePlan, params: TrackParams
     assert one.publication is not None
     track.publication, track.mid, track.published = one.publication, one.line.mid, one.published
     track.codec = one.published[0].format.name.upper()
+    events: list[Event] = []
     if params != track.params:
+        if params.payloads != track.params.payloads:
+            events.append(PayloadsChanged(track.id))
         track.params = params
         books.plane.update_track(track.plane_id, params)
         for leg in list(track.legs.values()):
             _rematch(books, leg)
-    return [TrackChanged(track.info)] if track.info != before else []
+    if track.info != before:
+        events.append(TrackChanged(track.info))
+    return events
 
 
 def _rematch(books: Books, leg: Leg) -> None:

@@ -29,6 +29,12 @@ class TrackChanged(msgspec.Struct, frozen=True):
     track: TrackInfo
 
 
+class PayloadsChanged(msgspec.Struct, frozen=True):
+    """After a later offer the track comes with other payload types."""
+
+    track: str
+
+
 class TrackRemoved(msgspec.Struct, frozen=True):
     track: str
     participant: str
@@ -70,6 +76,7 @@ Event = (
     | ParticipantLeft
     | TrackAdded
     | TrackChanged
+    | PayloadsChanged
     | TrackRemoved
     | TransportChanged
     | TrackLive

@@ -10,10 +10,13 @@ import pytest
 from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
 
 from mediaserver import Config, MediaServer, StartError
+from mediaserver.recording.recorder import Recording
 from mediaserver.settings import DataSettings, HttpSettings, MediaSettings, RecordingSettings
+from mediaserver.sfu.stream.params import PayloadParams
 from tests.mediaserver.conftest import Client, Open, Site, run
 from tests.mediaserver.test_end_to_end import publish
 from tests.mediaserver.test_server import audit
+from tests.sfu.session.offers import H264, VP8, make_offer, video
 
 
 async def recording(client: Client, state: str) -> dict[str, Any]:
@@ -162,3 +165,27 @@ def test_two_servers_on_one_folder(tmp_path: Path) -> None:
                 await MediaServer(msgspec.structs.replace(settings)).__aenter__()
 
     run(main())
+
+
+def test_a_later_offer_with_other_payload_types_reaches_the_recorder(
+    site: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[list[int]] = []
+
+    def update(self: Recording, track: str, payloads: tuple[PayloadParams, ...]) -> None:
+        told.append([one.payload_type for one in payloads])
+        plain(self, track, payloads)
+
+    plain = Recording.update_track
+    monkeypatch.setattr(Recording, "update_track", update)
+
+    async def main() -> None:
+        async with site(recording=RecordingSettings(policy="on")) as s:
+            cart = await s.doctor("Cart", "cart")
+            wish = [{"mid": "0", "source": "camera"}]
+            for codecs in ((VP8, H264), (H264,), (H264,)):
+                offer = make_offer(video("sendonly", *codecs, ssrc=5))
+                assert (await cart.ask("offer", sdp=offer, publish=wish))["type"] == "answer"
+
+    run(main())
+    assert told == [[96]]

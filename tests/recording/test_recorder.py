@@ -11,6 +11,7 @@ import pytest
 from mediaserver.codecs.payload import Codec
 from mediaserver.recording import journal, manifest
 from mediaserver.recording.recorder import ParticipantMeta, RecordingState
+from mediaserver.sfu.stream.params import PayloadParams
 from tests.recording import feed
 from tests.recording.feed import FRAME_US, WALL_START, Item, Source, Studio
 
@@ -181,6 +182,25 @@ def test_another_codec_opens_another_file(tmp_path: Path) -> None:
     assert [(s.codec, s.reason) for s in kept.tracks[0].segments] == [("VP8", "start"), ("H264", "codec")]
     shown = [picture for segment in kept.tracks[0].segments for picture in feed.watch(studio.path, segment)]
     assert [picture.code for picture in shown] == list(range(60))
+
+
+def test_payload_types_that_a_later_offer_brings(tmp_path: Path) -> None:
+    """The same stream goes on under another number."""
+    studio = Studio(tmp_path)
+    studio.track("us")
+    source = Source(Codec.CODEC_VP8, feed.video(Codec.CODEC_VP8, 90))
+    renamed = [
+        (time, (*item[:5], 35, *item[6:]) if item[0] == 0 and time >= 1_500_000 else item)
+        for time, item in feed.deliver([source])
+    ]
+    studio.feed("us", renamed)
+    studio.run(1_450_000)
+    studio.recording.update_track("us", (PayloadParams(35, int(Codec.CODEC_VP8), 90_000),))
+    studio.run()
+    kept = studio.stop()
+    (segment,) = kept.tracks[0].segments
+    assert kept.tracks[0].gaps == []
+    assert [picture.code for picture in feed.watch(studio.path, segment)] == list(range(90))
 
 
 def test_recording_begins_at_the_first_keyframe(tmp_path: Path) -> None:

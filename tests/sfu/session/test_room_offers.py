@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mediaserver.codecs.payload import Codec
-from mediaserver.sfu.session.events import TrackAdded, TrackChanged, TrackRemoved, TransportChanged
+from mediaserver.sfu.session.events import PayloadsChanged, TrackAdded, TrackChanged, TrackRemoved, TransportChanged
 from mediaserver.sfu.session.model import (
     Kind,
     Publication,
@@ -315,7 +315,7 @@ def test_a_change_of_codec_maps_the_legs_anew(room: Room, plane: RecordingPlane)
     plane.take()
     lines = [video("sendonly", H264, ssrc=10), video(ssrc=20), audio(ssrc=30)]
     done = offer(room, "cart", make_offer(*lines))
-    assert done.events == [TrackChanged(room.tracks[bound["0"]].info)]
+    assert done.events == [PayloadsChanged(bound["0"]), TrackChanged(room.tracks[bound["0"]].info)]
     [(_, params)] = plane.named("update_leg")
     assert [(p.incoming, p.outgoing) for p in params.payloads] == [(96, 98)]
     assert len(plane.named("remove_leg")) == 1  # the nurse's browser cannot show it any more
