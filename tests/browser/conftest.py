@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Playwright
 
 SECRET = "a-secret-of-the-browser-tests-0123456789"
-PATIENCE = float(os.environ.get("BROWSER_TESTS_PATIENCE", "3"))
-"""How many times slower than the budgets this machine may be: its cores are shared with the browsers themselves."""
+PATIENCE = float(os.environ.get("BROWSER_TESTS_PATIENCE") or max(3.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
+"""How many times slower than the budgets this machine may be: the browsers share its cores, and so may others."""
 SHOTS = os.environ.get("BROWSER_TESTS_SHOTS", "")
 """A folder in which the tests leave screenshots, when set."""
 

@@ -20,7 +20,7 @@ class OutsideViewer:
     def __init__(self) -> None:
         self.first: dict[str, float] = {}
         self.frames: dict[str, int] = {}
-        self.codes: list[int] = []
+        self._codes: list[tuple[int, int]] = []
         self._tasks: list[asyncio.Task[None]] = []
         # Where m-lines of a kind share a transport from the start, aiortc leaves the second behind when it bundles.
         policy = RTCBundlePolicy.MAX_COMPAT
@@ -51,6 +51,10 @@ class OutsideViewer:
             self._news = asyncio.Event()
             await self._news.wait()
 
+    def codes(self) -> list[int]:
+        """The numbers of the ultrasound's frames by their timestamps: after a loss, FFmpeg's decoder may swap two."""
+        return [code for _, code in sorted(self._codes)]
+
     async def leave(self) -> None:
         for task in self._tasks:
             task.cancel()
@@ -77,6 +81,6 @@ class OutsideViewer:
                 self.frames[name] = self.frames.get(name, 0) + 1
                 if track["source"] == "ultrasound":
                     plane = frame.to_ndarray(format="gray")
-                    self.codes.append(framecode.read(plane))
+                    self._codes.append((frame.pts, framecode.read(plane)))
                 if hasattr(self, "_news"):
                     self._news.set()

@@ -61,7 +61,7 @@ def test_everybody_sees_every_track(
             result = check_codes([frame[0] for frame in frames])
             late = delays(cart, frames)
             figures(viewer=name, **result, glass_ms={s: round(c.percentile(late, s)) for s in (0.5, 0.95, 0.99)})
-        figures(viewer="aiortc", **check_codes(outsider.codes))
+        figures(viewer="aiortc", **check_codes(outsider.codes()))
     finally:
         loop.run(outsider.leave())
     shot(cart, "cart")
@@ -104,3 +104,20 @@ def test_firefox_sees_the_consultation(pages: Pages, server: Server, figures: Ca
         assert times["camera"] < 1500 * PATIENCE
         assert state in ("live", "unavailable")
         assert doctor.errors == []
+
+
+@pytest.mark.skipif(shutil.which("firefox-esr") is None, reason="firefox-esr is not installed")
+def test_firefox_publishes(pages: Pages, server: Server) -> None:
+    with firefox(server.address("cart", "exam-5", "cart", name="Cart 5")) as cart:
+        cart.evaluate("""
+            const next = () => new Promise(requestAnimationFrame);
+            const state = (source) => document.querySelector(`.source[data-source=${source}] .state`)?.textContent;
+            while (state("camera") !== "Ready" || state("microphone") !== "Ready") await next();
+            while (document.querySelector("#start").disabled) await next();
+            document.querySelector("#start").click();
+            while (document.querySelectorAll(".source.sending").length < 2) await next();
+        """)
+        doctor = c.open_viewer(pages, server, "exam-5")
+        c.firsts(doctor, {"camera", "microphone"})
+        c.wait_live(doctor, c.CAMERA)
+        assert cart.errors == []
