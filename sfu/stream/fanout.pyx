@@ -12,7 +12,7 @@ from mediaserver.sfu.stream.state cimport PENDING_MAX, Leg, Tap
 from mediaserver.sfu.stream.tap cimport TapQueue, tap_push
 
 
-cdef void flush_track(EngineState* engine, Track* track) noexcept nogil:
+cdef void fanout_flush_track(EngineState* engine, Track* track) noexcept nogil:
     cdef uint32_t count = track.pending_count
     cdef uint32_t i, j
     cdef Leg* leg
@@ -37,7 +37,7 @@ cdef void fanout_add(EngineState* engine, Track* track, Packet* packet) noexcept
         track.pending_next = engine.pending
         engine.pending = track
     if track.pending_count == PENDING_MAX:
-        flush_track(engine, track)
+        fanout_flush_track(engine, track)
     track.pending[track.pending_count] = packet
     track.pending_count += 1
 
@@ -46,6 +46,6 @@ cdef void fanout_flush(EngineState* engine) noexcept nogil:
     cdef Track* track = engine.pending
     engine.pending = NULL
     while track != NULL:
-        flush_track(engine, track)
+        fanout_flush_track(engine, track)
         track.pending_listed = 0
         track = track.pending_next

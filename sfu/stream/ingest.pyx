@@ -7,7 +7,7 @@ from libc.string cimport memcmp, memcpy, memmove, memset
 from mediaserver.codecs.payload cimport PayloadFacts, payload_facts
 from mediaserver.sfu.stream.buffers cimport PACKET_LARGE, Packet, packet_new, packet_ref, packet_unref
 from mediaserver.sfu.stream.control cimport change_source
-from mediaserver.sfu.stream.fanout cimport fanout_add
+from mediaserver.sfu.stream.fanout cimport fanout_add, fanout_flush_track
 from mediaserver.sfu.stream.feedback cimport make_hot
 from mediaserver.sfu.stream.history cimport history_put
 from mediaserver.sfu.stream.inbound cimport (
@@ -142,6 +142,7 @@ cdef int adopt_source(EngineState* engine, Peer* peer, const uint8_t* data, cons
         track.repair = source
     else:
         if track.active != NULL:
+            fanout_flush_track(engine, track)  # what waits is of the old source: it leaves by the old source's numbers
             change_source(engine, track)
         track.active = source
         if track.want_keyframe:
