@@ -22,7 +22,7 @@ from mediaserver.config import ConfigError
 from mediaserver.events import EventStream
 from mediaserver.metrics import Metrics
 from mediaserver.net import StartError, busy, candidate_addresses, listen, machine_addresses
-from mediaserver.recording.archive import Archive, ArchiveInUse
+from mediaserver.recording.archive import Archive, ArchiveInUse, ArchiveUnusable
 from mediaserver.recording.recorder import Recorder, RecordingSettings
 from mediaserver.recordings import Recordings
 from mediaserver.rooms import LiveRoom, RoomEvent, Rooms
@@ -229,6 +229,10 @@ class MediaServer:
         except ArchiveInUse:
             taken = f"another server records into {folder}"
             raise StartError(f"{taken}: stop that one, or choose another folder with --data DIR") from None
+        except ArchiveUnusable as error:
+            raise StartError(f"{error}; or choose another folder with --data DIR") from None
+        for failure in self.archive.failures:
+            log.error("a recording of an earlier run could not be closed", reason=failure)
         self._stack.push_async_callback(self.archive.close)
         recorder.open()
         self._stack.push_async_callback(asyncio.to_thread, recorder.close)

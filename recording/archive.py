@@ -16,19 +16,21 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from mediaserver.recording import journal, manifest
-from mediaserver.recording.catalog import Catalog, Query
-from mediaserver.recording.export.join import Format, join
+from mediaserver.recording.catalog import Catalog, CatalogError, Query
 from mediaserver.recording.ledger import Ledger
 from mediaserver.recording.manifest import Manifest, Segment
 from mediaserver.recording.recovery import recover_all
 from mediaserver.recording.storage import LocalStorage, Lock
 from mediaserver.recording.verify import Report, verify
 from mediaserver.recording.views import RecordingList, RecordingView, from_iso, view
+
+if TYPE_CHECKING:
+    from mediaserver.recording.export.join import Format
 
 EXPORTS_AT_ONCE = 2
 
@@ -43,6 +45,10 @@ class StillRecording(Exception):
 
 class ArchiveInUse(Exception):
     """Another process owns the archive."""
+
+
+class ArchiveUnusable(Exception):
+    """The folder or the catalog can't be used; the message says why, and what can be done."""
 
 
 class Live(Protocol):
@@ -67,19 +73,23 @@ class Archive:
         self._live = live
         self._storage = LocalStorage(folder)
         self._lock = Lock(folder)
-        self._catalog = Catalog(f"sqlite+aiosqlite:///{folder / 'catalog.sqlite'}")
+        self._database = folder / "catalog.sqlite"
+        self._catalog = Catalog(f"sqlite+aiosqlite:///{self._database}")
         self._exports = asyncio.Semaphore(EXPORTS_AT_ONCE)
 
     async def open(self) -> None:
         """Own the archive: close what a crash has left open, and enter what the catalog lacks.
 
-        Raises `ArchiveInUse`.
+        Raises `ArchiveInUse` and `ArchiveUnusable`.
         """
-        if not await asyncio.to_thread(self._lock.take):
-            raise ArchiveInUse(f"another server or command uses the archive {self.folder}")
+        try:
+            if not await asyncio.to_thread(self._lock.take):
+                raise ArchiveInUse(f"another server or command uses the archive {self.folder}")
+        except OSError as error:
+            raise ArchiveUnusable(f"the archive {self.folder} can't be written: {error.strerror}") from error
         try:
             await asyncio.to_thread(shutil.rmtree, self.folder / ".exports", ignore_errors=True)
-            await self._catalog.open()
+            await self._open_catalog()
             closed, self.failures = await asyncio.to_thread(recover_all, self._storage)
             for kept in closed:
                 await self._catalog.put(kept)
@@ -89,8 +99,16 @@ class Archive:
             raise
 
     async def open_to_read(self) -> None:
-        """Look into an archive that another process owns; what that records now is read from its journals."""
-        await self._catalog.open()
+        """Look into an archive that another process owns; what that records now is read from its journals.
+
+        Raises `ArchiveUnusable`.
+        """
+        await self._open_catalog()
+        self._live = self._journaled
+
+    def share(self) -> None:
+        """Own the archive no longer, only look into it: a server may take it."""
+        self._lock.release()
         self._live = self._journaled
 
     async def close(self) -> None:
@@ -165,6 +183,8 @@ class Archive:
     @asynccontextmanager
     async def export(self, recording: str, container: Format) -> AsyncIterator[Path]:
         """A file with all tracks, which goes at the end. Raises `UnknownRecording`, `StillRecording`, `ExportError`."""
+        from mediaserver.recording.export.join import join  # PyAV is large, and only this needs it
+
         kept = await self.get(recording)
         if kept.state == "recording":
             raise StillRecording(f"recording {recording} goes on; it can be exported when it is closed")
@@ -177,6 +197,13 @@ class Archive:
             async with self._exports:
                 await asyncio.to_thread(join, folder, kept, out, container)
             yield out
+
+    async def _open_catalog(self) -> None:
+        try:
+            await self._catalog.open()
+        except CatalogError as error:
+            advice = "move it away, and the catalog is made anew from the recordings"
+            raise ArchiveUnusable(f"the catalog {self._database} can't be used ({error}): {advice}") from error
 
     def _folder(self, recording: str) -> Path | None:
         return self._storage.find(recording)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -27,6 +28,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy import Column as C
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from mediaserver.recording.manifest import Manifest
@@ -91,6 +93,10 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     offset: int = 0
 
 
+class CatalogError(Exception):
+    """The database can't be used; the message says why."""
+
+
 class Catalog:
     """The database. Opened and used on one event loop."""
 
@@ -101,9 +107,13 @@ class Catalog:
             event.listen(self._engine.sync_engine, "connect", _prepare_sqlite)
 
     async def open(self) -> None:
-        """Bring the schema to the newest step."""
-        async with self._engine.begin() as connection:
-            await connection.run_sync(_migrate)
+        """Bring the schema to the newest step. Raises `CatalogError`."""
+        try:
+            async with self._engine.begin() as connection:
+                await connection.run_sync(_migrate)
+        except (SQLAlchemyError, CommandError) as error:
+            await self.close()
+            raise CatalogError(str(getattr(error, "orig", None) or error)) from error
 
     async def close(self) -> None:
         await self._engine.dispose()

@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import msgspec
 import typer
@@ -15,9 +15,11 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from mediaserver.recording import manifest, views
-from mediaserver.recording.archive import Archive, ArchiveInUse, StillRecording, UnknownRecording
-from mediaserver.recording.catalog import Query
-from mediaserver.recording.export.join import ExportError, Format
+
+# The archive brings the database's library with it and the export PyAV: neither is wanted for a help text.
+if TYPE_CHECKING:
+    from mediaserver.recording.archive import Archive
+    from mediaserver.recording.export.join import Format
 
 app = typer.Typer(help="Find, show, export and verify recordings.", no_args_is_help=True, rich_markup_mode=None)
 WIDTH = 160
@@ -47,6 +49,8 @@ def list_recordings(
     as_json: AsJson = False,
 ) -> None:
     """List recordings, the newest first."""
+    from mediaserver.recording.catalog import Query
+
     query = Query(room=room, source=source, text=text, limit=limit)
     found = _with_archive(context, lambda archive: archive.find(query))
     if as_json:
@@ -92,12 +96,19 @@ def export(
             container = "mp4"
         case _:
             raise typer.BadParameter("the file's name must end in .mkv or .mp4", param_hint="--out")
+    if not out.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {out.parent}", param_hint="--out")
+
+    from mediaserver.recording.export.join import ExportError
 
     async def work(archive: Archive) -> None:
         async with archive.export(recording, container) as path:
             await asyncio.to_thread(shutil.move, path, out)
 
-    _with_archive(context, work)
+    try:
+        _with_archive(context, work)
+    except ExportError as error:
+        _fail(str(error))
     typer.echo(str(out))
 
 
@@ -118,19 +129,32 @@ def verify(context: typer.Context, recording: Identifier, as_json: AsJson = Fals
 @app.command()
 def rebuild(context: typer.Context) -> None:
     """Make the catalog anew from the manifests."""
-    count = _with_archive(context, lambda archive: archive.rebuild())
+    count = _with_archive(context, lambda archive: archive.rebuild(), alone=True)
     typer.echo(f"{count} recordings")
 
 
-def _with_archive(context: typer.Context, work: Callable[[Archive], Awaitable[ResultT]]) -> ResultT:
-    """Do `work` on the archive; errors that a user can cause become a sentence and exit code 2."""
+def _with_archive(
+    context: typer.Context, work: Callable[[Archive], Awaitable[ResultT]], alone: bool = False
+) -> ResultT:
+    """Do `work` on the archive; errors that a user can cause become a sentence and exit code 2.
+
+    Without `alone` a server may own the archive already, or take it meanwhile.
+    """
+    from mediaserver.recording.archive import Archive, ArchiveInUse, ArchiveUnusable, StillRecording, UnknownRecording
+
     folder = Path(context.obj) / "archive"
 
     async def run() -> ResultT:
         archive = Archive(folder)
         try:
             await archive.open()
+            for failure in archive.failures:
+                typer.echo(failure, err=True)
+            if not alone:
+                archive.share()
         except ArchiveInUse:
+            if alone:
+                raise
             await archive.open_to_read()
         try:
             return await work(archive)
@@ -141,10 +165,14 @@ def _with_archive(context: typer.Context, work: Callable[[Archive], Awaitable[Re
         _fail(f"there is no archive in {context.obj}: give the server's data folder by --data")
     try:
         return asyncio.run(run())
+    except ArchiveInUse:
+        _fail(f"a server records into {folder}: stop it first, or wait until another command has ended")
     except UnknownRecording as error:
         _fail(str(error.args[0]))
-    except (StillRecording, ExportError, OSError) as error:
+    except (ArchiveUnusable, StillRecording) as error:
         _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
 
 
 def _fail(text: str) -> NoReturn:

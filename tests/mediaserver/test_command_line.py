@@ -85,6 +85,22 @@ def test_help_of_each(tmp_path: Path, command: str) -> None:
     assert f"mediaserver {command}" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("command", "unwanted"),
+    [("token", "av|sqlalchemy|aiohttp|uvloop|prometheus_client|OpenSSL"), ("archive", "av|sqlalchemy|aiohttp|uvloop")],
+)
+def test_commands_bring_only_what_they_need(tmp_path: Path, command: str, unwanted: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "mediaserver", command, "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=True,
+    )
+    assert re.findall(rf"\| +({unwanted})$", done.stderr, re.MULTILINE) == []
+
+
 def test_config() -> None:
     assert inside("config").stdout == example()
 

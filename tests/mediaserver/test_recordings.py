@@ -189,3 +189,18 @@ def test_a_later_offer_with_other_payload_types_reaches_the_recorder(
 
     run(main())
     assert told == [[96]]
+
+
+def test_what_an_earlier_run_left_open_and_cannot_be_closed_is_logged(
+    site: Open, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "data" / "archive" / "2026" / "11" / "01" / "20261101-120000-00000000"
+    folder.mkdir(parents=True)
+    (folder / "journal.jsonl").mkdir()
+
+    async def main() -> None:
+        async with site() as s:
+            assert s.server.archive.failures
+
+    run(main())
+    assert "recording 20261101-120000-00000000 could not be closed" in capsys.readouterr().out

@@ -305,3 +305,41 @@ def test_commands_beside_a_server_change_nothing(tmp_path: Path) -> None:
 
     asyncio.run(work())
     assert studio.stop().state == "complete"
+
+
+def test_reading_commands_do_not_keep_a_server_out(tmp_path: Path) -> None:
+    record(tmp_path / "archive", Codec.CODEC_H264)
+
+    async def work() -> None:
+        reader, server = Archive(tmp_path / "archive"), Archive(tmp_path / "archive")
+        await reader.open()
+        reader.share()
+        await server.open()
+        assert (await reader.find(Query())).total == 1
+        code, text = await asyncio.to_thread(command, tmp_path, "rebuild")
+        assert code == 2
+        assert "a server records into" in text
+        await reader.close()
+        await server.close()
+
+    asyncio.run(work())
+
+
+def test_a_broken_catalog_is_told_in_a_sentence(tmp_path: Path) -> None:
+    studio = record(tmp_path / "archive", Codec.CODEC_H264)
+    database = tmp_path / "archive" / "catalog.sqlite"
+    database.write_text("this is no database, whatever its name says")
+    code, text = command(tmp_path, "list")
+    assert code == 2
+    assert text.startswith(f"the catalog {database} can't be used (file is not a database): move it away")
+    database.unlink()
+    _, text = command(tmp_path, "list", "--json")
+    assert [found["id"] for found in json.loads(text)["recordings"]] == [studio.recording.id]
+
+
+def test_what_could_not_be_closed_is_told(tmp_path: Path) -> None:
+    studio = record(tmp_path / "archive", stop=False)
+    (studio.path / manifest.NAME).mkdir()  # nothing can take its place
+    _, text = command(tmp_path, "list")
+    assert f"recording {studio.recording.id} could not be closed: " in text
+    assert command(tmp_path, "export", studio.recording.id, "--out", str(tmp_path / "none" / "a.mkv"))[0] == 2
