@@ -23,7 +23,6 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "mediaserver_"
 LEVELS = frozenset({"pool_bytes", "packets_held"})
 """Counters of the data plane that are levels, not sums."""
-RECORDER_LEVELS = frozenset({"backlog", "held_bytes", "recordings", "tracks", "stalled_us"})
 
 _PLANE_HELP: Mapping[str, str] = {
     "datagrams_in": "UDP datagrams received.",
@@ -47,6 +46,26 @@ _PLANE_HELP: Mapping[str, str] = {
     "events_dropped": "Reports to the control plane that did not fit.",
     "pool_bytes": "Memory of packet buffers.",
     "packets_held": "Packet buffers in use.",
+}
+
+# Of the recorder's counters: the metric and its help. What its rings drop is told by the data plane.
+RECORDER_LEVELS: Mapping[str, tuple[str, str]] = {
+    "recordings": ("recordings", "Recordings that go on or are being completed."),
+    "tracks": ("tracks", "Tracks being recorded."),
+    "backlog": ("backlog_packets", "Packets that wait for the recorder in the rings of its taps."),
+    "held_bytes": ("held_bytes", "Bytes that wait for the disk."),
+}
+RECORDER_SUMS: Mapping[str, tuple[str, str]] = {
+    "packets": ("packets", "RTP packets taken from the rings."),
+    "bytes": ("bytes", "Bytes of RTP payload taken from the rings."),
+    "lost_packets": ("lost_packets", "Packets that a recording lacks."),
+    "gaps": ("gaps", "Gaps in recorded tracks, whatever their cause."),
+    "ignored": ("ignored_packets", "Packets of payload types that nobody has agreed on, and late ones of a past SSRC."),
+    "fragments": ("fragments", "Fragments written and synced to disk."),
+    "fragment_bytes": ("fragment_bytes", "Bytes of these fragments."),
+    "write_errors": ("write_errors", "Writes that failed; they are tried again."),
+    "alarms": ("alarms", "Times that a recording could not be written."),
+    "failed": ("failed_recordings", "Recordings that could not be closed when they ended."),
 }
 
 
@@ -81,14 +100,11 @@ class Metrics:
 
     def _plane(self) -> Iterator[Metric]:
         counters = self._rooms.workers.counters()
-        names = sorted({name for _, values in counters for name in values})
-        drops = [name for name in names if name.startswith("drop_")]
-        for name in names:
-            if name in drops:
-                continue
+        drops = sorted({name for _, values in counters for name in values if name.startswith("drop_")})
+        for name, text in _PLANE_HELP.items():
             samples = [({"worker": str(slot.number)}, values.get(name, 0)) for slot, values in counters]
             make = _gauge if name in LEVELS else _counter
-            yield make(f"plane_{name}", _PLANE_HELP.get(name, f"{name.replace('_', ' ')} of the data plane."), samples)
+            yield make(f"plane_{name}", text, samples)
         yield _counter(
             "plane_drops",
             "Datagrams and packets that were dropped, by cause; srtp_auth and srtp_replay are SRTP failures.",
@@ -159,13 +175,13 @@ class Metrics:
     def _recorder(self) -> Iterator[Metric]:
         if self.recorder is None:
             return
-        for name, value in self.recorder.counters().items():
-            make = _gauge if name in RECORDER_LEVELS else _counter
-            yield make(f"recorder_{name}", f"{name.replace('_', ' ').capitalize()} of the recorder.", [({}, value)])
-        bounds, counts = self.recorder.fsync_histogram()
-        total = self.recorder.counters().get("fsync_us", 0) / 1e6
-        family = HistogramMetricFamily(f"{PREFIX}recorder_fsync_seconds", "Time of a sync to disk.")
-        family.add_metric([], _cumulative([bound / 1e6 for bound in bounds], counts), total)
+        counters = self.recorder.counters()
+        for source, make in ((RECORDER_LEVELS, _gauge), (RECORDER_SUMS, _counter)):
+            for counter, (name, text) in source.items():
+                yield make(f"recorder_{name}", text, [({}, counters[counter])])
+        bounds, counts, total_us = self.recorder.fsync_histogram()
+        family = HistogramMetricFamily(f"{PREFIX}recorder_fsync_seconds", "How long a sync to disk takes.")
+        family.add_metric([], _cumulative([bound / 1e6 for bound in bounds], counts), total_us / 1e6)
         yield family
 
 

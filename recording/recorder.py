@@ -175,21 +175,19 @@ class Recorder:
 
     def counters(self) -> dict[str, int]:
         """Totals since the start (packets, bytes, gaps, lost_packets, dropped, ignored, fragments, fragment_bytes,
-        write_errors, alarms, failed, fsyncs, fsync_us) and what is now (recordings, tracks, backlog, held_bytes)."""
+        write_errors, alarms, failed) and what is now (recordings, tracks, backlog, held_bytes)."""
         sessions = list(self._sessions.values())
-        now = dict(self._totals)
+        now = dict(self._totals) | {"tracks": 0, "backlog": 0, "held_bytes": 0}
         for session in sessions:
             for name, value in session.counters().items():
                 now[name] = now.get(name, 0) + value
-        return now | {
-            "recordings": len(self._recordings),
-            "fsyncs": sum(self._sync_counts),
-            "fsync_us": self._sync_us,
-        }
+        return now | {"recordings": len(self._recordings)}
 
-    def fsync_histogram(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Upper bounds in µs and the count of syncs within each (not cumulative); one more count than bounds."""
-        return SYNC_BOUNDS_US, tuple(self._sync_counts)
+    def fsync_histogram(self) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+        """Upper bounds in µs, the count of syncs within each (not cumulative; one more than bounds), and their time in
+        µs."""
+        with self._sync_lock:
+            return SYNC_BOUNDS_US, tuple(self._sync_counts), self._sync_us
 
     def check(self) -> None:
         """To be called about once a second from another thread: raises the alarm when the writer does not move."""

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import os
+import re
 import socket
 import ssl
 import threading
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mediaserver import Config, ConfigError, MediaServer, StartError
 from mediaserver.events import EventsLost
+from mediaserver.metrics import RECORDER_LEVELS, RECORDER_SUMS
 from mediaserver.protocol import CloseCode
 from mediaserver.rooms import RoomClosed, RoomOpened
 from mediaserver.settings import AuthSettings, DataSettings, HttpSettings, MediaSettings
@@ -360,5 +362,25 @@ def test_a_slow_reader_of_events_is_told(site: Open, monkeypatch: pytest.MonkeyP
             with pytest.raises(EventsLost):
                 await anext(events)
             events.close()
+
+    run(main())
+
+
+def test_every_counter_is_a_metric_with_a_help_of_its_own(site: Open) -> None:
+    async def main() -> None:
+        async with site() as s:
+            text = s.server.metrics.text().decode()
+            helps = dict(re.findall(r"^# HELP mediaserver_(\S+) (.+)$", text, re.MULTILINE))
+            [(_, plane)] = s.server.rooms.workers.counters()
+            for name in plane:
+                drop = name.startswith("drop_")
+                wanted = f'plane_drops_total{{cause="{name[5:]}",worker="0"}}' if drop else f"plane_{name}"
+                assert f"mediaserver_{wanted}" in text
+            assert s.server.metrics.recorder is not None
+            told_by_the_plane = {"dropped"}
+            names = set(RECORDER_LEVELS) | set(RECORDER_SUMS) | told_by_the_plane
+            assert set(s.server.metrics.recorder.counters()) == names
+            assert len(set(helps.values())) == len(helps)
+            assert not [name for name in helps if name.endswith(("_us", "_us_total", "_ms", "_ms_total"))]
 
     run(main())
