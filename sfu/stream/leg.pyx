@@ -49,11 +49,11 @@ cdef enum:
 
 cdef void set_own(const LegConfig* config, ExtValues* values) noexcept nogil:
     """The extensions that the server itself gives: the viewer's mid, and a playout delay unless there is one."""
-    values.data[<int>EXT_MID] = config.mid
+    values.data[<int>EXT_MID] = &config.mid[0]
     values.size[<int>EXT_MID] = config.mid_size
     values.present |= 1 << EXT_MID
     if config.has_playout_delay and not values.present & (1 << EXT_PLAYOUT_DELAY):
-        values.data[<int>EXT_PLAYOUT_DELAY] = config.playout_delay
+        values.data[<int>EXT_PLAYOUT_DELAY] = &config.playout_delay[0]
         values.size[<int>EXT_PLAYOUT_DELAY] = 3
         values.present |= 1 << EXT_PLAYOUT_DELAY
 
@@ -107,14 +107,14 @@ cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept no
     cdef int size
     if leg.config.paused or leg.peer.tx == NULL:
         return
-    if leg.await_keyframe:
-        if not packet.keyframe:
-            return
-        leg.await_keyframe = 0
     payload_type = leg.config.outgoing[packet.payload_type]
     if payload_type == 255 or packet.payload_size == 0:
         renumber_drop(&leg.renumber, packet.sequence)
         return
+    if leg.await_keyframe:
+        if not packet.keyframe:
+            return
+        leg.await_keyframe = 0
     outgoing = renumber_map(&leg.renumber, packet.sequence, packet.timestamp, leg.clock_rate, packet.arrival)
     if outgoing < 0:
         return
@@ -180,6 +180,8 @@ cdef void leg_retransmit(EngineState* engine, Leg* leg, uint16_t sequence) noexc
         if outgoing < leg.floor_out:
             return  # other bytes would now go out under a number that is used: that would reveal the key
         size = write_header(leg, out, packet, leg.config.outgoing[packet.payload_type], sequence, leg.config.ssrc)
+        if not fits(size, packet):
+            return
         size = srtp_protect(leg.peer.tx, outgoing, out, size, packet.data + packet.payload_offset,
                             packet.payload_size)
     if size < 0:

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from mediaserver.sfu.stream.params import LegParams, LegPayload, TrackParams
-from mediaserver.sfu.wire import packet
+from mediaserver.sfu.wire import packet, rtcp_packets
 from mediaserver.sfu.wire.packet import ExtKind
-from tests.sfu.stream.test_engine import AUDIO, House, sequences
+from mediaserver.sfu.wire.rtcp_packets import Nack
+from tests.sfu.stream.test_engine import AUDIO, VP8_DELTA, VP8_KEY, House, sequences
 from tests.sim.peer import ScriptedPeer, deliver
 
 SOUND = b"\xfcsound"
@@ -116,3 +117,15 @@ def test_sounds_of_one_payload_type_find_their_tracks_in_any_order(order: Sequen
         got = [packet.payload_of(data) for data in doctor.received if packet.parse_rtp(data).ssrc == 71 + i]
         assert got == [b"\xfc" + bytes([i])] * 3
     assert engine.counters()["drop_unknown_ssrc"] == 0
+
+
+def test_what_was_too_large_to_leave_is_too_large_to_be_sent_again() -> None:
+    house = House(rtx=False)
+    doctor = house.doctors[0]
+    house.send(VP8_KEY)
+    house.send(VP8_DELTA + bytes(1540 - len(VP8_DELTA)))
+    house.send(VP8_DELTA)
+    assert len(doctor.received) == 2
+    missing = (sequences(doctor.received)[0] + 1) & 0xFFFF
+    doctor.send_rtcp(rtcp_packets.write(Nack(1, 7000, (missing,))), house.now)
+    assert [len(data) for data, addr in house.engine.transmits() if addr == doctor.addr] == []
