@@ -12,7 +12,7 @@ from mediaserver.sfu.stream.params import LegParams, LegPayload, TrackParams
 from mediaserver.sfu.wire import packet, rtcp_packets
 from mediaserver.sfu.wire.packet import ExtKind
 from mediaserver.sfu.wire.rtcp_packets import Nack
-from tests.sfu.stream.test_engine import AUDIO, VP8_DELTA, VP8_KEY, House, sequences
+from tests.sfu.stream.test_engine import AUDIO, VP8_DELTA, VP8_KEY, House, leg, sequences
 from tests.sim.peer import ScriptedPeer, deliver
 
 SOUND = b"\xfcsound"
@@ -129,3 +129,19 @@ def test_what_was_too_large_to_leave_is_too_large_to_be_sent_again() -> None:
     missing = (sequences(doctor.received)[0] + 1) & 0xFFFF
     doctor.send_rtcp(rtcp_packets.write(Nack(1, 7000, (missing,))), house.now)
     assert [len(data) for data, addr in house.engine.transmits() if addr == doctor.addr] == []
+
+
+def test_the_first_retransmissions_can_be_lost() -> None:
+    """The roll-over counter of a stream must not turn over among its first packets (RFC 3711, section 3.3.1)."""
+    house = House(viewers=1)
+    for i in range(16):
+        house.engine.add_leg(300 + i, 100, 2, leg(7100 + i, 8100 + i))
+    house.send(VP8_KEY)
+    doctor = house.doctors[0]
+    for data in list(doctor.received):
+        header = packet.parse_rtp(data)
+        doctor.send_rtcp(rtcp_packets.write(Nack(1, header.ssrc, (header.sequence,))), house.now)
+    house.deliver()
+    again = [packet.parse_rtp(data) for data in doctor.received if packet.parse_rtp(data).ssrc >= 8000]
+    assert len(again) == 17
+    assert all(header.sequence < 0x8000 for header in again)
