@@ -82,9 +82,9 @@ cdef void make_hot(EngineState* engine, Peer* peer, int64_t due) noexcept nogil:
 cdef void want_keyframe(EngineState* engine, Track* track) noexcept nogil:
     if not track.config.video or track.muted:
         return
-    if not track.want_keyframe:
-        track.want_keyframe = 1
-        make_hot(engine, track.peer, engine.now)
+    # Also when one is wanted already: the peer may have cooled down meanwhile, as a muted track asks for nothing.
+    track.want_keyframe = 1
+    make_hot(engine, track.peer, engine.now)
 
 
 cdef int64_t ask_keyframe(EngineState* engine, Track* track) noexcept nogil:

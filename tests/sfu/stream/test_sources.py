@@ -12,7 +12,7 @@ from mediaserver.sfu.stream.params import LegParams, LegPayload, TrackParams
 from mediaserver.sfu.wire import packet, rtcp_packets
 from mediaserver.sfu.wire.packet import ExtKind
 from mediaserver.sfu.wire.rtcp_packets import Nack
-from tests.sfu.stream.test_engine import AUDIO, VP8_DELTA, VP8_KEY, House, leg, sequences
+from tests.sfu.stream.test_engine import AUDIO, MS, VP8_DELTA, VP8_KEY, House, leg, sequences
 from tests.sim.peer import ScriptedPeer, deliver
 
 SOUND = b"\xfcsound"
@@ -117,6 +117,17 @@ def test_sounds_of_one_payload_type_find_their_tracks_in_any_order(order: Sequen
         got = [packet.payload_of(data) for data in doctor.received if packet.parse_rtp(data).ssrc == 71 + i]
         assert got == [b"\xfc" + bytes([i])] * 3
     assert engine.counters()["drop_unknown_ssrc"] == 0
+
+
+def test_a_keyframe_is_asked_for_when_a_mute_came_between() -> None:
+    house = House()
+    house.send(VP8_DELTA)
+    house.engine.mute_track(100, True)
+    house.wait(2000 * MS)
+    house.cart.reports.clear()
+    house.engine.mute_track(100, False)
+    house.wait(600 * MS)
+    assert any(type(item).__name__ == "PictureLoss" for r in house.cart.reports for item in rtcp_packets.read(r))
 
 
 def test_what_was_too_large_to_leave_is_too_large_to_be_sent_again() -> None:
