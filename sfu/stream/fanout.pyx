@@ -19,8 +19,7 @@ cdef void fanout_flush_track(EngineState* engine, Track* track) noexcept nogil:
     cdef Tap* tap = track.taps
     while tap != NULL:
         for i in range(count):
-            if track.pending[i].payload_size:
-                tap_push(<TapQueue*>tap.ring, &engine.pool, track.pending[i])
+            tap_push(<TapQueue*>tap.ring, &engine.pool, track.pending[i])
         tap = tap.next
     for j in range(track.leg_count):
         leg = track.legs[j]

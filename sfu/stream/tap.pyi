@@ -1,5 +1,7 @@
 TapPacket = tuple[int, int, int, int, int, int, int, bytes]
-"""(0, arrival in µs, extended sequence number, RTP timestamp, SSRC, payload type, marker, payload without padding)"""
+"""(0, arrival in µs, extended sequence number, RTP timestamp, SSRC, payload type, marker, payload without padding)
+
+The payload is empty where there was nothing but padding: its number would otherwise pass for a loss."""
 
 TapSenderReport = tuple[int, int, int, int, int]
 """(1, arrival in µs, SSRC, NTP time as 32.32 fixed point, RTP timestamp)"""

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from mediaserver.sfu.stream.params import LegParams, LegPayload, TrackParams
+from mediaserver.sfu.stream.tap import TapRing
 from mediaserver.sfu.wire import packet, rtcp_packets
 from mediaserver.sfu.wire.packet import ExtKind
 from mediaserver.sfu.wire.rtcp_packets import Nack
@@ -117,6 +118,20 @@ def test_sounds_of_one_payload_type_find_their_tracks_in_any_order(order: Sequen
         got = [packet.payload_of(data) for data in doctor.received if packet.parse_rtp(data).ssrc == 71 + i]
         assert got == [b"\xfc" + bytes([i])] * 3
     assert engine.counters()["drop_unknown_ssrc"] == 0
+
+
+def test_padding_leaves_no_hole_in_what_a_tap_gets() -> None:
+    house = House()
+    ring = TapRing(16)
+    house.engine.add_tap(300, 100, ring)
+    house.send(VP8_KEY)
+    data = bytearray(house.plain(bytes(3) + b"\x04"))
+    data[0] |= 0x20
+    house.cart.send(bytes(data), house.now)
+    house.send(VP8_DELTA)
+    entries = ring.read(16)
+    assert [entry[2] - entries[0][2] for entry in entries] == [0, 1, 2]
+    assert [entry[7] for entry in entries] == [VP8_KEY, b"", VP8_DELTA]
 
 
 def test_a_keyframe_is_asked_for_when_a_mute_came_between() -> None:
