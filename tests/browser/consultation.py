@@ -67,7 +67,7 @@ def watch(page: Page, selector: str = ULTRASOUND, name: str = "codes") -> None:
 
 def seen(page: Page, count: int, name: str = "codes") -> list[list[Any]]:
     """What has been read, once it is `count` frames: [number, wall clock in ms, captured, received] each."""
-    page.wait_for_function("([name, count]) => window.seen[name].length >= count", arg=[name, count], timeout=60_000)
+    page.wait_for_function("([name, count]) => window.seen[name].length >= count", arg=[name, count], timeout=100_000)
     frames: list[list[Any]] = page.evaluate("(name) => window.seen[name].splice(0)", name)
     return frames
 

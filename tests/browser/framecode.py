@@ -67,10 +67,11 @@ const canvas = new OffscreenCanvas(160, 20);
 const pen = canvas.getContext("2d", { willReadFrequently: true });
 const seen = (window.seen = window.seen ?? {});
 const log = (seen[argument.name] = []);
-const bright = (x, y) => pen.getImageData(x, y, 1, 1).data[1] > 127;
 function note(now, metadata) {
   video.requestVideoFrameCallback(note);
   pen.drawImage(video, 0, 0, video.videoWidth, video.videoWidth / 8, 0, 0, 160, 20);
+  const pixels = pen.getImageData(0, 0, 160, 20).data;
+  const bright = (x, y) => pixels[4 * (160 * y + x) + 1] > 127;
   let [code, sound] = [0, true];
   for (let bit = 0; bit < 16; bit++) {
     const one = bright(bit * 10 + 5, 5);

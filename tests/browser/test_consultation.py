@@ -38,6 +38,7 @@ def delays(cart: Page, frames: list[list[Any]]) -> list[float]:
     return [shown - drawn[code] for code, shown, *_ in frames if code in drawn]
 
 
+@pytest.mark.timeout(300)
 def test_everybody_sees_every_track(
     pages: Pages, server: Server, loop: LoopThread, figures: Callable[..., None]
 ) -> None:
