@@ -6,9 +6,14 @@ import errno
 import ipaddress
 import socket
 from collections.abc import Iterable
+from pathlib import Path
 
 from mediaserver.settings import Endpoint
 
+IPV6_ADDRESSES = Path("/proc/net/if_inet6")
+IFA_F_DADFAILED = 0x08
+IFA_F_DEPRECATED = 0x20
+IFA_F_TENTATIVE = 0x40
 VARIABLES = {"--http": "or MEDIASERVER_HTTP_ADDRESS", "--udp": "or MEDIASERVER_MEDIA_UDP"}
 
 
@@ -19,19 +24,33 @@ class StartError(Exception):
 def machine_addresses() -> list[str]:
     """Every address of this machine at which a client may reach it, the likeliest first.
 
-    Global and private addresses come before loopback, IPv4 before IPv6. Link-local IPv6 addresses are left out:
-    they mean nothing without a zone.
+    Global and private addresses come before loopback, IPv4 before IPv6. Left out are IPv6 addresses that are
+    link-local, as they mean nothing without a zone, and those on their way in or out (RFC 4862, section 5.5.4).
     """
     import ifaddr
 
+    passing = passing_addresses(_read(IPV6_ADDRESSES))
     found: dict[str, int] = {}
     for adapter in ifaddr.get_adapters():
         for entry in adapter.ips:
             address = ipaddress.ip_address(entry.ip if isinstance(entry.ip, str) else entry.ip[0])
             if address.is_multicast or address.is_unspecified or (address.version == 6 and address.is_link_local):
                 continue
+            if str(address) in passing:
+                continue
             found[str(address)] = 4 * address.is_loopback + 2 * address.is_link_local + (address.version == 6)
     return sorted(found, key=lambda text: found[text]) or ["127.0.0.1"]
+
+
+def passing_addresses(table: str) -> set[str]:
+    """Of a table like Linux's if_inet6 the addresses that are not to be used: deprecated, tentative, or refused as
+    another machine has them."""
+    rows = (line.split() for line in table.splitlines())
+    return {
+        str(ipaddress.IPv6Address(bytes.fromhex(row[0])))
+        for row in rows
+        if len(row) == 6 and int(row[4], 16) & (IFA_F_DEPRECATED | IFA_F_TENTATIVE | IFA_F_DADFAILED)
+    }
 
 
 def candidate_addresses(host: str, announce: Iterable[str]) -> tuple[str, ...]:
@@ -64,6 +83,13 @@ def busy(what: str, endpoint: Endpoint, flag: str, error: OSError) -> StartError
     }
     reason = reasons.get(error.errno or 0, f"can't be used ({error.strerror or error})")
     return StartError(f"{what} {endpoint} {reason}, or choose another with {flag} ADDR:PORT ({VARIABLES[flag]})")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # another system, or one without IPv6
+        return ""
 
 
 def _resolve(endpoint: Endpoint) -> tuple[int, tuple[str, int]]:
