@@ -169,8 +169,8 @@ class MediaServer:
 
     def _make_verifier(self) -> auth.Verifier:
         settings = self.config.auth
-        keys = [(path, config.read_text(path)) for path in settings.public_keys]
         try:
+            keys = [(path, config.read_text(path)) for path in settings.public_keys]
             return auth.Verifier(
                 self._secret,
                 keys,

@@ -95,12 +95,12 @@ class MediaSettings(_Section, kw_only=True, frozen=True):
 
     def __post_init__(self) -> None:
         endpoint = parse_endpoint(self.udp)
-        for address in (endpoint.host, *self.announce):
-            if address:
+        for key, address in (("udp", endpoint.host), *(("announce", address) for address in self.announce)):
+            if address or key == "announce":
                 try:
                     ipaddress.ip_address(address)
                 except ValueError:
-                    raise ValueError(f'"{address}" is not an IPv4 or IPv6 address') from None
+                    raise ValueError(f'{key}: "{address}" is not an IPv4 or IPv6 address') from None
         if endpoint.port and endpoint.port + max(self.workers, 1) - 1 > 65535:
             raise ValueError(f"{self.workers} workers from port {endpoint.port} go past port 65535")
 

@@ -35,10 +35,35 @@ def server_context(settings: HttpSettings, folder: Path, addresses: Sequence[str
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     try:
-        context.load_cert_chain(certificate, key)
+        context.load_cert_chain(certificate, key, password="")  # never ask on the terminal
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"http.certificate {certificate} with http.key {key}: {error}") from None
+        raise ConfigError(_fault(certificate, key) or f"http.certificate {certificate}: {error}") from None
     return context
+
+
+def _fault(certificate: Path, key: Path) -> str:
+    """What is wrong with a certificate or its key and what to do, where that can be said."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    for name, path in (("certificate", certificate), ("key", key)):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            return f"http.{name} {path} can't be read: {error.strerror}"
+    try:
+        public = x509.load_pem_x509_certificates(certificate.read_bytes())[0].public_key()
+    except ValueError:
+        return f"http.certificate {certificate} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)"
+    try:
+        private = load_pem_private_key(key.read_bytes(), None)
+    except TypeError:
+        return f"http.key {key} is encrypted: give the key without a passphrase (openssl pkey -in {key} -out KEY)"
+    except ValueError:
+        return f"http.key {key} holds no private key in PEM form (-----BEGIN PRIVATE KEY-----)"
+    if private.public_key() != public:
+        return f"http.key {key} belongs to another certificate than {certificate}: give the two that belong together"
+    return ""
 
 
 def _self_signed(folder: Path, addresses: Sequence[str], now: float) -> tuple[Path, Path]:

@@ -19,7 +19,7 @@ from aiortc.mediastreams import VideoStreamTrack
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mediaserver import Config, ConfigError, MediaServer, StartError
+from mediaserver import Config, ConfigError, MediaServer, StartError, tls
 from mediaserver.events import EventsLost
 from mediaserver.metrics import RECORDER_LEVELS, RECORDER_SUMS
 from mediaserver.protocol import CloseCode
@@ -205,14 +205,32 @@ def test_self_signed_https_keeps_its_certificate(tmp_path: Path) -> None:
     run(main())
 
 
-def test_certificate_that_is_none(tmp_path: Path) -> None:
-    settings = HttpSettings(address="127.0.0.1:0", certificate=__file__, key=__file__)
-
-    async def main() -> None:
-        with pytest.raises(ConfigError, match=r"http\.certificate"):
-            await MediaServer(config(tmp_path, http=settings)).__aenter__()
-
-    run(main())
+@pytest.mark.parametrize(
+    ("certificate", "key", "words"),
+    [
+        ("none.pem", "a.key", r"http\.certificate \S+none\.pem can't be read: No such file"),
+        ("a.pem", "none.key", r"http\.key \S+none\.key can't be read: No such file"),
+        ("a.key", "a.key", r"http\.certificate \S+a\.key holds no certificate"),
+        ("a.pem", "a.pem", r"http\.key \S+a\.pem holds no private key"),
+        ("a.pem", "b.key", r"http\.key \S+b\.key belongs to another certificate"),
+        ("a.pem", "locked.key", r"http\.key \S+locked\.key is encrypted"),
+    ],
+)
+def test_a_certificate_that_cannot_be_used(tmp_path: Path, certificate: str, key: str, words: str) -> None:
+    for name in "ab":
+        signed, made = tls._self_signed(tmp_path / name, [], 1e9)
+        signed.rename(tmp_path / f"{name}.pem")
+        made.rename(tmp_path / f"{name}.key")
+    private = serialization.load_pem_private_key((tmp_path / "a.key").read_bytes(), None)
+    locked = private.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"passphrase"),
+    )
+    (tmp_path / "locked.key").write_bytes(locked)
+    settings = HttpSettings(certificate=str(tmp_path / certificate), key=str(tmp_path / key))
+    with pytest.raises(ConfigError, match=words):
+        tls.server_context(settings, tmp_path, [], 1e9)
 
 
 def test_pages_and_headers(site: Open) -> None:
