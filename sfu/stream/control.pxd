@@ -3,7 +3,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from mediaserver.sfu.stream.state cimport EngineState, Track
+from mediaserver.sfu.stream.state cimport EngineState
 
 cpdef enum CommandKind:
     COMMAND_ADD_PEER = 1
@@ -57,5 +57,3 @@ cdef void carry_out(EngineState* engine, const Command* command) noexcept nogil
 cdef void remove_everything(EngineState* engine) noexcept nogil
 # Takes packets back from taps; removes those that are at their end.
 cdef void serve_taps(EngineState* engine) noexcept nogil
-# The track's packets come from another SSRC from now on.
-cdef void change_source(EngineState* engine, Track* track) noexcept nogil

@@ -1,17 +1,16 @@
 """Commands of the control plane, carried out between two batches."""
 
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy
 
-from mediaserver.sfu.stream.buffers cimport packet_unref
 from mediaserver.sfu.stream.connectivity cimport forget_addresses, ufrag_key
 from mediaserver.sfu.stream.feedback cimport send_bye, want_keyframe
 from mediaserver.sfu.stream.history cimport history_close, history_init
-from mediaserver.sfu.stream.inbound cimport Inbound
 from mediaserver.sfu.stream.leg cimport leg_configure, leg_restart
 from mediaserver.sfu.stream.outbox cimport DATAGRAM_MAX, outbox_add, outbox_room
 from mediaserver.sfu.stream.renumber cimport renumber_init
 from mediaserver.sfu.stream.report cimport REPORT_REFUSED, REPORT_REMOVED, report
+from mediaserver.sfu.stream.source cimport forget_history, release_sources, update_sources
 from mediaserver.sfu.stream.state cimport (
     AUDIO_HISTORY,
     VIDEO_HISTORY,
@@ -20,6 +19,7 @@ from mediaserver.sfu.stream.state cimport (
     LegStats,
     Peer,
     Tap,
+    Track,
     TrackConfig,
     TrackStats,
 )
@@ -172,22 +172,12 @@ cdef void add_track(EngineState* engine, Peer* peer, const Command* command) noe
     table_put(&engine.tracks, track.id, track)
 
 
-cdef void forget_history(EngineState* engine, Track* track) noexcept nogil:
-    cdef uint32_t i
-    for i in range(track.history.mask + 1):
-        if track.history.slots[i] != NULL:
-            packet_unref(&engine.pool, track.history.slots[i])
-            track.history.slots[i] = NULL
-
-
-cdef void change_source(EngineState* engine, Track* track) noexcept nogil:
-    cdef uint32_t i
-    forget_history(engine, track)
-    track.inband_config = 0
-    for i in range(track.leg_count):
-        leg_restart(track.legs[i], 1)
-    if track.leg_count or track.taps != NULL:
-        want_keyframe(engine, track)
+cdef void update_track(EngineState* engine, Track* track, const TrackConfig* config) noexcept nogil:
+    cdef int moved = (
+        config.mid_size != track.config.mid_size or memcmp(config.mid, track.config.mid, config.mid_size) != 0
+    )
+    track.config = config[0]
+    update_sources(engine, track, moved)
 
 
 cdef void mute_track(EngineState* engine, Track* track, int muted) noexcept nogil:
@@ -206,7 +196,6 @@ cdef void mute_track(EngineState* engine, Track* track, int muted) noexcept nogi
 cdef void remove_track(EngineState* engine, Track* track) noexcept nogil:
     cdef Track** link = &track.peer.tracks
     cdef uint32_t id = track.id
-    cdef int i
     while track.leg_count:
         remove_leg(engine, track.legs[track.leg_count - 1], 1)
     while track.taps != NULL:
@@ -214,9 +203,7 @@ cdef void remove_track(EngineState* engine, Track* track) noexcept nogil:
     while link[0] != track:
         link = &link[0].next
     link[0] = track.next
-    for i in range(track.peer.inbound_count):
-        if track.peer.inbound_tracks[i] == track:
-            track.peer.inbound_tracks[i] = NULL
+    release_sources(track)
     history_close(&track.history, &engine.pool)
     table_remove(&engine.tracks, id)
     free(track.legs)
@@ -412,7 +399,7 @@ cdef void on_peer(EngineState* engine, Peer* peer, const Command* command) noexc
 
 cdef void on_track(EngineState* engine, Track* track, const Command* command) noexcept nogil:
     if command.kind == COMMAND_UPDATE_TRACK:
-        track.config = (<const TrackConfig*>command.data)[0]
+        update_track(engine, track, <const TrackConfig*>command.data)
     elif command.kind == COMMAND_MUTE_TRACK:
         mute_track(engine, track, command.value != 0)
     elif command.kind == COMMAND_REMOVE_TRACK:

@@ -1,30 +1,27 @@
 """A publisher's packet: opened, accounted for, and handed to the fan-out."""
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memcpy, memmove, memset
+from libc.stdlib cimport malloc
+from libc.string cimport memcpy, memset
 
 from mediaserver.codecs.payload cimport PayloadFacts, payload_facts
 from mediaserver.sfu.stream.buffers cimport PACKET_LARGE, Packet, packet_new, packet_ref, packet_unref
-from mediaserver.sfu.stream.control cimport change_source
-from mediaserver.sfu.stream.fanout cimport fanout_add, fanout_flush_track
+from mediaserver.sfu.stream.fanout cimport fanout_add
 from mediaserver.sfu.stream.feedback cimport make_hot
 from mediaserver.sfu.stream.history cimport history_put
 from mediaserver.sfu.stream.inbound cimport (
     NACK_REORDER_US,
     SEQUENCE_BASE,
     Inbound,
-    inbound_init,
     inbound_receive,
     inbound_recover,
 )
 from mediaserver.sfu.stream.report cimport REPORT_PICTURE, REPORT_TRACK_LIVE, report
-from mediaserver.sfu.stream.state cimport INBOUNDS_MAX, PayloadConfig, Track
+from mediaserver.sfu.stream.source cimport adopt_source, claim_source, find_source
+from mediaserver.sfu.stream.state cimport PayloadConfig, Track
 from mediaserver.sfu.stream.transport cimport ArrivalLog, arrival_add, arrival_init
 from mediaserver.sfu.wire.packet cimport (
-    EXT_MID,
     EXT_TWCC,
-    ExtValues,
     RtpHeader,
     ext_read,
     read_u16,
@@ -36,118 +33,6 @@ from mediaserver.sfu.wire.srtp cimport SRTP_ERR_REPLAY, SRTP_WINDOW_WORDS, SrtpR
 
 cdef enum:
     TELL_INTERVAL_US = 100000    # between two reports of a picture's size: a publisher must not flood the control plane
-
-
-# ---- whose packet it is
-
-
-cdef int find_source(Peer* peer, uint32_t ssrc) noexcept nogil:
-    cdef int i = peer.inbound_last
-    if i < peer.inbound_count and peer.inbounds[i].ssrc == ssrc:
-        return i
-    for i in range(peer.inbound_count):
-        if peer.inbounds[i].ssrc == ssrc:
-            peer.inbound_last = i
-            return i
-    return -1
-
-
-cdef Track* by_ssrc(Peer* peer, uint32_t ssrc) noexcept nogil:
-    cdef Track* track = peer.tracks
-    cdef int i
-    while track != NULL:
-        for i in range(track.config.ssrc_count):
-            if track.config.ssrcs[i] == ssrc or track.config.rtx_ssrcs[i] == ssrc:
-                return track
-        track = track.next
-    return NULL
-
-
-cdef inline int carries(const Track* track, uint8_t payload_type) noexcept nogil:
-    return track.config.payload_at[payload_type] or track.config.repaired_at[payload_type]
-
-
-cdef Track* by_mid(Peer* peer, const uint8_t* data, const RtpHeader* header) noexcept nogil:
-    cdef Track* track = peer.tracks
-    cdef ExtValues values
-    while track != NULL:
-        if carries(track, header.payload_type):
-            ext_read(data, header, &track.config.ext, &values)
-            if (
-                values.present & (1 << EXT_MID)
-                and values.size[<int>EXT_MID] == track.config.mid_size
-                and memcmp(values.data[<int>EXT_MID], track.config.mid, track.config.mid_size) == 0
-            ):
-                return track
-        track = track.next
-    return NULL
-
-
-cdef Track* by_payload_type(Peer* peer, uint8_t payload_type) noexcept nogil:
-    """The only track that may carry this payload type (RFC 8843, section 9.2); NULL when there are several."""
-    cdef Track* track = peer.tracks
-    cdef Track* found = NULL
-    while track != NULL:
-        if carries(track, payload_type):
-            if found != NULL:
-                return NULL
-            found = track
-        track = track.next
-    return found
-
-
-cdef void evict_source(Peer* peer) noexcept nogil:
-    """Makes room: the first source that no track uses any more."""
-    cdef int i
-    cdef Track* track
-    for i in range(peer.inbound_count):
-        track = peer.inbound_tracks[i]
-        if track == NULL or (track.active != peer.inbounds[i] and track.repair != peer.inbounds[i]):
-            free(peer.inbounds[i])
-            peer.inbound_count -= 1
-            memmove(&peer.inbounds[i], &peer.inbounds[i + 1], (peer.inbound_count - i) * sizeof(Inbound*))
-            memmove(&peer.inbound_tracks[i], &peer.inbound_tracks[i + 1], (peer.inbound_count - i) * sizeof(Track*))
-            return
-
-
-cdef int adopt_source(EngineState* engine, Peer* peer, const uint8_t* data, const RtpHeader* header,
-                      const SrtpReceiver* receiver) noexcept nogil:
-    """A packet of a new SSRC has verified: whose is it? Its place among the peer's sources, or -1."""
-    cdef Track* track = by_ssrc(peer, header.ssrc)
-    cdef Inbound* source
-    cdef int repair
-    if track == NULL:
-        track = by_mid(peer, data, header)
-    if track == NULL:
-        track = by_payload_type(peer, header.payload_type)
-    if track == NULL or not carries(track, header.payload_type):
-        engine.counters.drop_unknown_ssrc += 1
-        return -1
-    if peer.inbound_count == INBOUNDS_MAX:
-        evict_source(peer)
-    if peer.inbound_count == INBOUNDS_MAX:
-        engine.counters.drop_unknown_ssrc += 1
-        return -1
-    source = <Inbound*>malloc(sizeof(Inbound))
-    if source == NULL:
-        engine.counters.drop_memory += 1
-        return -1
-    repair = track.config.repaired_at[header.payload_type] != 0
-    inbound_init(source, header.ssrc, repair)
-    source.srtp = receiver[0]
-    peer.inbounds[peer.inbound_count] = source
-    peer.inbound_tracks[peer.inbound_count] = track
-    peer.inbound_count += 1
-    if repair:
-        track.repair = source
-    else:
-        if track.active != NULL:
-            fanout_flush_track(engine, track)  # what waits is of the old source: it leaves by the old source's numbers
-            change_source(engine, track)
-        track.active = source
-        if track.want_keyframe:
-            make_hot(engine, peer, engine.now)  # a leg or a tap was there before anybody could be asked
-    return peer.inbound_count - 1
 
 
 # ---- what it says
@@ -327,6 +212,8 @@ cdef void ingest(EngineState* engine, Peer* peer, const uint8_t* data, size_t si
         engine.counters.rtp_in += 1
         track = peer.inbound_tracks[at]
         source = peer.inbounds[at]
+        if track == NULL:
+            track = claim_source(engine, peer, at, packet.data, &header)
         if track != NULL:
             ext_read(packet.data, &header, &track.config.ext, &packet.ext)
             note_extensions(engine, peer, packet)

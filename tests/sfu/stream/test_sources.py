@@ -76,6 +76,17 @@ def test_a_restart_within_one_batch_keeps_the_two_sources_apart() -> None:
     assert [(b - a) & 0xFFFF for a, b in itertools.pairwise(numbers)] == [1, 1, 1]
 
 
+def test_an_ssrc_that_goes_on_under_another_track_is_heard() -> None:
+    sounds = Sounds(voice("0", 5))
+    sounds.send(sound(5, 10, mid="0"))
+    sounds.engine.remove_track(101)
+    sounds.send(sound(5, 11, mid="0"))
+    sounds.engine.add_track(150, 1, voice("0", 5))  # the m-line carries another source now, from the same sender
+    sounds.engine.add_leg(250, 150, 2, sound_leg(90))
+    sounds.send(sound(5, 12, mid="0"), sound(5, 13, mid="0"))
+    assert len(sounds.heard(90)) == 2
+
+
 def test_a_source_of_a_track_that_is_gone_does_not_take_over_the_next() -> None:
     sounds = Sounds(voice("0"))
     sounds.send(sound(5, 10, mid="0"))
@@ -118,6 +129,26 @@ def test_sounds_of_one_payload_type_find_their_tracks_in_any_order(order: Sequen
         got = [packet.payload_of(data) for data in doctor.received if packet.parse_rtp(data).ssrc == 71 + i]
         assert got == [b"\xfc" + bytes([i])] * 3
     assert engine.counters()["drop_unknown_ssrc"] == 0
+
+
+def test_a_packet_of_another_mid_is_not_given_to_the_only_track_of_its_payload_type() -> None:
+    sounds = Sounds(voice("0"))
+    sounds.send(sound(5, 10, mid="0"))
+    sounds.send(sound(6, 10, mid="4", payload=b"\xfcother"))  # RFC 8843, section 9.2: to be dropped
+    sounds.send(sound(5, 11, mid="0"))
+    assert sounds.heard(71) == [SOUND] * 2
+    assert sounds.engine.counters()["drop_unknown_ssrc"] == 1
+
+
+def test_sources_follow_their_tracks_to_other_m_lines() -> None:
+    sounds = Sounds(voice("0", 500), voice("1", 501))
+    sounds.send(sound(500, 10, mid="0"), sound(501, 10, mid="1"))
+    # The same two senders, but what they send has been exchanged: each track moves to the other's m-line.
+    sounds.engine.update_track(101, voice("1", 501))
+    sounds.engine.update_track(102, voice("0", 500))
+    sounds.send(sound(500, 11, mid="0", payload=b"\xfcsecond"), sound(501, 11, mid="1", payload=b"\xfcfirst"))
+    assert sounds.heard(71) == [SOUND, b"\xfcfirst"]
+    assert sounds.heard(72) == [SOUND, b"\xfcsecond"]
 
 
 def test_padding_leaves_no_hole_in_what_a_tap_gets() -> None:
