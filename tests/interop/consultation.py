@@ -33,7 +33,8 @@ from mediaserver.loadtest.scenario import StreamMedia, make_stream
 from mediaserver.loadtest.signalling import Signalling
 from mediaserver.loadtest.swarm import Swarm
 from mediaserver.recording import manifest
-from mediaserver.recording.manifest import Manifest, Track
+from mediaserver.recording.manifest import Manifest, Segment, Track
+from mediaserver.recording.timeline import wall_at
 from tests.browser.conftest import Server
 from tests.codecs.media import planes
 from tests.recording import feed
@@ -172,10 +173,25 @@ class Shown:
 
 def watch(folder: Path, track: Track) -> Shown:
     """Decode a track of pictures from its first to its last frame. Fails at an unreadable number."""
-    shown = [picture for segment in track.segments for picture in feed.watch(folder, segment)]
-    codes = [picture.code for picture in shown]
+    shown = [picture for segment in track.segments for picture in decoded(folder, segment, read_code)]
+    codes = [code for code, _ in shown]
     assert None not in codes, f"{track.source}: an unreadable picture at {codes.index(None)} of {len(codes)}"
-    return Shown(unrolled([code for code in codes if code is not None]), [picture.wall_us for picture in shown])
+    return Shown(unrolled([code for code in codes if code is not None]), [time for _, time in shown])
+
+
+def decoded(folder: Path, segment: Segment, read: Callable[[Any], int | None]) -> list[tuple[int | None, int]]:
+    """What `read` says of each picture's luma, and its time, µs. The decoder must have nothing to say."""
+    found = []
+    with av.open(folder / segment.file) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.options = {"err_detect": "explode"}
+        for frame in container.decode(stream):
+            assert isinstance(frame, av.VideoFrame)
+            assert frame.pts is not None
+            assert frame.time_base is not None
+            rtp = segment.first_rtp + round(frame.pts * frame.time_base * segment.clock_rate)
+            found.append((read(planes(frame)[0]), wall_at(segment.mapping, segment.clock_rate, rtp)))
+    return found
 
 
 def listen(folder: Path, track: Track) -> list[int]:
@@ -199,12 +215,10 @@ def skews_ms(one: Shown, other: Shown) -> list[float]:
 
 
 def sound_skews_ms(pictures: Shown, bursts: list[int]) -> list[float]:
-    """How much later than their picture bursts begin."""
+    """How much later than its picture each burst begins; a burst whose picture is missing has none."""
     seconds = [t for number, t in zip(pictures.numbers, pictures.times_us, strict=True) if number % RATE == 0]
-    matched = [min(seconds, key=lambda time, burst=burst: abs(time - burst)) for burst in bursts]  # type: ignore[misc]
-    return [
-        (burst - time) / 1000 for burst, time in zip(bursts, matched, strict=True) if burst <= seconds[-1] + 500_000
-    ]
+    nearest = [min((burst - time for burst in bursts), key=abs) for time in seconds]
+    return [skew / 1000 for skew in nearest if abs(skew) < 500_000]
 
 
 def exported(path: Path) -> tuple[dict[str, Shown], dict[str, list[int]]]:

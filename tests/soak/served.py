@@ -37,6 +37,22 @@ SILENT_SECONDS = 6.0
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
+class MallInfo(ctypes.Structure):
+    """`struct mallinfo2` of mallinfo(3)."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    )
+
+
+LIBC = ctypes.CDLL(None)
+LIBC.mallinfo2.restype = MallInfo
+
+
 def settings(data: str) -> Config:
     return Config(
         http=HttpSettings(address="127.0.0.1:0"),
@@ -53,12 +69,15 @@ def settings(data: str) -> Config:
 def usage(server: MediaServer) -> dict[str, Any]:
     """What is in use. Memory that is free in the allocator's hands goes back to the system first."""
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
+    LIBC.malloc_trim(0)
+    malloc = LIBC.mallinfo2()
     counters = [slot.worker.counters() for slot in server.rooms.workers]
     recorder = server.metrics.recorder
     assert recorder is not None
     return {
         "resident": int(Path("/proc/self/statm").read_text().split()[1]) * PAGE,
+        "allocated": malloc.uordblks + malloc.hblkhd,
+        "blocks": sys.getallocatedblocks(),
         "objects": len(gc.get_objects()),
         "descriptors": len(os.listdir("/proc/self/fd")),
         "threads": len(os.listdir("/proc/self/task")),

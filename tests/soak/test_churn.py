@@ -23,8 +23,8 @@ EMPTY = {"rooms": 0, "ids": 0, "sockets": 0, "resources": 0, "recordings": 0, "p
 """What must be left of it all when nobody is there any more."""
 DRAIN_SECONDS = 60.0
 
-SLACK = {"threads": 6, "descriptors": 0, "tasks": 0, "objects": 2000, "resident": 12 << 20}
-"""What may be in use more than before: threads are started as pools need them, and those have a size."""
+SLACK = {"threads": 6, "descriptors": 16, "tasks": 0, "objects": 2000, "resident": 12 << 20}
+"""What may be in use more than before: pools of threads and of database connections fill as they are needed."""
 
 Usage = dict[str, Any]
 
