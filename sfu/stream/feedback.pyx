@@ -42,7 +42,6 @@ from mediaserver.sfu.wire.srtp cimport SRTCP_MAX_OVERHEAD, srtcp_protect
 
 cdef enum:
     REPORT_INTERVAL_US = 1000000
-    FIRST_REPORT_US = 200000     # a leg's sound and picture are in sync from then on
     BYE_INTERVAL_US = 100000     # between two reports of one track's end
     ITEMS_MAX = 64               # of one compound; more is nobody's honest need
     NACKS_MAX = 512              # sequence numbers of one NACK
@@ -192,13 +191,14 @@ cdef void report_to_publisher(EngineState* engine, Peer* peer) noexcept nogil:
     cdef Track* track
     for i in range(peer.inbound_count):
         source = peer.inbounds[i]
-        if source.started and not source.repair and count < RTCP_MAX_REPORTS:
-            inbound_report(source, engine.now, &reports[count])
-            count += 1
-            track = peer.inbound_tracks[i]
-            if track != NULL and track.active == source:
-                track.stats.lost = inbound_lost(source)
-                track.stats.jitter = source.jitter >> 4
+        track = peer.inbound_tracks[i]
+        # Those of the past would fill the report up to its limit, and the present ones would be left out.
+        if track == NULL or track.active != source or not source.started or count == RTCP_MAX_REPORTS:
+            continue
+        inbound_report(source, engine.now, &reports[count])
+        count += 1
+        track.stats.lost = inbound_lost(source)
+        track.stats.jitter = source.jitter >> 4
     if count == 0:
         return
     size = rtcp_write_rr(out, sizeof(out), peer.feedback_ssrc, reports, count)

@@ -12,7 +12,7 @@ from mediaserver.sfu.stream.params import LegParams, LegPayload, TrackParams
 from mediaserver.sfu.stream.tap import TapRing
 from mediaserver.sfu.wire import packet, rtcp_packets
 from mediaserver.sfu.wire.packet import ExtKind
-from mediaserver.sfu.wire.rtcp_packets import Nack
+from mediaserver.sfu.wire.rtcp_packets import Nack, ReceiverReport
 from tests.sfu.stream.test_engine import AUDIO, MS, VP8_DELTA, VP8_KEY, House, leg, sequences
 from tests.sim.peer import ScriptedPeer, deliver
 
@@ -149,6 +149,22 @@ def test_sources_follow_their_tracks_to_other_m_lines() -> None:
     sounds.send(sound(500, 11, mid="0", payload=b"\xfcsecond"), sound(501, 11, mid="1", payload=b"\xfcfirst"))
     assert sounds.heard(71) == [SOUND, b"\xfcfirst"]
     assert sounds.heard(72) == [SOUND, b"\xfcsecond"]
+
+
+def test_reports_speak_of_the_sources_that_are_there() -> None:
+    sounds = Sounds(AUDIO)
+    for ssrc in range(1, 46):  # a publisher that restarts again and again
+        sounds.send(sound(ssrc, 10))
+    sounds.cart.reports.clear()
+    sounds.house.wait(1100 * MS)
+    blocks = [
+        block.ssrc
+        for report in sounds.cart.reports
+        for item in rtcp_packets.read(report)
+        if isinstance(item, ReceiverReport)
+        for block in item.reports
+    ]
+    assert set(blocks) == {45}
 
 
 def test_padding_leaves_no_hole_in_what_a_tap_gets() -> None:
