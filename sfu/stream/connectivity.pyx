@@ -120,15 +120,16 @@ cdef void tell_moved(EngineState* engine, Peer* peer) noexcept nogil:
         report(engine, REPORT_MOVED, peer.id, 0, text, describe(&peer.addr, text))
 
 
-cdef void reply_error(EngineState* engine, const Addr* addr, const StunMessage* message, int code, const uint8_t* pwd,
-                      size_t pwd_size) noexcept nogil:
+cdef void reply_error(EngineState* engine, const Addr* addr, const StunMessage* message, int code, size_t request_size,
+                      const uint8_t* pwd, size_t pwd_size) noexcept nogil:
     cdef uint8_t* out = outbox_room(&engine.outbox)
     cdef int size
     engine.counters.drop_stun += 1
     if out == NULL:
         return
     size = stun_write_error(out, STUN_MAX_ANSWER, message.txid, code, message.unknown_required, pwd, pwd_size)
-    if size > 0:
+    # Never more bytes than came: the sender's address may be a lie, and its owner must not be flooded through us.
+    if 0 < size <= <int>request_size:
         outbox_add(&engine.outbox, addr, size)
 
 
@@ -176,11 +177,11 @@ cdef void answer_check(EngineState* engine, const Addr* addr, const uint8_t* dat
         return
     ufrag_size = local_ufrag(&message) if message.username != NULL else 0
     if ufrag_size == 0 or message.integrity_offset == 0:
-        reply_error(engine, addr, &message, 400, NULL, 0)
+        reply_error(engine, addr, &message, 400, size, NULL, 0)
         return
     peer = <Peer*>table_get(&engine.by_ufrag, ufrag_key(engine, message.username, ufrag_size))
     if peer == NULL:
-        reply_error(engine, addr, &message, 401, NULL, 0)
+        reply_error(engine, addr, &message, 401, size, NULL, 0)
         return
     is_old = not (ufrag_size == peer.ufrag_size and memcmp(peer.ufrag, message.username, ufrag_size) == 0)
     pwd = <const uint8_t*>&peer.old_pwd[0] if is_old else <const uint8_t*>&peer.pwd[0]
@@ -189,13 +190,13 @@ cdef void answer_check(EngineState* engine, const Addr* addr, const uint8_t* dat
         is_old
         and not (ufrag_size == peer.old_ufrag_size and memcmp(peer.old_ufrag, message.username, ufrag_size) == 0)
     ) or not stun_verify(data, size, &message, pwd, pwd_size):
-        reply_error(engine, addr, &message, 401, NULL, 0)
+        reply_error(engine, addr, &message, 401, size, NULL, 0)
         return
     if message.unknown_required:
-        reply_error(engine, addr, &message, 420, pwd, pwd_size)
+        reply_error(engine, addr, &message, 420, size, pwd, pwd_size)
         return
     if message.role == STUN_CONTROLLED:  # a lite agent never controls (RFC 8445, section 6.1.1)
-        reply_error(engine, addr, &message, 487, pwd, pwd_size)
+        reply_error(engine, addr, &message, 487, size, pwd, pwd_size)
         return
     if not is_old and peer.old_ufrag_size:
         end_restart(engine, peer)

@@ -452,3 +452,15 @@ def test_rows_of_padding_do_not_wear_out_what_can_be_sent_again() -> None:
     assert sequences(doctor.received) == [first, (first + 1) & 0xFFFF]
     doctor.send_rtcp(rtcp_packets.write(Nack(1, 7000, (first,))), house.now)
     assert len([a for _, a in house.engine.transmits() if a == doctor.addr]) == 1
+
+
+def test_an_answer_to_a_stranger_is_no_longer_than_what_it_asked() -> None:
+    """Its address may be a lie: nobody may be flooded through the server."""
+    engine = Engine(seed=bytes(16))
+    stranger = ScriptedPeer(engine, 9, ("203.0.113.5", 1))
+    bare = b"\x00\x01\x00\x00\x21\x12\xa4\x42" + bytes(12)
+    for request in (bare, stranger.check_request(), stranger.check_request(ufrag="a")):
+        engine.receive(request, stranger.addr, 0)
+        for answer, _ in engine.transmits():
+            assert len(answer) <= len(request)
+    assert engine.counters()["drop_stun"] == 3
