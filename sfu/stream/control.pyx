@@ -465,18 +465,22 @@ cdef void carry_out(EngineState* engine, const Command* command) noexcept nogil:
 
 
 cdef void remove_everything(EngineState* engine) noexcept nogil:
-    cdef uint64_t at = 0
+    cdef uint64_t at
     cdef Peer* peer
     cdef Tap* tap
+    # Taps first, and without a look at their rings: those are Python objects, and may have gone before the engine.
+    for at in range(engine.taps.mask + 1):
+        tap = <Tap*>engine.taps.entries[at].value
+        if tap != NULL:
+            if tap.track != NULL:
+                tap.track.taps = NULL
+            free(tap)
+            engine.taps.entries[at].value = NULL
+    engine.taps.count = 0
+    at = 0
     while at <= engine.peers.mask:
         peer = <Peer*>engine.peers.entries[at].value
         if peer != NULL:
             remove_peer(engine, peer)
             continue
         at += 1
-    for at in range(engine.taps.mask + 1):
-        tap = <Tap*>engine.taps.entries[at].value
-        if tap != NULL:
-            free(tap)
-            engine.taps.entries[at].value = NULL
-    engine.taps.count = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 
 import pytest
@@ -464,3 +465,13 @@ def test_an_answer_to_a_stranger_is_no_longer_than_what_it_asked() -> None:
         for answer, _ in engine.transmits():
             assert len(answer) <= len(request)
     assert engine.counters()["drop_stun"] == 3
+
+
+def test_an_engine_that_is_dropped_with_its_taps_leaves_them_alone() -> None:
+    """Under the address sanitizer: the rings may go before the engine does."""
+    house = House()
+    for i in range(3):
+        house.engine.add_tap(300 + i, 100, TapRing(4))
+    house.send(VP8_KEY)
+    del house
+    gc.collect()
