@@ -14,6 +14,7 @@ from mediaserver.connection import Bucket
 from mediaserver.protocol import CloseCode
 from mediaserver.settings import RecordingSettings, RoomSettings, SignallingSettings
 from tests.mediaserver.conftest import Open, run
+from tests.sfu.session.offers import make_offer, video
 
 
 def test_join_tells_who_is_there(site: Open) -> None:
@@ -173,6 +174,27 @@ def test_resume(site: Open) -> None:
     run(main())
 
 
+def test_an_answer_that_was_lost_with_the_socket_is_given_again(site: Open) -> None:
+    async def main() -> None:
+        async with site() as s:
+            doctor, cart = await s.doctor(), await s.doctor(role="cart")
+            offer = {"sdp": make_offer(video(ssrc=9)), "publish": [{"mid": "0", "source": "camera"}]}
+            await cart.send("offer", id=77, **offer)
+            track = (await doctor.until("track-added"))["track"]["id"]
+            await cart.socket.close()
+            again = await s.connect()
+            joined = await again.join(s.token("cart"), resume=cart.joined["resume"])
+            assert [one["id"] for one in joined["tracks"]] == [track]
+            first, second = [await again.ask("offer", **offer) for _ in range(2)]
+            assert first["bound"] == second["bound"] == [{"mid": "0", "track": track}]
+            credentials = [line for line in first["sdp"].splitlines() if line.startswith("a=ice-")]
+            assert [line for line in second["sdp"].splitlines() if line.startswith("a=ice-")] == credentials
+            assert (await doctor.ask("ping"))["type"] == "pong"
+            assert [one["type"] for one in doctor.news] == ["participant-joined"], "nobody else heard of it"
+
+    run(main())
+
+
 def test_resume_replaces_a_socket_that_only_seems_to_live(site: Open) -> None:
     async def main() -> None:
         async with site() as s:
@@ -221,6 +243,61 @@ def test_message_too_long(site: Open) -> None:
             client = await s.doctor()
             await client.send("candidate", candidate="x" * 5000)
             assert await client.closed() == CloseCode.TOO_BIG
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"type":"ping","id":1,"x":' + "[" * 100_000 + "]" * 100_000 + "}",
+        '{"a":' * 40_000,
+        "[" * 200_000,
+        '{"type":"ping","id":' + "9" * 10_000 + "}",
+        '{"type":"ping","id":-1}',
+        '{"type":"ping","id":{"id":1}}',
+        '{"type":["ping"],"id":1}',
+        '{"type":"offer","id":1,"sdp":7,"publish":{},"subscribe":null}',
+        '{"type":"keyframe","track":"\\ud800"}',
+        '{"type":"candidate","candidate":"candidate:' + "1 " * 2000 + '","mid":"0"}',
+        "null",
+        "",
+    ],
+)
+def test_hostile_messages_are_answered_and_harm_nobody(site: Open, text: str) -> None:
+    async def main() -> None:
+        async with site() as s:
+            witness, hostile = await s.doctor(), await s.doctor()
+            await hostile.socket.send_str(text)
+            refused = await hostile.until("error")
+            assert refused["code"] in ("bad-message", "bad-offer")
+            assert not refused["fatal"]
+            assert (await hostile.ask("ping"))["type"] == "pong"
+            assert (await witness.ask("ping"))["type"] == "pong"
+            stranger = await s.connect()
+            await stranger.socket.send_str(text)
+            assert await stranger.closed() == CloseCode.BAD_MESSAGE
+
+    run(main())
+
+
+def test_offers_without_end_leave_one_peer_connection(site: Open) -> None:
+    async def main() -> None:
+        async with site(signalling=SignallingSettings(messages_per_second=1e6, burst=100_000)) as s:
+            witness, hostile = await s.doctor(), await s.doctor(role="cart")
+            for number in range(100):
+                offer = make_offer(video(ssrc=9), session=number, client=number % 3, ufrag=f"u{number:05}")
+                wish = [{"mid": "0", "source": "camera"}]
+                assert (await hostile.ask("offer", sdp=offer, publish=wish))["type"] == "answer"
+            for number in range(1000):
+                line = f"candidate:{number} 1 udp 1 192.0.2.1 {1024 + number} typ host"
+                await hostile.send("candidate", candidate=line, mid="0")
+            assert (await hostile.ask("ping"))["type"] == "pong"
+            assert (await witness.ask("ping"))["type"] == "pong"
+            assert len(s.server.rooms["r"].tracks) == 1
+            while len(s.server.rooms.ids) > 2:  # the data plane reports what it has let go of
+                await witness.ask("ping")
+            assert "error" not in {message["type"] for message in hostile.news}
 
     run(main())
 
