@@ -18,6 +18,8 @@ from mediaserver.stats import ControlStats
 
 COST_BYTES = 4096
 """So many bytes of a message count as one message more."""
+QUEUE_BYTES = 4 << 20
+"""What may wait for a client, in characters of its messages."""
 CLOSE_SECONDS = 2.0
 """How long a client may take over what is still to be said when its connection ends."""
 
@@ -70,6 +72,7 @@ class Connection:
         self._clock = clock
         self._dispatch = dispatch
         self._queue: deque[str] = deque()
+        self._queued = 0
         self._wake = asyncio.Event()
         self._bucket = Bucket(settings.messages_per_second, settings.burst, clock.monotonic_us())
         self._ending: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -80,7 +83,8 @@ class Connection:
         """Queue a message. A client that lets too many wait is dropped: it can resume."""
         if self._ending.done():
             return
-        if len(self._queue) >= self._settings.queue_messages:
+        self._queued += len(text)
+        if len(self._queue) >= self._settings.queue_messages or self._queued > QUEUE_BYTES:
             self._stats.dropped_clients["too-slow"] += 1
             self._queue.clear()
             self.fail(p.CloseCode.TOO_SLOW, "too-slow", "the client does not take what is sent to it")
@@ -129,8 +133,10 @@ class Connection:
             await self._wake.wait()
             self._wake.clear()
             while self._queue:
+                text = self._queue.popleft()
+                self._queued -= len(text)
                 try:
-                    await self._socket.send_str(self._queue.popleft())
+                    await self._socket.send_str(text)
                 except (ConnectionError, RuntimeError):  # the socket has gone
                     self._queue.clear()
                     return

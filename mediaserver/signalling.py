@@ -44,6 +44,7 @@ _GONE: Mapping[str, tuple[int, p.ErrorCode, str]] = {
     "room-closed": (p.CloseCode.GOING_AWAY, "shutting-down", "the room has been closed"),
     "removed": (p.CloseCode.REMOVED, "removed", "an operator has removed this participant"),
     "silent": (p.CloseCode.TIMEOUT, "timeout", "the media connection has gone silent"),
+    "refused": (p.CloseCode.GOING_AWAY, "room-full", "the server has no room for another media connection"),
     "never-connected": (p.CloseCode.TIMEOUT, "timeout", "the media connection did not come about"),
 }
 

@@ -10,9 +10,10 @@ import aiohttp
 import pytest
 
 from mediaserver import protocol
-from mediaserver.connection import Bucket
+from mediaserver.connection import QUEUE_BYTES, Bucket
 from mediaserver.protocol import CloseCode
 from mediaserver.settings import RecordingSettings, RoomSettings, SignallingSettings
+from mediaserver.sfu.stream.params import EventKind, PlaneEvent
 from tests.mediaserver.conftest import Open, run
 from tests.sfu.session.offers import make_offer, video
 
@@ -345,6 +346,35 @@ def test_client_that_does_not_read_is_dropped_and_holds_nobody_up(site: Open) ->
                 assert (await healthy.ask("ping"))["type"] == "pong"
             assert (await healthy.until("participant-left"))["reason"] == "disconnected"
             deaf.close()
+
+    run(main())
+
+
+def test_what_waits_for_a_client_is_limited_in_bytes_too(site: Open) -> None:
+    async def main() -> None:
+        async with site(signalling=SignallingSettings(queue_messages=10_000, resume_seconds=0.05)) as s:
+            deaf = await join_by_hand(tuple(s.server.http_ports[0]), s.token())
+            live = s.server.rooms["r"]
+            for _ in range(QUEUE_BYTES // 500_000 + 1):
+                assert s.server.stats.dropped_clients["too-slow"] == 0
+                live.set_recording("alarm", None, "x" * 500_000)
+            assert s.server.stats.dropped_clients["too-slow"] == 1
+            deaf.close()
+
+    run(main())
+
+
+def test_a_participant_that_the_data_plane_has_no_room_for(site: Open) -> None:
+    async def main() -> None:
+        async with site() as s:
+            cart = await s.doctor(role="cart")
+            await cart.ask("offer", sdp=make_offer(video(ssrc=9)), publish=[{"mid": "0", "source": "camera"}])
+            live = s.server.rooms["r"]
+            transport = live.room.participants[cart.joined["participant"]].transport
+            assert transport is not None
+            live.plane_events((PlaneEvent(EventKind.REFUSED, transport.plane_id, 0, b"too many peers", 0),))
+            assert await cart.closed() == CloseCode.GOING_AWAY
+            assert (cart.news[-1]["code"], cart.news[-1]["fatal"]) == ("room-full", True)
 
     run(main())
 
