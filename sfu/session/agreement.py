@@ -48,7 +48,7 @@ def carry_out(books: Books, plan: Plan, offering: Participant, subscribe: Subscr
     before, offering.lines = offering.lines, {one.line.mid: one.line for one in plan.lines}
     for one in plan.lines:
         if one.publication is not None:
-            events += _publish(books, one, offering)
+            events += _publish(books, one, offering, now)
     _agree_legs(books, plan, offering, before)
     bound = {}
     for line in offering.lines.values():
@@ -73,6 +73,8 @@ def _agree_transport(books: Books, plan: Plan, offering: Participant, now: int) 
         peer = books.claim()
         dtls = DtlsSession(books.settings.identity, remote.fingerprints, client=remote.passive)
         offering.transport = Transport(peer, books.plane, Credentials.fresh(books.ids), remote, dtls)
+        if offering.offered is not None:
+            offering.began = now
         offering.offered = now
         books.by_peer[peer] = offering
     elif transport.remote != remote.credentials:
@@ -80,7 +82,7 @@ def _agree_transport(books: Books, plan: Plan, offering: Participant, now: int) 
     return events
 
 
-def _publish(books: Books, one: LinePlan, offering: Participant) -> list[Event]:
+def _publish(books: Books, one: LinePlan, offering: Participant, now: int) -> list[Event]:
     """Begin, or go on with, the track of an m-line."""
     publication, line = one.publication, one.line
     assert publication is not None
@@ -107,6 +109,7 @@ def _publish(books: Books, one: LinePlan, offering: Participant) -> list[Event]:
         mid=line.mid,
         published=one.published,
         params=params,
+        added=now,
         codec=one.published[0].format.name.upper(),
     )
     line.track = track

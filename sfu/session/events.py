@@ -64,7 +64,8 @@ class PictureChanged(msgspec.Struct, frozen=True):
 
 
 class LegLive(msgspec.Struct, frozen=True):
-    """The first packet of a track has left for this participant. `since_join_us` counts from its `join`."""
+    """The first packet of a track has left for this participant. `since_join_us` counts from its `join`, or from what
+    it had to wait for later: the track's publication, its own offer of another peer connection."""
 
     participant: str
     track: str

@@ -110,7 +110,8 @@ class Transport:
 @dataclass(slots=True)
 class Participant:
     """Somebody in the room. `joined` and `offered` (the first offer of the present peer connection) are µs; `offered`
-    is None before it. `media_only`: leaves with its peer connection."""
+    is None before it. `began` is `joined`, but for later peer connections their offer. `media_only`: leaves with its
+    peer connection."""
 
     id: str
     name: str
@@ -122,9 +123,13 @@ class Participant:
     session_id: int = 0
     version: int = 0
     media_only: bool = False
+    began: int = field(init=False)
     transport: Transport | None = None
     subscribe_all: SubscribeAll | None = None
     lines: dict[str, Line] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.began = self.joined
 
     @property
     def info(self) -> ParticipantInfo:

@@ -252,7 +252,8 @@ class Room:
     def _leg_event(self, event: PlaneEvent, leg: Leg, now: int) -> list[Event]:
         if event.kind is EventKind.LEG_LIVE:
             viewer = self._books.participants[leg.participant]
-            return [LegLive(leg.participant, leg.track.id, max(0, event.time - viewer.joined))]
+            since = max(viewer.began, leg.track.added)
+            return [LegLive(leg.participant, leg.track.id, max(0, event.time - since))]
         if event.kind is EventKind.REFUSED:
             line = self._books.participants[leg.participant].lines.get(leg.mid)
             if line is not None and line.leg is leg:

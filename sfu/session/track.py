@@ -22,6 +22,8 @@ class Track:
     mid: str
     published: Sequence[Agreed]
     params: TrackParams
+    added: int = 0
+    """when it was published, µs"""
     muted: bool = False
     live: bool = False
     codec: str = ""

@@ -231,6 +231,28 @@ def test_legs_come_alive(at: Consultation) -> None:
     ]
 
 
+def test_the_time_to_the_first_packet_counts_from_when_it_could_come(at: Consultation) -> None:
+    lines = [video(ssrc=10), video(ssrc=20), audio(ssrc=30), video(ssrc=40)]
+    publish = {"3": Publication(Source.SCREEN)}
+    bound = at.room.offer("cart", make_offer(*lines), publish=publish, subscribe={}, now=60 * SECOND).bound
+    again = make_offer(video("recvonly"), audio("recvonly"), client=4, session=7, ufrag="again")
+    wanted = {"0": bound["3"], "1": bound["2"]}
+    for name, now, since in (("late", 90 * SECOND, SECOND), ("doctor", 80 * SECOND, 11 * SECOND)):
+        if name == "late":
+            join(at.room, name, now=now)
+        at.room.offer(name, again, publish={}, subscribe=wanted, now=now)
+        for leg in at.room.participants[name].legs():
+            live = report(EventKind.LEG_LIVE, leg.plane_id, 5, time=91 * SECOND)
+            assert at.room.plane_event(live, 0) == [LegLive(name, leg.track.id, since)]
+    early = make_offer(*[video("recvonly")] * 2, client=4, session=8, ufrag="early")
+    join(at.room, "early", now=50 * SECOND)
+    at.room.offer("early", early, publish={}, subscribe={"0": bound["3"], "1": bound["0"]}, now=51 * SECOND)
+    first, second = at.room.participants["early"].legs()
+    assert [
+        at.room.plane_event(report(EventKind.LEG_LIVE, leg.plane_id, 5, time=61 * SECOND), 0) for leg in (first, second)
+    ] == [[LegLive("early", bound["3"], SECOND)], [LegLive("early", bound["0"], 11 * SECOND)]]
+
+
 def test_who_falls_silent_is_removed(at: Consultation) -> None:
     events = at.room.plane_event(report(EventKind.SILENT, at.peer("doctor")), 0)
     assert events[-1] == ParticipantLeft("doctor", "silent")
