@@ -9,6 +9,7 @@ from mediaserver.sfu.stream.inbound cimport (
     inbound_lost,
     inbound_nacks,
     inbound_report,
+    ntp_of,
 )
 from mediaserver.sfu.stream.leg cimport leg_retransmit, leg_sender_report
 from mediaserver.sfu.stream.outbox cimport DATAGRAM_MAX, outbox_add, outbox_room
@@ -43,6 +44,8 @@ from mediaserver.sfu.wire.srtp cimport SRTCP_MAX_OVERHEAD, srtcp_protect
 cdef enum:
     REPORT_INTERVAL_US = 1000000
     BYE_INTERVAL_US = 100000     # between two reports of one track's end
+    CLOCK_START = 0xE0000000     # s of the engine's clock at its time 0: far from where NTP's seconds turn over
+    CLOCK_STEP = 0x80000000      # half a second in NTP's form: no delay, the publisher's clock was set
     ITEMS_MAX = 64               # of one compound; more is nobody's honest need
     NACKS_MAX = 512              # sequence numbers of one NACK
     RTCP_ROOM = 1200             # plain bytes of one datagram
@@ -285,6 +288,19 @@ cdef void read_blocks(EngineState* engine, Peer* peer, const RtcpItem* item) noe
                 leg.stats.rtt = <uint64_t>round_trip
 
 
+cdef void note_clock(EngineState* engine, Peer* peer, uint64_t ntp) noexcept nogil:
+    """Publishers' clocks may be seconds apart, and a viewer's browser plays whatever shares a stream in sync by them:
+    all are brought to the engine's. One offset serves all that a peer sends, so its own sound and picture stay
+    together. It is that of the report that took the least time on its way, and follows a drift slowly."""
+    cdef uint64_t offset = (<uint64_t>CLOCK_START << 32) + ntp_of(engine.now) - ntp
+    cdef int64_t later = <int64_t>(offset - peer.clock_offset)
+    if not peer.clock_known or later < 0 or later > CLOCK_STEP:
+        peer.clock_known = 1
+        peer.clock_offset = offset
+    else:
+        peer.clock_offset += <uint64_t>(later >> 8)
+
+
 cdef void read_sender_report(EngineState* engine, Peer* peer, const RtcpItem* item) noexcept nogil:
     cdef int at = source_of(peer, item.ssrc)
     cdef Inbound* source
@@ -301,6 +317,7 @@ cdef void read_sender_report(EngineState* engine, Peer* peer, const RtcpItem* it
     source.sender_ntp = item.ntp
     source.sender_rtp = item.rtp_timestamp
     source.sender_arrival = engine.now
+    note_clock(engine, peer, item.ntp)
     if track == NULL or track.active != source or track.muted:
         return
     tap = track.taps

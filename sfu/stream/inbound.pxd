@@ -40,6 +40,10 @@ cdef struct Inbound:
     uint32_t missing_count
     Missing missing[MISSING_MAX]
 
+cdef inline uint64_t ntp_of(int64_t us) noexcept nogil:
+    """A time that is not negative, in the form of NTP: 32.32 fixed point."""
+    return (<uint64_t>(us // 1000000) << 32) | ((<uint64_t>(us % 1000000) << 32) // 1000000)
+
 cdef void inbound_init(Inbound* self, uint32_t ssrc, int repair) noexcept nogil
 # Accounts for a packet by its extended number. How many packets are newly known as missing, -1 for a hole too large
 # to repair.

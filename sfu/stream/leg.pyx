@@ -4,7 +4,7 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 
 from mediaserver.sfu.stream.history cimport history_get
-from mediaserver.sfu.stream.inbound cimport Inbound
+from mediaserver.sfu.stream.inbound cimport Inbound, ntp_of
 from mediaserver.sfu.stream.outbox cimport DATAGRAM_MAX, outbox_add, outbox_room
 from mediaserver.sfu.stream.renumber cimport (
     renumber_cut,
@@ -209,7 +209,7 @@ cdef int leg_sender_report(Leg* leg, uint8_t* out, uint32_t capacity, int64_t no
     if source == NULL or source.sender_arrival == 0 or leg.packets == 0 or leg.renumber.cut:
         return 0
     elapsed = now - source.sender_arrival
-    ntp = source.sender_ntp + ((<uint64_t>(elapsed // 1000000) << 32) | ((<uint64_t>(elapsed % 1000000) << 32) // 1000000))
+    ntp = source.sender_ntp + leg.track.peer.clock_offset + ntp_of(elapsed)
     timestamp = (
         source.sender_rtp + <uint32_t>(elapsed * <int64_t>leg.clock_rate // 1000000) + leg.renumber.timestamp_offset
     )

@@ -169,6 +169,8 @@ cdef struct Peer:
     uint32_t leg_room
     ArrivalLog* arrivals             # NULL until the first transport-wide number
     int64_t round_trip               # µs, towards this peer as a publisher
+    uint8_t clock_known              # clock_offset is set
+    uint64_t clock_offset            # NTP 32.32, modulo 2^64: from the peer's clock to the engine's
     int64_t hot_due                  # µs of the next feedback or NACK, 0: none
     Peer* hot_next
     uint8_t hot

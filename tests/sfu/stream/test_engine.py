@@ -229,17 +229,47 @@ def test_mute_and_pause_leave_no_gap() -> None:
     assert [(n - numbers[0]) & 0xFFFF for n in numbers] == list(range(12))
 
 
-def test_sender_reports_carry_the_publishers_clock() -> None:
+def test_sender_reports_go_on_with_the_publishers_timestamps() -> None:
     house = House()
     house.send(VP8_KEY, timestamp=90000)
-    ntp = 0xE0000000_00000000
+    ntp = 0xE5000000_00000000
+    start = house.now
     house.cart.send_rtcp(rtcp_packets.write(SenderReport(1234, ntp, 90000, 1, 200)), house.now)
-    house.wait(150 * MS)
+    house.wait(2500 * MS)
     reports = [i for r in house.doctors[0].reports for i in rtcp_packets.read(r) if isinstance(i, SenderReport)]
-    assert reports
-    seconds = (reports[0].ntp - ntp) / 2**32
+    assert len(reports) >= 2
     out = packet.parse_rtp(house.doctors[0].received[0]).timestamp
-    assert reports[0].rtp_timestamp - out == pytest.approx(seconds * 90000, abs=2)
+    taken = [report.ntp / 2**32 - (report.rtp_timestamp - out) / 90000 for report in reports]
+    assert taken == pytest.approx([0xE0000000 + start / 1e6] * len(taken), abs=1e-4)
+
+
+def test_sender_reports_bring_all_publishers_to_one_clock() -> None:
+    """A viewer's browser delays what shares a stream by its reports: a cart whose clock is wrong must not be late."""
+    house = House()
+    house.send(VP8_KEY, timestamp=90000)
+    voice = ScriptedPeer(house.engine, 60, ("192.0.2.60", 5000))
+    voice.join(house.now)
+    house.engine.add_track(160, 60, AUDIO)
+    payloads = (LegPayload(111, 111),)
+    house.engine.add_leg(260, 160, 2, LegParams(mid="a", ssrc=71, rtx_ssrc=0, cname="c", payloads=payloads))
+    sound = packet.write_rtp(payload_type=111, marker=False, sequence=5, timestamp=48000, ssrc=55, payload=b"\xfc")
+    voice.send(sound, house.now)
+    clock = 0xE0000000_00000000
+    for late in (1, 0, 2):  # tenths of a second on the way
+        sent = house.now // MS * 2**32 // 1000
+        house.wait(late * 100 * MS)
+        house.cart.send_rtcp(rtcp_packets.write(SenderReport(1234, clock + sent, 90000, 1, 200)), house.now)
+        voice.send_rtcp(rtcp_packets.write(SenderReport(55, clock + sent + (7 << 32), 48000, 1, 1)), house.now)
+        house.doctors[0].reports.clear()
+        house.wait(1100 * MS)
+        got = [i for r in house.doctors[0].reports for i in rtcp_packets.read(r) if isinstance(i, SenderReport)]
+        # When each was taken, on the clock of the reports; both were taken at one time.
+        taken = {}
+        for report in got:
+            leg_packet = next(d for d in house.doctors[0].received if packet.parse_rtp(d).ssrc == report.ssrc)
+            behind = (report.rtp_timestamp - packet.parse_rtp(leg_packet).timestamp) & 0xFFFFFFFF
+            taken[report.ssrc] = report.ntp / 2**32 - behind / (90000 if report.ssrc == 7000 else 48000)
+        assert taken[7000] == pytest.approx(taken[71], abs=0.002)
 
 
 def test_receiver_reports_and_transport_feedback_reach_the_publisher() -> None:
