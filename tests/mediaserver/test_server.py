@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mediaserver import Config, ConfigError, MediaServer, StartError, tls
+from mediaserver.audit import Audit
+from mediaserver.clock import Clock
 from mediaserver.events import EventsLost
 from mediaserver.metrics import RECORDER_LEVELS, RECORDER_SUMS
 from mediaserver.protocol import CloseCode
@@ -402,3 +404,11 @@ def test_every_counter_is_a_metric_with_a_help_of_its_own(site: Open) -> None:
             assert not [name for name in helps if name.endswith(("_us", "_us_total", "_ms", "_ms_total"))]
 
     run(main())
+
+
+def test_the_audit_trail_takes_any_text(tmp_path: Path) -> None:
+    trail = Audit(tmp_path / "data" / "audit.log", Clock())
+    trail.write("denied", reason="half a character: \ud800")
+    trail.write("server-stopped")
+    trail.close()
+    assert [line["event"] for line in audit(tmp_path)] == ["denied", "server-stopped"]
