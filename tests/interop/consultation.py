@@ -215,8 +215,10 @@ def skews_ms(one: Shown, other: Shown) -> list[float]:
 
 
 def sound_skews_ms(pictures: Shown, bursts: list[int]) -> list[float]:
-    """How much later than its picture each burst begins; a burst whose picture is missing has none."""
-    seconds = [t for number, t in zip(pictures.numbers, pictures.times_us, strict=True) if number % RATE == 0]
+    """How much later than its picture each burst begins. A picture that an encoder left out is placed between its
+    neighbours."""
+    marked = range(-(-pictures.numbers[0] // RATE) * RATE, pictures.numbers[-1] + 1, RATE)
+    seconds = np.interp(list(marked), pictures.numbers, pictures.times_us)
     nearest = [min((burst - time for burst in bursts), key=abs) for time in seconds]
     return [skew / 1000 for skew in nearest if abs(skew) < 500_000]
 
