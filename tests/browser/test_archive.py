@@ -91,7 +91,7 @@ def test_recording_is_found_played_and_verified(
     page.keyboard.press("k")
     page.get_by_role("button", name="Pause").wait_for()
     page.evaluate(f"(argument) => {{ {framecode.READ} }}", {"selector": current, "name": "played"})
-    frames = c.seen(page, 45, "played")
+    frames = c.seen(page, 20, "played")
     codes = [frame[0] for frame in frames]
     steps = framecode.steps(codes)
     skipped = sum(step - 1 for step in steps if step > 1)
