@@ -43,6 +43,9 @@ async def connect(answer: Answer, credentials: Credentials, identity: Identity) 
         async with asyncio.timeout(CONNECT_SECONDS):
             chosen = await _check_all(answer.candidates, ice)
             try:
+                # Only the pair that is used is nominated (RFC 8445, section 8.1.1): the other side answers there.
+                if not await _check(chosen, ice, nominate=True):
+                    raise ConnectError("the server has fallen silent")
                 # RFC 8842, section 5.3: we offered actpass, so the answer chooses who begins.
                 handshake = Handshake(identity, server=answer.setup == "active")
                 keys = await _shake_hands(chosen, handshake, ice, answer.fingerprint)
@@ -77,45 +80,34 @@ def open_socket(address: tuple[str, int]) -> socket.socket:
 
 async def _check_all(candidates: Iterable[tuple[str, int]], ice: IceParams) -> socket.socket:
     """The first candidate that answers, as a connected socket."""
-    checks = {asyncio.create_task(_check(address, ice, STAGGER * number)) for number, address in enumerate(candidates)}
-    waiting = checks
+    tries = {asyncio.create_task(_try(address, ice, STAGGER * number)) for number, address in enumerate(candidates)}
+    waiting = tries
     try:
         while waiting:
             finished, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for task in finished:
                 chosen = task.result()
                 if chosen is not None:
-                    checks.discard(task)
+                    tries.discard(task)
                     return chosen
         raise ConnectError("no candidate of the server answers")
     finally:
-        for task in checks:
+        for task in tries:
             task.cancel()
-        for result in await asyncio.gather(*checks, return_exceptions=True):
+        for result in await asyncio.gather(*tries, return_exceptions=True):
             if isinstance(result, socket.socket):
                 result.close()
 
 
-async def _check(address: tuple[str, int], ice: IceParams, delay: float) -> socket.socket | None:
-    """Check one candidate, nominating it at once (RFC 8445, section 8.1.1; the other side is lite)."""
+async def _try(address: tuple[str, int], ice: IceParams, delay: float) -> socket.socket | None:
+    """A socket to the candidate if it answers a check."""
     await asyncio.sleep(delay)
     try:
         opened = open_socket(address)
     except OSError:
         return None
-    transaction = secrets.token_bytes(12)
-    password = ice.password.encode()
-    request = stun.write_request(
-        transaction,
-        ice.username.encode(),
-        password,
-        priority=0x6E7FFFFF,
-        role=stun.StunRole.STUN_CONTROLLING,
-        tie_breaker=secrets.randbits(64),
-        use_candidate=True,
-    )
     try:
-        if await _ask(opened, request, transaction, ice):
+        if await _check(opened, ice):
             return opened
     except OSError:
         pass
@@ -124,6 +116,21 @@ async def _check(address: tuple[str, int], ice: IceParams, delay: float) -> sock
         raise
     opened.close()
     return None
+
+
+async def _check(opened: socket.socket, ice: IceParams, *, nominate: bool = False) -> bool:
+    """Whether a check is answered. Raises `OSError`."""
+    transaction = secrets.token_bytes(12)
+    request = stun.write_request(
+        transaction,
+        ice.username.encode(),
+        ice.password.encode(),
+        priority=0x6E7FFFFF,
+        role=stun.StunRole.STUN_CONTROLLING,
+        tie_breaker=secrets.randbits(64),
+        use_candidate=nominate,
+    )
+    return await _ask(opened, request, transaction, ice)
 
 
 async def _ask(opened: socket.socket, request: bytes, transaction: bytes, ice: IceParams) -> bool:

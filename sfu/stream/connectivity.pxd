@@ -14,5 +14,7 @@ cdef void answer_check(EngineState* engine, const Addr* addr, const uint8_t* dat
 cdef void forget_addresses(EngineState* engine, Peer* peer) noexcept nogil
 # Tells once when no check has come for the consent timeout; leaves an address that fell silent for one that has not.
 cdef void watch_consent(EngineState* engine, Peer* peer, int64_t now) noexcept nogil
+# What is sent to the peer goes to that address from now on.
+cdef void select_address(EngineState* engine, Peer* peer, const Addr* addr) noexcept nogil
 # Tells where the peer is now, if that has changed.
 cdef void tell_moved(EngineState* engine, Peer* peer) noexcept nogil

@@ -9,7 +9,13 @@ from libc.string cimport memcpy, memset
 
 from mediaserver.sfu.stream.addresses cimport address_from, address_text
 from mediaserver.sfu.stream.buffers cimport pool_close, pool_init
-from mediaserver.sfu.stream.connectivity cimport answer_check, peer_at, tell_moved, watch_consent
+from mediaserver.sfu.stream.connectivity cimport (
+    answer_check,
+    peer_at,
+    select_address,
+    tell_moved,
+    watch_consent,
+)
 from mediaserver.sfu.stream.control cimport Command, carry_out, remove_everything, serve_taps
 from mediaserver.sfu.stream.fanout cimport fanout_flush
 from mediaserver.sfu.stream.feedback cimport read_rtcp, send_reports, serve_hot
@@ -114,6 +120,9 @@ cdef void engine_receive(EngineState* engine, const Addr* addr, const uint8_t* d
     elif kind == DEMUX_DTLS:
         engine.counters.dtls_in += 1
         if size <= 2048 and may_shake_hands(peer, engine.now):
+            # Of several pairs that it has nominated (RFC 5245 lets it) a peer uses the one where it shakes hands.
+            if peer.rx == NULL:
+                select_address(engine, peer, addr)
             report(engine, REPORT_DTLS, peer.id, 0, data, <uint32_t>size)
         else:
             engine.counters.drop_dtls += 1

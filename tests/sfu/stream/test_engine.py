@@ -381,6 +381,20 @@ def test_dtls_goes_to_the_control_plane_and_back_from_checked_addresses_alone() 
     assert house.engine.transmits() == [(b"\x16answer", house.cart.addr)]
 
 
+def test_handshakes_go_on_where_the_peer_began_them_whichever_pairs_it_has_nominated() -> None:
+    """A controlling agent after RFC 5245 may nominate every pair and use the first that answers."""
+    engine = Engine(seed=bytes(16))
+    engine.advance(1_000_000)
+    engine.add_peer(1, "ufrag001", "password-password-000001")
+    first, second = (ScriptedPeer(engine, 1, ("192.0.2.1", port)) for port in (5000, 5001))
+    first.check(1_000_000, nominate=True)
+    second.check(1_000_100, nominate=True)
+    engine.transmits()
+    engine.receive(b"\x16hello", first.addr, 1_000_200)
+    engine.send_dtls(1, b"\x16answer")
+    assert engine.transmits() == [(b"\x16answer", first.addr)]
+
+
 def test_a_tap_gets_plain_packets_and_gives_them_back() -> None:
     house = House()
     ring = TapRing(4)
