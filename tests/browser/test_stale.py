@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 STALE_MS = 500
-WATCH_STATE = """(selector) => {
+WATCH_STATE = """async (selector) => {
   // When each state began, and when the last frame before it was on the screen, by the page's own clock.
   const tile = document.querySelector(selector);
   const video = tile.querySelector("video");
@@ -26,6 +26,7 @@ WATCH_STATE = """(selector) => {
   let last = 0;
   const frame = () => { last = performance.now(); video.requestVideoFrameCallback(frame); };
   video.requestVideoFrameCallback(frame);
+  await new Promise((resolve) => video.requestVideoFrameCallback(resolve));
   new MutationObserver(() => window.states.push([tile.dataset.state, performance.now() - last]))
     .observe(tile, { attributeFilter: ["data-state"] });
 }"""
