@@ -220,10 +220,16 @@ async def _by_socket(crowd: Crowd, *, sends: bool, polite: bool) -> None:
             finally:
                 peer.stop(silently=not polite)
         finally:
-            if polite:
-                await signalling.close()
-            else:
-                signalling._reader.cancel()
+            if not polite:
+                cut(signalling)
+            await signalling.close()
+
+
+def cut(signalling: Signalling) -> None:
+    """Reset its connection: the server hears no goodbye."""
+    connection = signalling._socket._response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
 
 
 async def cart(crowd: Crowd) -> None:
@@ -355,6 +361,7 @@ async def publisher_that_moves(crowd: Crowd) -> None:
                 assert response.status == 200
             params = IceParams(f"{self_made['ice-ufrag']}:{fresh.ufrag}", self_made["ice-pwd"], fresh.password)
             moved = await ice._check_all(peer.answer.candidates, params)
+            assert await ice._check(moved, params, nominate=True)
             assert peer.connected is not None
             peer.connected.socket.close()
             peer.connected = Connected(moved, peer.connected.keys, params)
