@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import av
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser import consultation as c
 from tests.browser import framecode
@@ -85,7 +86,7 @@ def test_recording_is_found_played_and_verified(
     page.locator("#recordings button").click()
     page.locator("#player figure[data-source=ultrasound]").wait_for()
     page.locator("#player figure[data-source=camera]").wait_for()
-    assert page.locator("#player .sounds li").count() == 2
+    page.locator("#player .sounds li").nth(1).wait_for()
 
     current = "#player figure[data-source=ultrasound]"
     page.keyboard.press("k")
@@ -123,13 +124,13 @@ def test_archive_by_keyboard(recorded: str, pages: Pages, server: Server) -> Non
     page.keyboard.press("Enter")
     page.locator("#player figure").first.wait_for()
     slider = page.get_by_label("Position")
-    assert float(slider.input_value()) == 0
+    expect(slider).to_have_value("0")
     page.keyboard.press("l")
-    assert float(slider.input_value()) == 5000
+    expect(slider).to_have_value("5000")
     page.keyboard.press("j")
-    assert float(slider.input_value()) == 0
+    expect(slider).to_have_value("0")
     page.keyboard.press("/")
-    assert page.evaluate("() => document.activeElement.name") == "text"
+    page.wait_for_function("() => document.activeElement.name === 'text'")
 
 
 def test_observer_sees_no_archive(pages: Pages, server: Server) -> None:

@@ -75,8 +75,8 @@ def test_ultrasound_goes_as_h264_at_its_own_size(pages: Pages, server: Server) -
     c.wait_live(doctor)
     codec = cart.locator(".source[data-source=ultrasound] dt", has_text="Codec").locator("+ dd")
     codec.filter(has_text="H264").wait_for()
-    assert doctor.locator(f"{c.ULTRASOUND} .size").inner_text() == "640×480"
-    assert doctor.evaluate("() => document.querySelector('#stage .tile').dataset.source") == "ultrasound"
+    doctor.locator(f"{c.ULTRASOUND} .size", has_text="640×480").wait_for()
+    doctor.locator("#stage .tile[data-source=ultrasound]").wait_for()
 
 
 def test_age_of_the_picture_is_shown(pages: Pages, server: Server, figures: Callable[..., None]) -> None:
@@ -85,7 +85,9 @@ def test_age_of_the_picture_is_shown(pages: Pages, server: Server, figures: Call
     c.wait_live(doctor)
     c.watch(doctor)
     frames = c.seen(doctor, 90)
-    age = doctor.locator(f"{c.ULTRASOUND} .age").inner_text()
+    told = doctor.locator(f"{c.ULTRASOUND} .age", has_text="ms")
+    told.wait_for()
+    age = told.inner_text()
     captured = [frame for frame in frames if frame[2] is not None]
     figures(age=age, with_capture_time=len(captured), frames=len(frames))
     assert age.endswith("ms")

@@ -33,7 +33,7 @@ def test_tracks_come_and_go(pages: Pages, server: Server) -> None:
     c.wait_live(doctor, c.CAMERA)
     send["Ultrasound"].click()
     c.wait_live(doctor, c.CAMERA, c.ULTRASOUND)
-    assert doctor.locator("#stage .tile").get_attribute("data-source") == "ultrasound"
+    doctor.locator("#stage .tile[data-source=ultrasound]").wait_for()
     stop["Ultrasound"].click()
     doctor.locator(c.ULTRASOUND).wait_for(state="detached")
     c.wait_live(doctor, c.CAMERA)
@@ -80,7 +80,7 @@ def test_dropped_socket_is_resumed(pages: Pages, server: Server, figures: Callab
     assert max(gaps) < 500 * PATIENCE
     doctor.locator("#connection", has_text="Connected").wait_for()
     # It is still the same participant, and nobody has seen it go.
-    assert doctor.locator("#people li", has_text="Dr. Rivera").get_attribute("data-participant") == me
+    doctor.locator(f"#people li[data-participant='{me}']", has_text="Dr. Rivera").wait_for()
     assert there is not None
     assert there.evaluate("(row) => row.textContent.includes('Dr. Rivera')")
     # The resumed session goes on to be told what happens.
@@ -102,15 +102,15 @@ def test_server_restart(pages: Pages, tmp_path: Path, figures: Callable[..., Non
     server.stop()
     doctor.locator("#connection[data-state=warn], #connection[data-state=lost]").wait_for()
     doctor.locator(f"{c.ULTRASOUND}[data-state=frozen]").wait_for()
-    assert "STALE" in doctor.locator(f"{c.ULTRASOUND} .sign").inner_text()
-    assert doctor.locator("#banner").is_visible()
+    doctor.locator(f"{c.ULTRASOUND} .sign", has_text="STALE").wait_for()
+    doctor.locator("#banner").wait_for()
     shot(doctor, "viewer-lost")
     server = Server(tmp_path, http=http)
     try:
         c.wait_live(doctor)
         cart.wait_for_function("() => document.querySelectorAll('.source.sending').length === 4")
         doctor.locator("#connection", has_text="Connected").wait_for()
-        assert not doctor.locator("#banner").is_visible()
+        doctor.locator("#banner").wait_for(state="hidden")
     finally:
         server.stop()
 
@@ -137,8 +137,8 @@ def test_recording_is_seen_by_all(pages: Pages, server: Server) -> None:
     doctor = c.open_viewer(pages, server, "session-6")
     observer = c.open_viewer(pages, server, "session-6", "observer", name="Student")
     c.wait_live(doctor)
-    assert not observer.locator("#record").is_visible()
-    assert not observer.locator("#talk").is_visible()
+    observer.locator("#record").wait_for(state="hidden")
+    observer.locator("#talk").wait_for(state="hidden")
     doctor.keyboard.press("r")
     for page in (cart, doctor, observer):
         page.locator("#recording[data-state=on]").wait_for()

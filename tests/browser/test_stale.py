@@ -72,8 +72,8 @@ def test_frozen_grabber(pages: Pages, server: Server, figures: Callable[..., Non
     figures(stale_after_ms=round(stale), dimmed_after_ms=round(frozen))
     assert stale < STALE_MS * PATIENCE
     assert 2000 <= frozen < 2000 + STALE_MS * PATIENCE
-    assert "STALE" in doctor.locator(f"{c.ULTRASOUND} .sign").inner_text()
-    assert doctor.locator(c.CAMERA).get_attribute("data-state") == "live"
+    doctor.locator(f"{c.ULTRASOUND} .sign", has_text="STALE").wait_for()
+    c.wait_live(doctor, c.CAMERA)
     shot(doctor, "viewer-stale")
     cart.evaluate("() => { grabber.frozen = false; }")
     c.wait_live(doctor)
@@ -106,6 +106,6 @@ def test_unchanging_picture(pages: Pages, server: Server) -> None:
     c.wait_live(doctor)
     cart.evaluate("() => { grabber.still = true; }")
     doctor.locator(f"{c.ULTRASOUND}[data-state=unchanging]").wait_for()
-    assert doctor.locator(f"{c.ULTRASOUND} .sign").inner_text() == "Picture not changing"
+    doctor.locator(f"{c.ULTRASOUND} .sign", has_text="Picture not changing").wait_for()
     cart.evaluate("() => { grabber.still = false; }")
     c.wait_live(doctor)
