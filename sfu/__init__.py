@@ -1,1 +1,1 @@
-"""The selective forwarding unit: wire formats, streams, policy and sessions, all without I/O."""
+"""The selective forwarding unit: wire formats, policy, streams and sessions, all without I/O."""

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from mediaserver.codecs.payload cimport PayloadFacts
 from mediaserver.sfu.wire.packet cimport ExtValues
 
 cdef enum:
@@ -16,7 +17,6 @@ cdef struct Packet:
     uint8_t payload_type
     uint8_t marker
     uint8_t keyframe        # a decoder can start here
-    uint8_t start           # first of its frame
     uint8_t codec
     uint16_t payload_offset
     uint16_t payload_size   # without padding
@@ -24,6 +24,7 @@ cdef struct Packet:
     uint32_t ssrc
     uint64_t sequence       # extended: counts on over the wrap
     int64_t arrival         # µs
+    PayloadFacts facts      # of a picture's packet, read once, whoever listens
     ExtValues ext           # points into data
     uint8_t data[0]
 

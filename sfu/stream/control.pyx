@@ -18,6 +18,7 @@ from mediaserver.sfu.stream.state cimport (
     LegConfig,
     LegStats,
     Peer,
+    PeerStats,
     Tap,
     Track,
     TrackConfig,
@@ -57,8 +58,10 @@ cdef void add_peer(EngineState* engine, const Command* command) noexcept nogil:
     peer = <Peer*>calloc(1, sizeof(Peer))
     if peer == NULL:
         refuse(engine, command.id, b"out of memory", 13)
+        removed(engine, command.id)
         return
     peer.id = command.id
+    peer.stats = <PeerStats*>command.keep
     peer.feedback_ssrc = <uint32_t>command.random | 1
     peer.round_trip = 50000
     peer.last_check = engine.now

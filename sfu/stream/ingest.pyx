@@ -40,12 +40,10 @@ cdef enum:
 
 cdef void note_picture(EngineState* engine, Track* track, Packet* packet) noexcept nogil:
     """Facts of a picture's packet: whether a decoder can start here, and the size."""
-    cdef PayloadFacts facts
+    cdef const PayloadFacts* facts = &packet.facts
     packet.keyframe = 0
-    packet.start = 0
-    if not payload_facts(packet.codec, packet.data + packet.payload_offset, packet.payload_size, &facts):
+    if not payload_facts(packet.codec, packet.data + packet.payload_offset, packet.payload_size, &packet.facts):
         return
-    packet.start = facts.start
     if facts.width:
         track.inband_config = 1
     if facts.keyframe and (facts.width or not track.inband_config):
@@ -205,7 +203,6 @@ cdef void ingest(EngineState* engine, Peer* peer, const uint8_t* data, size_t si
     packet.timestamp = header.timestamp
     packet.ssrc = header.ssrc
     packet.keyframe = 0
-    packet.start = 0
     packet.codec = 0
     at = open_packet(engine, peer, packet, size, &header)
     if at >= 0:

@@ -37,6 +37,22 @@ class PayloadParams(msgspec.Struct, frozen=True):
     remb: bool = False
 
 
+class LegPolicy(msgspec.Struct, frozen=True):
+    """What a leg is worth to its viewer when the line does not carry everything; the allocator goes by it.
+
+    Smaller ranks are served first. Heights are of the picture in pixels, 0 for no wish and no limit. With
+    `frames_first` the frame rate gives way before the picture's size and quality.
+    """
+
+    rank: int = 4
+    floor_bps: int = 0
+    floor_frames: int = 0
+    least_height: int = 0
+    desired_height: int = 0
+    max_height: int = 0
+    frames_first: bool = False
+
+
 class TrackParams(msgspec.Struct, frozen=True):
     """An incoming track: how its packets are recognised and what they may carry.
 
@@ -52,6 +68,8 @@ class TrackParams(msgspec.Struct, frozen=True):
     rtx_ssrcs: tuple[int, ...] = ()
     extensions: tuple[tuple[int, int], ...] = ()
     keyframe_interval_us: int = 500_000
+    rids: tuple[str, ...] = ()
+    """Simulcast encodings (RFC 8853) by their rid, the lowest first; empty for a track with one."""
 
 
 class LegPayload(msgspec.Struct, frozen=True):
@@ -76,6 +94,7 @@ class LegParams(msgspec.Struct, frozen=True):
     playout_delay: tuple[int, int] | None = None
     """Least and greatest playout delay in units of 10 ms that the server asks of the viewer, where that extension was
     negotiated and the publisher does not say; (0, 0) is "show at once"."""
+    policy: LegPolicy = LegPolicy()
 
 
 class EventKind(IntEnum):
@@ -91,6 +110,30 @@ class EventKind(IntEnum):
     LEG_LIVE = 8  # leg: its first packet has left; value: µs since the leg was added
     REMOVED = 9  # peer, track, leg or tap: its removal is complete, nothing refers to it any more
     REFUSED = 10  # a command that the engine could not carry out (limits); data: the reason
+    LEG_QUALITY = 11  # leg: what the line lets through; value: see LegQuality.of
+    TRACK_FRESHNESS = 12  # track: 0 live, 1 stale, 2 unchanging
+    LAYERS_WANTED = 13  # track: bit mask of the encodings that somebody needs
+
+
+class QualityReason(IntEnum):
+    """Why a viewer gets of a track what it gets."""
+
+    OK = 0
+    BELOW_FLOOR = 1  # less than its source must hold
+    PAUSED_BY_LINE = 2  # the line does not carry even the least of it
+    NO_SOURCE = 3  # the publisher sends nothing that could be forwarded
+
+
+class LegQuality(NamedTuple):
+    """The value of LEG_QUALITY. Layers are -1 where nothing is left out (or nothing is known of them)."""
+
+    reason: QualityReason
+    spatial: int
+    temporal: int
+
+    @classmethod
+    def of(cls, value: int) -> LegQuality:
+        return cls(QualityReason(value >> 16), (value >> 8 & 0xFF) - 1, (value & 0xFF) - 1)
 
 
 class PlaneEvent(NamedTuple):
@@ -156,3 +199,7 @@ class Plane(Protocol):
 
     def leg_stats(self, leg: int) -> Mapping[str, int]:
         """packets, bytes, retransmitted, nacked, plis, fraction_lost (of 256), rtt_us; empty when unknown."""
+
+    def peer_stats(self, peer: int) -> Mapping[str, int]:
+        """The line to a viewer: estimate_bps, allocated_bps, backlog_us, rtt_us, lost_permille, padding_bytes,
+        repair_bytes; empty when unknown."""

@@ -35,8 +35,12 @@ from mediaserver.sfu.stream.state cimport (
     PAYLOADS_MAX,
     SSRCS_MAX,
     LegConfig,
+    LegWorth,
+    ENCODINGS_MAX,
+    RID_MAX,
     LegStats,
     PayloadConfig,
+    PeerStats,
     Report,
     TrackConfig,
     TrackStats,
@@ -115,7 +119,23 @@ cdef int lay_track(TrackConfig* config, object params) except -1:
         config.ssrcs[i] = ssrc
         config.rtx_ssrcs[i] = params.rtx_ssrcs[i] if i < len(params.rtx_ssrcs) else 0
     config.ssrc_count = len(params.ssrcs)
+    if len(params.rids) > ENCODINGS_MAX:
+        raise ValueError(f"a track has at most {ENCODINGS_MAX} encodings, not {len(params.rids)}")
+    config.encoding_count = max(1, len(params.rids))
+    for i, rid in enumerate(params.rids):
+        config.rid_size[i] = put_bytes(config.rids[i], RID_MAX, name_bytes("rid", rid), "a rid")
     put_extensions(config.ext.kind, config.ext.id, params.extensions)
+    return 0
+
+
+cdef int lay_worth(LegWorth* worth, object policy) except -1:
+    worth.rank = policy.rank
+    worth.frames_first = policy.frames_first
+    worth.floor_frames = policy.floor_frames
+    worth.floor_bps = policy.floor_bps
+    worth.least_height = policy.least_height
+    worth.desired_height = policy.desired_height
+    worth.max_height = policy.max_height
     return 0
 
 
@@ -140,6 +160,7 @@ cdef int lay_leg(LegConfig* config, object params) except -1:
         config.playout_delay[0] = least >> 4
         config.playout_delay[1] = ((least & 15) << 4) | (most >> 8)
         config.playout_delay[2] = most & 255
+    lay_worth(&config.worth, params.policy)
     put_extensions(config.ext.kind, config.ext.id, params.extensions)
     return 0
 
@@ -196,6 +217,8 @@ cdef class BasePlane:
         credentials.ufrag_size = put_bytes(credentials.ufrag, NAME_MAX, ufrag_bytes, "the username fragment")
         credentials.pwd_size = put_bytes(credentials.pwd, NAME_MAX, pwd_bytes, "the password")
         command.random = self.random_word()
+        if kind == COMMAND_ADD_PEER:
+            command.keep = self.block(peer, sizeof(PeerStats))
         return self.submit(command)
 
     # ---- peers
@@ -338,6 +361,12 @@ cdef class BasePlane:
         if block is None or isinstance(block, TapRing):
             return {}
         return (<TrackStats*><uintptr_t>block)[0]
+
+    def peer_stats(self, peer: int) -> dict:
+        block = self.blocks.get(peer)
+        if block is None or isinstance(block, TapRing):
+            return {}
+        return (<PeerStats*><uintptr_t>block)[0]
 
     def leg_stats(self, leg: int) -> dict:
         block = self.blocks.get(leg)

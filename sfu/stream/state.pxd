@@ -24,6 +24,8 @@ cdef enum:
     VIDEO_HISTORY = 1024
     AUDIO_HISTORY = 256
     FIXED_EXT_MAX = 96
+    ENCODINGS_MAX = 3        # simulcast encodings of one track
+    RID_MAX = 16             # bytes (RFC 8852: 1 to 255, but nobody needs long ones)
 
 cdef struct Peer
 cdef struct Track
@@ -54,6 +56,19 @@ cdef struct TrackConfig:
     uint32_t rtx_ssrcs[SSRCS_MAX]
     ExtMap ext
     int64_t keyframe_interval
+    uint8_t encoding_count   # 1 without simulcast
+    uint8_t rids[ENCODINGS_MAX][RID_MAX]
+    uint8_t rid_size[ENCODINGS_MAX]
+
+# See params.LegPolicy.
+cdef struct LegWorth:
+    uint8_t rank
+    uint8_t frames_first
+    uint16_t floor_frames
+    uint16_t least_height
+    uint16_t desired_height
+    uint16_t max_height
+    uint32_t floor_bps
 
 cdef struct LegConfig:
     uint8_t mid[NAME_MAX]
@@ -72,6 +87,7 @@ cdef struct LegConfig:
     uint8_t playout_delay[3]
     uint8_t has_playout_delay
     uint8_t paused
+    LegWorth worth
 
 # Counted by the worker, read by the control plane at any time: each field is one aligned word.
 cdef struct TrackStats:
@@ -95,6 +111,15 @@ cdef struct LegStats:
     uint64_t plis
     uint64_t fraction_lost
     uint64_t rtt
+
+cdef struct PeerStats:
+    uint64_t estimate_bps
+    uint64_t allocated_bps
+    uint64_t backlog_us
+    uint64_t rtt_us
+    uint64_t lost_permille
+    uint64_t padding_bytes
+    uint64_t repair_bytes
 
 cdef struct Counters:
     uint64_t datagrams_in
@@ -134,6 +159,7 @@ cdef struct Counters:
 
 cdef struct Peer:
     uint32_t id
+    PeerStats* stats
     uint8_t ufrag[NAME_MAX]
     uint8_t ufrag_size
     uint8_t pwd[NAME_MAX]
