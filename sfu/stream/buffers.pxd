@@ -18,6 +18,7 @@ cdef struct Packet:
     uint8_t marker
     uint8_t keyframe        # a decoder can start here
     uint8_t codec
+    uint8_t encoding        # index of the track's encoding
     uint16_t payload_offset
     uint16_t payload_size   # without padding
     uint32_t timestamp

@@ -4,16 +4,20 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy
 
 from mediaserver.sfu.stream.connectivity cimport forget_addresses, ufrag_key
-from mediaserver.sfu.stream.feedback cimport send_bye, want_keyframe
+from mediaserver.sfu.stream.feedback cimport send_bye
 from mediaserver.sfu.stream.history cimport history_close, history_init
+from mediaserver.sfu.stream.keyframes cimport want_keyframe
 from mediaserver.sfu.stream.leg cimport leg_configure, leg_restart
 from mediaserver.sfu.stream.outbox cimport DATAGRAM_MAX, outbox_add, outbox_room
 from mediaserver.sfu.stream.renumber cimport renumber_init
 from mediaserver.sfu.stream.report cimport REPORT_REFUSED, REPORT_REMOVED, report
+from mediaserver.sfu.stream.fanout cimport best_encoding
 from mediaserver.sfu.stream.source cimport forget_history, release_sources, update_sources
 from mediaserver.sfu.stream.state cimport (
     AUDIO_HISTORY,
+    ENCODINGS_MAX,
     VIDEO_HISTORY,
+    Encoding,
     Leg,
     LegConfig,
     LegStats,
@@ -105,7 +109,7 @@ cdef void set_keys(EngineState* engine, Peer* peer, const Command* command) noex
         return
     for i in range(<int>peer.leg_count):
         if peer.legs[i].await_keyframe:
-            want_keyframe(engine, peer.legs[i].track)
+            want_keyframe(engine, peer.legs[i].target)
 
 
 cdef void send_dtls(EngineState* engine, Peer* peer, const Command* command) noexcept nogil:
@@ -154,6 +158,31 @@ cdef void remove_peer(EngineState* engine, Peer* peer) noexcept nogil:
 # ---- tracks
 
 
+cdef int prepare_encodings(Track* track, const TrackConfig* config) noexcept nogil:
+    """What each encoding needs before its first packet comes; -1 without memory."""
+    cdef Encoding* encoding
+    cdef int i
+    for i in range(config.encoding_count):
+        encoding = &track.encodings[i]
+        encoding.track = track
+        encoding.index = <uint8_t>i
+        if encoding.history.slots == NULL and history_init(
+            &encoding.history, VIDEO_HISTORY if config.video else AUDIO_HISTORY
+        ) < 0:
+            return -1
+    return 0
+
+
+cdef void forget_track(EngineState* engine, Track* track) noexcept nogil:
+    cdef int i
+    if track == NULL:
+        return
+    for i in range(ENCODINGS_MAX):
+        history_close(&track.encodings[i].history, &engine.pool)
+    free(track.legs)
+    free(track)
+
+
 cdef void add_track(EngineState* engine, Peer* peer, const Command* command) noexcept nogil:
     cdef const TrackConfig* config = <const TrackConfig*>command.data
     cdef Track* track
@@ -161,8 +190,8 @@ cdef void add_track(EngineState* engine, Peer* peer, const Command* command) noe
         refuse(engine, command.id, b"this track is there already", 27)
         return
     track = <Track*>calloc(1, sizeof(Track))
-    if track == NULL or history_init(&track.history, VIDEO_HISTORY if config.video else AUDIO_HISTORY) < 0:
-        free(track)
+    if track == NULL or prepare_encodings(track, config) < 0:
+        forget_track(engine, track)
         refuse(engine, command.id, b"out of memory", 13)
         removed(engine, command.id)
         return
@@ -179,8 +208,22 @@ cdef void update_track(EngineState* engine, Track* track, const TrackConfig* con
     cdef int moved = (
         config.mid_size != track.config.mid_size or memcmp(config.mid, track.config.mid, config.mid_size) != 0
     )
+    if prepare_encodings(track, config) < 0:
+        refuse(engine, track.id, b"out of memory", 13)
+        return
     track.config = config[0]
     update_sources(engine, track, moved)
+
+
+cdef void want_pictures(EngineState* engine, Track* track) noexcept nogil:
+    """A keyframe of each encoding that somebody gets."""
+    cdef Tap* tap = track.taps
+    cdef uint32_t i
+    for i in range(track.leg_count):
+        want_keyframe(engine, track.legs[i].target)
+    while tap != NULL:
+        want_keyframe(engine, &track.encodings[tap.encoding])
+        tap = tap.next
 
 
 cdef void mute_track(EngineState* engine, Track* track, int muted) noexcept nogil:
@@ -189,11 +232,12 @@ cdef void mute_track(EngineState* engine, Track* track, int muted) noexcept nogi
         return
     track.muted = muted
     if muted:
-        forget_history(engine, track)  # what was said before is not to be had any more
+        for i in range(track.config.encoding_count):
+            forget_history(engine, &track.encodings[i])  # what was said before is not to be had any more
         for i in range(track.leg_count):
             leg_restart(track.legs[i], 0)
     else:
-        want_keyframe(engine, track)
+        want_pictures(engine, track)
 
 
 cdef void remove_track(EngineState* engine, Track* track) noexcept nogil:
@@ -207,10 +251,8 @@ cdef void remove_track(EngineState* engine, Track* track) noexcept nogil:
         link = &link[0].next
     link[0] = track.next
     release_sources(track)
-    history_close(&track.history, &engine.pool)
     table_remove(&engine.tracks, id)
-    free(track.legs)
-    free(track)
+    forget_track(engine, track)
     removed(engine, id)
 
 
@@ -288,6 +330,7 @@ cdef void add_leg(EngineState* engine, Track* track, Peer* peer, const Command* 
         return
     leg.id = command.id
     leg.track = track
+    leg.source = leg.target = best_encoding(track, engine.now)
     leg.peer = peer
     leg.stats = <LegStats*>command.keep
     leg.added = engine.now
@@ -300,7 +343,7 @@ cdef void add_leg(EngineState* engine, Track* track, Peer* peer, const Command* 
     leg.await_keyframe = track.config.video
     table_put(&engine.legs, leg.id, leg)
     if not leg.config.paused and peer.tx != NULL:
-        want_keyframe(engine, track)
+        want_keyframe(engine, leg.target)
 
 
 cdef void update_leg(Leg* leg, const Command* command) noexcept nogil:
@@ -319,7 +362,7 @@ cdef void pause_leg(EngineState* engine, Leg* leg, int paused) noexcept nogil:
     if paused:
         leg_restart(leg, 0)
     else:
-        want_keyframe(engine, leg.track)
+        want_keyframe(engine, leg.target)
 
 
 cdef void remove_leg(EngineState* engine, Leg* leg, int say_bye) noexcept nogil:
@@ -352,8 +395,9 @@ cdef void add_tap(EngineState* engine, Track* track, const Command* command) noe
     tap.ring = command.keep
     tap.next = track.taps
     track.taps = tap
+    tap.encoding = best_encoding(track, engine.now).index
     table_put(&engine.taps, tap.id, tap)
-    want_keyframe(engine, track)
+    want_keyframe(engine, &track.encodings[tap.encoding])
 
 
 cdef void close_tap(EngineState* engine, Tap* tap) noexcept nogil:
@@ -408,7 +452,7 @@ cdef void on_track(EngineState* engine, Track* track, const Command* command) no
     elif command.kind == COMMAND_REMOVE_TRACK:
         remove_track(engine, track)
     elif command.kind == COMMAND_KEYFRAME:
-        want_keyframe(engine, track)
+        want_pictures(engine, track)
 
 
 cdef void on_leg(EngineState* engine, Leg* leg, const Command* command) noexcept nogil:

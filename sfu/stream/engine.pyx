@@ -17,12 +17,12 @@ from mediaserver.sfu.stream.connectivity cimport (
     watch_consent,
 )
 from mediaserver.sfu.stream.control cimport Command, carry_out, remove_everything, serve_taps
-from mediaserver.sfu.stream.fanout cimport fanout_flush
+from mediaserver.sfu.stream.fanout cimport fanout_flush, fanout_tend
 from mediaserver.sfu.stream.feedback cimport read_rtcp, send_reports, serve_hot
 from mediaserver.sfu.stream.ingest cimport ingest
 from mediaserver.sfu.stream.outbox cimport outbox_clear, outbox_close, outbox_init
 from mediaserver.sfu.stream.report cimport REPORT_DTLS, report, report_close, report_flush
-from mediaserver.sfu.stream.state cimport Peer
+from mediaserver.sfu.stream.state cimport Peer, Track
 from mediaserver.sfu.stream.table cimport table_close, table_init
 from mediaserver.sfu.wire.packet cimport DEMUX_DTLS, DEMUX_RTP, DEMUX_STUN, demux_kind, is_rtcp
 from mediaserver.sfu.wire.srtp cimport SRTP_ERR_REPLAY, srtcp_unprotect
@@ -133,12 +133,17 @@ cdef void engine_receive(EngineState* engine, const Addr* addr, const uint8_t* d
 cdef void round_over_peers(EngineState* engine) noexcept nogil:
     cdef uint64_t at
     cdef Peer* peer
+    cdef Track* track
     for at in range(engine.peers.mask + 1):
         peer = <Peer*>engine.peers.entries[at].value
         if peer != NULL:
             watch_consent(engine, peer, engine.now)
             tell_moved(engine, peer)
             send_reports(engine, peer)
+            track = peer.tracks
+            while track != NULL:
+                fanout_tend(engine, track)
+                track = track.next
     serve_taps(engine)
     engine.counters.pool_bytes = engine.pool.bytes
     engine.counters.packets_held = engine.pool.in_use

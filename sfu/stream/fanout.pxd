@@ -1,11 +1,17 @@
 """One packet to everybody who listens."""
 
+from libc.stdint cimport int64_t
+
 from mediaserver.sfu.stream.buffers cimport Packet
-from mediaserver.sfu.stream.state cimport EngineState, Track
+from mediaserver.sfu.stream.state cimport Encoding, EngineState, Track
 
 # The packet waits for the end of the batch, so that each leg gets a run of packets at once.
 cdef void fanout_add(EngineState* engine, Track* track, Packet* packet) noexcept nogil
 # Sends what waits of one track. Call before the track turns to another source.
 cdef void fanout_flush_track(EngineState* engine, Track* track) noexcept nogil
+# The highest encoding that is alive, the lowest when none is.
+cdef Encoding* best_encoding(Track* track, int64_t now) noexcept nogil
+# Legs and taps turn to the best encoding. Call now and then.
+cdef void fanout_tend(EngineState* engine, Track* track) noexcept nogil
 # Sends what waits, of all tracks.
 cdef void fanout_flush(EngineState* engine) noexcept nogil

@@ -4,12 +4,50 @@ Leg after leg, not packet after packet: a leg's state is touched once per batch,
 the outbox, where equal sizes make one UDP_SEGMENT message.
 """
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t
 
 from mediaserver.sfu.stream.buffers cimport packet_unref
-from mediaserver.sfu.stream.leg cimport leg_forward
-from mediaserver.sfu.stream.state cimport PENDING_MAX, Leg, Tap
+from mediaserver.sfu.stream.keyframes cimport want_keyframe
+from mediaserver.sfu.stream.leg cimport leg_forward, leg_turn
+from mediaserver.sfu.stream.state cimport ALIVE_US, PENDING_MAX, Leg, Tap
 from mediaserver.sfu.stream.tap cimport TapQueue, tap_push
+
+
+cdef inline int is_alive(const Encoding* encoding, int64_t now) noexcept nogil:
+    return encoding.active != NULL and now - encoding.active.last_arrival < ALIVE_US
+
+
+cdef Encoding* best_encoding(Track* track, int64_t now) noexcept nogil:
+    cdef int i
+    for i in range(track.config.encoding_count - 1, -1, -1):
+        if is_alive(&track.encodings[i], now):
+            return &track.encodings[i]
+    return &track.encodings[0]
+
+
+cdef int takes_over(Tap* tap, const Packet* packet) noexcept nogil:
+    """A recorder gets the best there is: it turns at a key picture, and down only when its own encoding is off."""
+    if not packet.keyframe or packet.encoding >= tap.track.config.encoding_count:
+        return 0
+    if packet.encoding < tap.encoding and is_alive(&tap.track.encodings[tap.encoding], packet.arrival):
+        return 0
+    tap.encoding = packet.encoding
+    return 1
+
+
+cdef void fanout_tend(EngineState* engine, Track* track) noexcept nogil:
+    cdef Encoding* best
+    cdef Tap* tap = track.taps
+    cdef uint32_t i
+    if track.config.encoding_count == 1 or (tap == NULL and track.leg_count == 0):
+        return
+    best = best_encoding(track, engine.now)
+    while tap != NULL:
+        if tap.encoding != best.index:
+            want_keyframe(engine, best)
+        tap = tap.next
+    for i in range(track.leg_count):
+        leg_turn(engine, track.legs[i], best)
 
 
 cdef void fanout_flush_track(EngineState* engine, Track* track) noexcept nogil:
@@ -19,7 +57,8 @@ cdef void fanout_flush_track(EngineState* engine, Track* track) noexcept nogil:
     cdef Tap* tap = track.taps
     while tap != NULL:
         for i in range(count):
-            tap_push(<TapQueue*>tap.ring, &engine.pool, track.pending[i])
+            if track.pending[i].encoding == tap.encoding or takes_over(tap, track.pending[i]):
+                tap_push(<TapQueue*>tap.ring, &engine.pool, track.pending[i])
         tap = tap.next
     for j in range(track.leg_count):
         leg = track.legs[j]

@@ -1,18 +1,12 @@
 """RTCP both ways: what publishers are told and asked, and what viewers say."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 
-from mediaserver.sfu.stream.state cimport EngineState, Peer, Track
+from mediaserver.sfu.stream.state cimport EngineState, Peer
 
-# Plain RTCP to a peer, protected on the way.
-cdef void send_rtcp(EngineState* engine, Peer* peer, const uint8_t* data, size_t size) noexcept nogil
 # A compound from a peer, decrypted.
 cdef void read_rtcp(EngineState* engine, Peer* peer, const uint8_t* data, size_t size) noexcept nogil
-# Somebody needs a keyframe: merged with other requests, and never more often than the track allows.
-cdef void want_keyframe(EngineState* engine, Track* track) noexcept nogil
-# Something of the peer's is due no later than then.
-cdef void make_hot(EngineState* engine, Peer* peer, int64_t due) noexcept nogil
 # NACKs, transport-wide feedback and keyframe requests that are due; sets when the next will be.
 cdef void serve_hot(EngineState* engine) noexcept nogil
 # Receiver and sender reports, once a second.

@@ -1,8 +1,8 @@
 """RTCP both ways: what publishers are told and asked, and what viewers say."""
 
-from libc.stdint cimport uint16_t, uint64_t
-from libc.string cimport memcpy
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from mediaserver.sfu.stream.agenda cimport earlier, make_hot
 from mediaserver.sfu.stream.inbound cimport (
     Inbound,
     inbound_deadline,
@@ -11,10 +11,11 @@ from mediaserver.sfu.stream.inbound cimport (
     inbound_report,
     ntp_of,
 )
+from mediaserver.sfu.stream.keyframes cimport ask_keyframe, want_keyframe
 from mediaserver.sfu.stream.leg cimport leg_retransmit, leg_sender_report
-from mediaserver.sfu.stream.outbox cimport DATAGRAM_MAX, outbox_add, outbox_room
+from mediaserver.sfu.stream.rtcp_out cimport send_rtcp
 from mediaserver.sfu.stream.report cimport REPORT_TRACK_BYE, report
-from mediaserver.sfu.stream.state cimport INBOUNDS_MAX, Leg, Tap
+from mediaserver.sfu.stream.state cimport ALIVE_US, INBOUNDS_MAX, Encoding, Leg, Tap, Track
 from mediaserver.sfu.stream.tap cimport TapQueue, tap_sender_report
 from mediaserver.sfu.stream.transport cimport arrival_feedback
 from mediaserver.sfu.wire.rtcp cimport (
@@ -33,13 +34,10 @@ from mediaserver.sfu.wire.rtcp cimport (
     rtcp_next,
     rtcp_report,
     rtcp_write_bye,
-    rtcp_write_fir,
     rtcp_write_nack,
-    rtcp_write_pli,
     rtcp_write_rr,
     rtcp_write_sdes,
 )
-from mediaserver.sfu.wire.srtp cimport SRTCP_MAX_OVERHEAD, srtcp_protect
 
 cdef enum:
     REPORT_INTERVAL_US = 1000000
@@ -51,87 +49,23 @@ cdef enum:
     RTCP_ROOM = 1200             # plain bytes of one datagram
 
 
-cdef void send_rtcp(EngineState* engine, Peer* peer, const uint8_t* data, size_t size) noexcept nogil:
-    cdef uint8_t* out
-    cdef int total
-    if peer.tx == NULL or not peer.connected or size == 0 or size + SRTCP_MAX_OVERHEAD > DATAGRAM_MAX:
-        return
-    out = outbox_room(&engine.outbox)
-    if out == NULL:
-        return
-    memcpy(out, data, size)
-    total = srtcp_protect(peer.tx, out, size, DATAGRAM_MAX)
-    if total > 0:
-        outbox_add(&engine.outbox, &peer.addr, total)
-        engine.counters.rtcp_out += 1
-
-
 # ---- to publishers
 
 
-cdef void make_hot(EngineState* engine, Peer* peer, int64_t due) noexcept nogil:
-    if not peer.hot:
-        peer.hot = 1
-        peer.hot_due = due
-        peer.hot_next = engine.hot
-        engine.hot = peer
-    elif due < peer.hot_due:
-        peer.hot_due = due
-    if engine.hot_due == 0 or due < engine.hot_due:
-        engine.hot_due = due
-
-
-cdef void want_keyframe(EngineState* engine, Track* track) noexcept nogil:
-    if not track.config.video or track.muted:
-        return
-    # Also when one is wanted already: the peer may have cooled down meanwhile, as a muted track asks for nothing.
-    track.want_keyframe = 1
-    make_hot(engine, track.peer, engine.now)
-
-
-cdef int64_t ask_keyframe(EngineState* engine, Track* track) noexcept nogil:
-    """Sends the request when it may be sent; when it may next be repeated, or 0 for no need."""
-    cdef int64_t due
-    cdef uint8_t out[64]
-    cdef int size = 0
-    cdef uint32_t i
-    if not track.want_keyframe or track.active == NULL or track.muted:
-        return 0
-    due = track.keyframe_asked + track.config.keyframe_interval
-    if track.keyframe_asked and engine.now < due:
-        return due
-    for i in range(track.config.payload_count):
-        if track.config.payloads[i].pli:
-            size = rtcp_write_pli(out, sizeof(out), track.peer.feedback_ssrc, track.active.ssrc)
-            break
-        if track.config.payloads[i].fir:
-            track.fir_command += 1
-            size = rtcp_write_fir(out, sizeof(out), track.peer.feedback_ssrc, track.active.ssrc, track.fir_command)
-            break
-    if size <= 0:
-        track.want_keyframe = 0  # nothing was agreed by which to ask
-        return 0
-    send_rtcp(engine, track.peer, out, size)
-    track.keyframe_asked = engine.now
-    track.stats.plis += 1
-    engine.counters.plis_out += 1
-    return engine.now + track.config.keyframe_interval
-
-
-cdef int64_t ask_missing(EngineState* engine, Peer* peer, Track* track) noexcept nogil:
+cdef int64_t ask_missing(EngineState* engine, Peer* peer, Encoding* encoding) noexcept nogil:
     cdef uint16_t sequences[128]
     cdef uint8_t out[RTCP_ROOM]
     cdef int count, size
-    if track.active == NULL or track.active.missing_count == 0:
+    if encoding.active == NULL or encoding.active.missing_count == 0:
         return 0
-    count = inbound_nacks(track.active, engine.now, peer.round_trip, sequences, 128)
+    count = inbound_nacks(encoding.active, engine.now, peer.round_trip, sequences, 128)
     if count > 0:
-        size = rtcp_write_nack(out, sizeof(out), peer.feedback_ssrc, track.active.ssrc, sequences, count)
+        size = rtcp_write_nack(out, sizeof(out), peer.feedback_ssrc, encoding.active.ssrc, sequences, count)
         if size > 0:
             send_rtcp(engine, peer, out, size)
             engine.counters.nacks_out += count
-            track.stats.nacks += count
-    return inbound_deadline(track.active, peer.round_trip)
+            encoding.track.stats.nacks += count
+    return inbound_deadline(encoding.active, peer.round_trip)
 
 
 cdef int64_t tell_arrivals(EngineState* engine, Peer* peer) noexcept nogil:
@@ -148,19 +82,12 @@ cdef int64_t tell_arrivals(EngineState* engine, Peer* peer) noexcept nogil:
     return peer.arrivals.due
 
 
-cdef inline int64_t earlier(int64_t a, int64_t b) noexcept nogil:
-    if a == 0:
-        return b
-    if b == 0:
-        return a
-    return a if a < b else b
-
-
 cdef void serve_hot(EngineState* engine) noexcept nogil:
     cdef Peer** link = &engine.hot
     cdef Peer* peer
     cdef Track* track
     cdef int64_t due
+    cdef int i
     if engine.hot_due == 0 or engine.hot_due > engine.now:
         return
     engine.hot_due = 0
@@ -171,8 +98,9 @@ cdef void serve_hot(EngineState* engine) noexcept nogil:
             due = tell_arrivals(engine, peer)
             track = peer.tracks
             while track != NULL:
-                due = earlier(due, ask_missing(engine, peer, track))
-                due = earlier(due, ask_keyframe(engine, track))
+                for i in range(track.config.encoding_count):
+                    due = earlier(due, ask_missing(engine, peer, &track.encodings[i]))
+                    due = earlier(due, ask_keyframe(engine, &track.encodings[i]))
                 track = track.next
             if due and due <= engine.now:
                 due = engine.now + 1000
@@ -185,23 +113,33 @@ cdef void serve_hot(EngineState* engine) noexcept nogil:
         link = &peer.hot_next
 
 
+cdef void note_reception(Encoding* encoding) noexcept nogil:
+    """The track's figures: losses of all encodings, the jitter of its highest."""
+    cdef Track* track = encoding.track
+    cdef int i
+    track.stats.lost = 0
+    for i in range(track.config.encoding_count):
+        if track.encodings[i].active != NULL:
+            track.stats.lost += inbound_lost(track.encodings[i].active)
+            track.stats.jitter = track.encodings[i].active.jitter >> 4
+
+
 cdef void report_to_publisher(EngineState* engine, Peer* peer) noexcept nogil:
     cdef RtcpReport reports[INBOUNDS_MAX]
     cdef uint8_t out[RTCP_ROOM]
     cdef size_t count = 0
     cdef int size, more, i
     cdef Inbound* source
-    cdef Track* track
+    cdef Encoding* encoding
     for i in range(peer.inbound_count):
         source = peer.inbounds[i]
-        track = peer.inbound_tracks[i]
+        encoding = peer.inbound_encodings[i]
         # Those of the past would fill the report up to its limit, and the present ones would be left out.
-        if track == NULL or track.active != source or not source.started or count == RTCP_MAX_REPORTS:
+        if encoding == NULL or encoding.active != source or not source.started or count == RTCP_MAX_REPORTS:
             continue
         inbound_report(source, engine.now, &reports[count])
         count += 1
-        track.stats.lost = inbound_lost(source)
-        track.stats.jitter = source.jitter >> 4
+        note_reception(encoding)
     if count == 0:
         return
     size = rtcp_write_rr(out, sizeof(out), peer.feedback_ssrc, reports, count)
@@ -304,13 +242,15 @@ cdef void note_clock(EngineState* engine, Peer* peer, uint64_t ntp) noexcept nog
 cdef void read_sender_report(EngineState* engine, Peer* peer, const RtcpItem* item) noexcept nogil:
     cdef int at = source_of(peer, item.ssrc)
     cdef Inbound* source
+    cdef Encoding* encoding
     cdef Track* track
     cdef Tap* tap
     cdef uint32_t i
     if at < 0:
         return
     source = peer.inbounds[at]
-    track = peer.inbound_tracks[at]
+    encoding = peer.inbound_encodings[at]
+    track = encoding.track if encoding != NULL else NULL
     if source.sender_arrival == 0 and track != NULL:
         for i in range(track.leg_count):  # the legs can give theirs now
             track.legs[i].report_due = 0
@@ -318,11 +258,12 @@ cdef void read_sender_report(EngineState* engine, Peer* peer, const RtcpItem* it
     source.sender_rtp = item.rtp_timestamp
     source.sender_arrival = engine.now
     note_clock(engine, peer, item.ntp)
-    if track == NULL or track.active != source or track.muted:
+    if track == NULL or encoding.active != source or track.muted:
         return
     tap = track.taps
     while tap != NULL:
-        tap_sender_report(<TapQueue*>tap.ring, &engine.pool, item.ssrc, item.ntp, item.rtp_timestamp, engine.now)
+        if tap.encoding == encoding.index:
+            tap_sender_report(<TapQueue*>tap.ring, &engine.pool, item.ssrc, item.ntp, item.rtp_timestamp, engine.now)
         tap = tap.next
 
 
@@ -345,14 +286,21 @@ cdef void viewer_wants_keyframe(EngineState* engine, Peer* peer, uint32_t ssrc) 
         return
     engine.counters.plis_in += 1
     leg.stats.plis += 1
-    want_keyframe(engine, leg.track)
+    want_keyframe(engine, leg.source)
 
 
 cdef void read_bye(EngineState* engine, Peer* peer, uint32_t ssrc) noexcept nogil:
     cdef int at = source_of(peer, ssrc)
-    cdef Track* track = peer.inbound_tracks[at] if at >= 0 else NULL
-    if track == NULL or track.active != peer.inbounds[at]:
+    cdef Encoding* encoding = peer.inbound_encodings[at] if at >= 0 else NULL
+    cdef Track* track
+    cdef int i
+    if encoding == NULL or encoding.active != peer.inbounds[at]:
         return
+    track = encoding.track
+    for i in range(track.config.encoding_count):  # one of several has ended: the track goes on
+        if &track.encodings[i] != encoding and track.encodings[i].active != NULL \
+                and engine.now - track.encodings[i].active.last_arrival < ALIVE_US:
+            return
     if track.bye_told == 0 or engine.now - track.bye_told >= BYE_INTERVAL_US:
         track.bye_told = engine.now
         report(engine, REPORT_TRACK_BYE, track.id, ssrc, NULL, 0)

@@ -7,7 +7,7 @@ from libc.string cimport memcpy, memset
 from mediaserver.codecs.payload cimport PayloadFacts, payload_facts
 from mediaserver.sfu.stream.buffers cimport PACKET_LARGE, Packet, packet_new, packet_ref, packet_unref
 from mediaserver.sfu.stream.fanout cimport fanout_add
-from mediaserver.sfu.stream.feedback cimport make_hot
+from mediaserver.sfu.stream.agenda cimport make_hot
 from mediaserver.sfu.stream.history cimport history_put
 from mediaserver.sfu.stream.inbound cimport (
     NACK_REORDER_US,
@@ -18,7 +18,7 @@ from mediaserver.sfu.stream.inbound cimport (
 )
 from mediaserver.sfu.stream.report cimport REPORT_PICTURE, REPORT_TRACK_LIVE, report
 from mediaserver.sfu.stream.source cimport adopt_source, claim_source, find_source
-from mediaserver.sfu.stream.state cimport PayloadConfig, Track
+from mediaserver.sfu.stream.state cimport ALIVE_US, Encoding, PayloadConfig, Track
 from mediaserver.sfu.stream.transport cimport ArrivalLog, arrival_add, arrival_init
 from mediaserver.sfu.wire.packet cimport (
     EXT_TWCC,
@@ -38,20 +38,36 @@ cdef enum:
 # ---- what it says
 
 
-cdef void note_picture(EngineState* engine, Track* track, Packet* packet) noexcept nogil:
+cdef int is_top(const Encoding* encoding) noexcept nogil:
+    """No higher one is alive: its picture is the track's."""
+    cdef const Track* track = encoding.track
+    cdef const Inbound* higher
+    cdef int i
+    for i in range(encoding.index + 1, track.config.encoding_count):
+        higher = track.encodings[i].active
+        if higher != NULL and higher.last_arrival + ALIVE_US > encoding.active.last_arrival:
+            return 0
+    return 1
+
+
+cdef void note_picture(EngineState* engine, Encoding* encoding, Packet* packet) noexcept nogil:
     """Facts of a picture's packet: whether a decoder can start here, and the size."""
     cdef const PayloadFacts* facts = &packet.facts
+    cdef Track* track = encoding.track
     packet.keyframe = 0
     if not payload_facts(packet.codec, packet.data + packet.payload_offset, packet.payload_size, &packet.facts):
         return
     if facts.width:
-        track.inband_config = 1
-    if facts.keyframe and (facts.width or not track.inband_config):
+        encoding.inband_config = 1
+        encoding.width = facts.width
+        encoding.height = facts.height
+    if facts.keyframe and (facts.width or not encoding.inband_config):
         packet.keyframe = 1
-        track.want_keyframe = 0
+        encoding.want_keyframe = 0
         track.stats.keyframes += 1
     if (
         facts.width
+        and is_top(encoding)
         and (facts.width != track.width or facts.height != track.height)
         and (track.picture_told == 0 or engine.now - track.picture_told >= TELL_INTERVAL_US)
     ):
@@ -76,22 +92,26 @@ cdef void note_extensions(EngineState* engine, Peer* peer, Packet* packet) noexc
         make_hot(engine, peer, peer.arrivals.due)
 
 
-cdef void hand_on(EngineState* engine, Track* track, Packet* packet) noexcept nogil:
+cdef void hand_on(EngineState* engine, Encoding* encoding, Packet* packet) noexcept nogil:
     """To the history, the legs and the taps."""
+    cdef Track* track = encoding.track
+    packet.encoding = encoding.index
     if track.muted:
         engine.counters.drop_muted += 1
         return
     if packet.payload_size:
         if track.config.video:
-            note_picture(engine, track, packet)
+            note_picture(engine, encoding, packet)
         if not track.live:
             track.live = 1
             report(engine, REPORT_TRACK_LIVE, track.id, packet.ssrc, &packet.payload_type, 1)
-    history_put(&track.history, &engine.pool, packet)
+    history_put(&encoding.history, &engine.pool, packet)
     fanout_add(engine, track, packet_ref(packet))
 
 
-cdef void take_media(EngineState* engine, Peer* peer, Track* track, Inbound* source, Packet* packet) noexcept nogil:
+cdef void take_media(EngineState* engine, Peer* peer, Encoding* encoding, Packet* packet) noexcept nogil:
+    cdef Track* track = encoding.track
+    cdef Inbound* source = encoding.active
     cdef const PayloadConfig* payload
     cdef int missed
     if not track.config.payload_at[packet.payload_type]:
@@ -108,39 +128,40 @@ cdef void take_media(EngineState* engine, Peer* peer, Track* track, Inbound* sou
     track.stats.packets += 1
     track.stats.bytes += packet.payload_size
     track.stats.last_arrival = <uint64_t>engine.now
-    hand_on(engine, track, packet)
+    hand_on(engine, encoding, packet)
 
 
-cdef void take_repair(EngineState* engine, Peer* peer, Track* track, Packet* packet) noexcept nogil:
+cdef void take_repair(EngineState* engine, Peer* peer, Encoding* encoding, Packet* packet) noexcept nogil:
     """RFC 4588: the first two bytes of the payload are the original number. Without payload it was a probe."""
+    cdef Track* track = encoding.track
     cdef uint8_t index = track.config.repaired_at[packet.payload_type]
     cdef int64_t sequence, round_trip
     cdef uint64_t srtp_index
     cdef SrtpReceiver* receiver
-    if index == 0 or track.active == NULL or packet.payload_size <= 2:
+    if index == 0 or encoding.active == NULL or packet.payload_size <= 2:
         return
     sequence = inbound_recover(
-        track.active, read_u16(packet.data + packet.payload_offset), engine.now, &round_trip
+        encoding.active, read_u16(packet.data + packet.payload_offset), engine.now, &round_trip
     )
     if sequence < 0:
         return
     # The original may still come: it must be a replay then, for its number has been given away on every leg.
     srtp_index = <uint64_t>sequence - SEQUENCE_BASE
-    receiver = &track.active.srtp
+    receiver = &encoding.active.srtp
     if replay_seen(receiver.window, SRTP_WINDOW_WORDS * 64, receiver.highest, srtp_index):
         return
     replay_mark(receiver.window, SRTP_WINDOW_WORDS * 64, &receiver.highest, srtp_index)
     if round_trip:
         peer.round_trip += (round_trip - peer.round_trip) >> 3
     packet.sequence = <uint64_t>sequence
-    packet.ssrc = track.active.ssrc
+    packet.ssrc = encoding.active.ssrc
     packet.payload_type = track.config.payloads[index - 1].payload_type
     packet.codec = track.config.payloads[index - 1].codec
     packet.payload_offset += 2
     packet.payload_size -= 2
     engine.counters.recovered += 1
     track.stats.recovered += 1
-    hand_on(engine, track, packet)
+    hand_on(engine, encoding, packet)
 
 
 # ---- the way in
@@ -180,8 +201,7 @@ cdef int open_packet(EngineState* engine, Peer* peer, Packet* packet, size_t siz
 cdef void ingest(EngineState* engine, Peer* peer, const uint8_t* data, size_t size) noexcept nogil:
     cdef RtpHeader header
     cdef Packet* packet
-    cdef Track* track
-    cdef Inbound* source
+    cdef Encoding* encoding
     cdef int at
     if peer.rx == NULL:
         engine.counters.drop_no_keys += 1
@@ -207,17 +227,16 @@ cdef void ingest(EngineState* engine, Peer* peer, const uint8_t* data, size_t si
     at = open_packet(engine, peer, packet, size, &header)
     if at >= 0:
         engine.counters.rtp_in += 1
-        track = peer.inbound_tracks[at]
-        source = peer.inbounds[at]
-        if track == NULL:
-            track = claim_source(engine, peer, at, packet.data, &header)
-        if track != NULL:
-            ext_read(packet.data, &header, &track.config.ext, &packet.ext)
+        encoding = peer.inbound_encodings[at]
+        if encoding == NULL:
+            encoding = claim_source(engine, peer, at, packet.data, &header)
+        if encoding != NULL:
+            ext_read(packet.data, &header, &encoding.track.config.ext, &packet.ext)
             note_extensions(engine, peer, packet)
-            if source == track.active:
-                take_media(engine, peer, track, source, packet)
-            elif source == track.repair:
-                take_repair(engine, peer, track, packet)
+            if peer.inbounds[at] == encoding.active:
+                take_media(engine, peer, encoding, packet)
+            elif peer.inbounds[at] == encoding.repair:
+                take_repair(engine, peer, encoding, packet)
             else:
                 engine.counters.drop_unknown_ssrc += 1
         else:

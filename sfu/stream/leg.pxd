@@ -3,12 +3,14 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
 from mediaserver.sfu.stream.buffers cimport Packet
-from mediaserver.sfu.stream.state cimport EngineState, Leg, LegConfig
+from mediaserver.sfu.stream.state cimport Encoding, EngineState, Leg, LegConfig
 
 # Lays out what does not change from packet to packet. Call after each change of the configuration.
 cdef void leg_configure(Leg* leg, const LegConfig* config) noexcept nogil
 # Forwards one packet: header, encryption, outbox.
 cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept nogil
+# From its next key picture on the leg gets this encoding of its track; until then what it gets goes on.
+cdef void leg_turn(EngineState* engine, Leg* leg, Encoding* target) noexcept nogil
 # The viewer misses that packet: sends it again from the history, as RTX (RFC 4588) or the identical bytes.
 cdef void leg_retransmit(EngineState* engine, Leg* leg, uint16_t sequence) noexcept nogil
 # The source has changed, or packets were left out: go on without a gap, at a picture that can be decoded.

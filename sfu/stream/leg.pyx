@@ -5,8 +5,10 @@ from libc.string cimport memcpy, memset
 
 from mediaserver.sfu.stream.history cimport history_get
 from mediaserver.sfu.stream.inbound cimport Inbound, ntp_of
+from mediaserver.sfu.stream.keyframes cimport want_keyframe
 from mediaserver.sfu.stream.outbox cimport DATAGRAM_MAX, outbox_add, outbox_room
 from mediaserver.sfu.stream.renumber cimport (
+    renumber_align,
     renumber_cut,
     renumber_drop,
     renumber_find,
@@ -100,12 +102,40 @@ cdef inline int fits(int header_size, const Packet* packet) noexcept nogil:
     return header_size + packet.payload_size + 2 + SRTP_MAX_TAG <= DATAGRAM_MAX
 
 
+cdef void leg_turn(EngineState* engine, Leg* leg, Encoding* target) noexcept nogil:
+    leg.target = target
+    if leg.source != target and not leg.config.paused:
+        want_keyframe(engine, target)
+
+
+cdef uint32_t aligned(const Encoding* before, const Encoding* after, uint32_t offset,
+                      uint32_t clock_rate) noexcept nogil:
+    """The timestamp offset with which two encodings of one picture go on as one, by their sender reports."""
+    cdef int64_t apart = <int64_t>(after.active.sender_ntp - before.active.sender_ntp)  # 32.32
+    cdef int64_t ticks = ((apart >> 8) * <int64_t>clock_rate) >> 24
+    return before.active.sender_rtp + <uint32_t>ticks - after.active.sender_rtp + offset
+
+
+cdef int turns(Leg* leg, const Packet* packet) noexcept nogil:
+    """The leg goes over to its target, at a key picture of that: without a gap in numbers or time."""
+    cdef Encoding* before = leg.source
+    if packet.encoding != leg.target.index or not packet.keyframe:
+        return 0
+    leg.source = leg.target
+    renumber_switch(&leg.renumber)
+    if before.active != NULL and before.active.sender_arrival and leg.source.active.sender_arrival:
+        renumber_align(&leg.renumber, aligned(before, leg.source, leg.renumber.timestamp_offset, leg.clock_rate))
+    return 1
+
+
 cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept nogil:
     cdef uint8_t payload_type
     cdef int64_t outgoing
     cdef uint8_t* out
     cdef int size
     if leg.config.paused or leg.peer.tx == NULL:
+        return
+    if packet.encoding != leg.source.index and not turns(leg, packet):
         return
     payload_type = leg.config.outgoing[packet.payload_type]
     if payload_type == 255 or packet.payload_size == 0:
@@ -160,7 +190,7 @@ cdef void leg_retransmit(EngineState* engine, Leg* leg, uint16_t sequence) noexc
     cdef uint8_t repair_type
     cdef int size
     if incoming >= 0 and not leg.config.paused and leg.peer.tx != NULL:
-        packet = history_get(&leg.track.history, <uint64_t>incoming)
+        packet = history_get(&leg.source.history, <uint64_t>incoming)
     if packet == NULL or packet.payload_size == 0 or not spend_credit(leg, engine.now):
         engine.counters.retransmit_missed += 1
         return
@@ -201,7 +231,7 @@ cdef void leg_restart(Leg* leg, int new_source) noexcept nogil:
 
 
 cdef int leg_sender_report(Leg* leg, uint8_t* out, uint32_t capacity, int64_t now) noexcept nogil:
-    cdef const Inbound* source = leg.track.active
+    cdef const Inbound* source = leg.source.active
     cdef int64_t elapsed
     cdef uint64_t ntp
     cdef uint32_t timestamp

@@ -24,11 +24,15 @@ cdef struct Renumber:
     uint32_t last_timestamp # outgoing
     int64_t last_time       # µs, when the highest packet was renumbered
     uint8_t started
+    uint8_t aligned         # the next source's timestamp offset is known: `next_offset`
+    uint32_t next_offset
     uint8_t cut             # the next packet starts a new segment right after the last number given
 
 cdef void renumber_init(Renumber* self, uint32_t first_sequence) noexcept nogil
 # From now on packets come from another source (SSRC).
 cdef void renumber_switch(Renumber* self) noexcept nogil
+# After renumber_switch: the timestamps of the new source go on with this offset, unless that led back or far ahead.
+cdef void renumber_align(Renumber* self, uint32_t timestamp_offset) noexcept nogil
 # What lies between the highest packet and the next one is left out on purpose (pause, mute, wait for a keyframe).
 cdef void renumber_cut(Renumber* self) noexcept nogil
 # The packet `incoming` is dropped on purpose.

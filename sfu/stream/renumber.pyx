@@ -1,5 +1,6 @@
 """Sequence numbers and timestamps of a leg: continuous, whatever happens to its source."""
 
+from libc.stdint cimport int32_t
 from libc.string cimport memset
 
 cdef enum:
@@ -16,7 +17,13 @@ cdef void renumber_init(Renumber* self, uint32_t first_sequence) noexcept nogil:
 cdef void renumber_switch(Renumber* self) noexcept nogil:
     self.source += 1
     self.cut = 1
+    self.aligned = 0
     self.highest_in = 0
+
+
+cdef void renumber_align(Renumber* self, uint32_t timestamp_offset) noexcept nogil:
+    self.aligned = 1
+    self.next_offset = timestamp_offset
 
 
 cdef void renumber_cut(Renumber* self) noexcept nogil:
@@ -54,6 +61,11 @@ cdef void renumber_drop(Renumber* self, uint64_t incoming) noexcept nogil:
 cdef void align_timestamp(Renumber* self, uint32_t timestamp, uint32_t clock_rate, int64_t now) noexcept nogil:
     """After a change of source: the timestamp goes on by the time that has passed."""
     cdef int64_t elapsed = (now - self.last_time) * <int64_t>clock_rate // 1000000
+    cdef int32_t ahead = <int32_t>(timestamp + self.next_offset - self.last_timestamp)
+    if self.aligned and -<int64_t>clock_rate < ahead < elapsed + <int64_t>clock_rate:
+        # Another encoding of a picture that left already: it may not come before that again.
+        self.timestamp_offset = self.next_offset if ahead > 0 else self.last_timestamp + 1 - timestamp
+        return
     if elapsed < 1:
         elapsed = 1
     self.timestamp_offset = self.last_timestamp + <uint32_t>elapsed - timestamp

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from mediaserver.sfu.stream.state cimport EngineState, Peer, Track
+from mediaserver.sfu.stream.state cimport Encoding, EngineState, Peer, Track
 from mediaserver.sfu.wire.packet cimport RtpHeader
 from mediaserver.sfu.wire.srtp cimport SrtpReceiver
 
@@ -21,12 +21,12 @@ cdef inline int find_source(Peer* peer, uint32_t ssrc) noexcept nogil:
 # -1 when it is nobody's. `data` is the packet.
 cdef int adopt_source(EngineState* engine, Peer* peer, const uint8_t* data, const RtpHeader* header,
                       const SrtpReceiver* receiver) noexcept nogil
-# A packet of a source that has lost its track: the track that is to have it from now on, or NULL.
-cdef Track* claim_source(EngineState* engine, Peer* peer, int at, const uint8_t* data,
-                         const RtpHeader* header) noexcept nogil
+# A packet of a source that has lost its track: the encoding that is to have it from now on, or NULL.
+cdef Encoding* claim_source(EngineState* engine, Peer* peer, int at, const uint8_t* data,
+                            const RtpHeader* header) noexcept nogil
 # The track's mid or the SSRCs that it names are others now; `moved`: it has another mid. Call between batches.
 cdef void update_sources(EngineState* engine, Track* track, int moved) noexcept nogil
 # The track goes: its sources are nobody's.
 cdef void release_sources(Track* track) noexcept nogil
-# What the track has sent is not to be had any more.
-cdef void forget_history(EngineState* engine, Track* track) noexcept nogil
+# What the encoding has sent is not to be had any more.
+cdef void forget_history(EngineState* engine, Encoding* encoding) noexcept nogil

@@ -24,11 +24,13 @@ cdef enum:
     VIDEO_HISTORY = 1024
     AUDIO_HISTORY = 256
     FIXED_EXT_MAX = 96
+    ALIVE_US = 1000000       # an encoding that was silent for longer is off
     ENCODINGS_MAX = 3        # simulcast encodings of one track
     RID_MAX = 16             # bytes (RFC 8852: 1 to 255, but nobody needs long ones)
 
 cdef struct Peer
 cdef struct Track
+cdef struct Encoding
 cdef struct Leg
 cdef struct Tap
 
@@ -186,7 +188,7 @@ cdef struct Peer:
     uint32_t used_room
     uint32_t feedback_ssrc
     Inbound* inbounds[INBOUNDS_MAX]
-    Track* inbound_tracks[INBOUNDS_MAX]
+    Encoding* inbound_encodings[INBOUNDS_MAX]    # whose they are, NULL: nobody's
     uint8_t inbound_count
     uint8_t inbound_last             # where the last packet's SSRC was found
     Track* tracks
@@ -206,7 +208,22 @@ cdef struct Tap:
     uint32_t id
     Tap* next
     Track* track
+    uint8_t encoding                 # that it gets now
     void* ring                       # TapQueue*
+
+# One simulcast encoding of a track; the only one where there is no simulcast.
+cdef struct Encoding:
+    Track* track
+    uint8_t index                    # 0: the lowest
+    uint8_t inband_config            # pictures' sizes come with the packets: a key picture starts there
+    uint8_t want_keyframe
+    uint8_t fir_command
+    int64_t keyframe_asked           # µs of the last request to the publisher
+    Inbound* active                  # the source that is forwarded now
+    Inbound* repair
+    History history
+    uint32_t width                   # of its last key picture, 0: not known
+    uint32_t height
 
 cdef struct Track:
     uint32_t id
@@ -214,15 +231,9 @@ cdef struct Track:
     Track* next
     TrackConfig config
     TrackStats* stats
-    Inbound* active                  # the source that is forwarded now
-    Inbound* repair
     uint8_t muted
     uint8_t live
-    uint8_t inband_config            # pictures' sizes come with the packets: a key picture starts there
-    uint8_t want_keyframe
-    uint8_t fir_command
-    int64_t keyframe_asked           # µs of the last request to the publisher
-    History history
+    Encoding encodings[ENCODINGS_MAX]
     Leg** legs
     uint32_t leg_count
     uint32_t leg_room
@@ -239,6 +250,8 @@ cdef struct Track:
 cdef struct Leg:
     uint32_t id
     Track* track
+    Encoding* source                 # that is forwarded now
+    Encoding* target                 # that is to be, from its next key picture on
     Peer* peer
     LegConfig config
     LegStats* stats
