@@ -1,0 +1,1 @@
+"""Sending-side bandwidth estimation, one estimator for each viewer's transport."""

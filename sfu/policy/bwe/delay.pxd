@@ -1,0 +1,59 @@
+"""What the packets' delays say about the line's queue: its trend, and how long it is."""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+
+cdef enum:
+    TREND_POINTS = 20
+    DELAY_RECENT = 4
+    DELAY_BASE_US = 10000000     # the shortest delay of the last 10 to 20 s stands for an empty queue
+
+cpdef enum LineUse:
+    LINE_NORMAL = 0
+    LINE_OVER = 1
+    LINE_UNDER = 2
+
+cdef struct DelayFilter:
+    # Packets that left within 5 ms are one group; groups are compared by their last packets.
+    int64_t group_sent           # µs, the first packet's
+    int64_t group_last_sent
+    int64_t group_arrival        # the first packet's, the far clock
+    int64_t group_last_arrival
+    int64_t before_sent          # the last packets' of the group before
+    int64_t before_arrival
+    uint8_t groups               # 0: none yet, 1: one is open, 2: one before it too
+    # The trendline: accumulated delay over arrival time, both in ms.
+    float times[TREND_POINTS]
+    float delays[TREND_POINTS]
+    uint32_t points
+    int64_t origin               # arrival time that is 0 in `times`
+    double accumulated
+    double smoothed
+    double threshold             # ms
+    double trend                 # as compared with the threshold
+    double trend_before
+    double over_ms               # how long it has been over
+    uint32_t over_count
+    int64_t adapted              # arrival time of the last adaptation
+    uint8_t use                  # LineUse
+    # Delays: arrival less departure, so with the unknown offset of the clocks.
+    int64_t lowest               # of this report
+    double total
+    uint32_t count
+    int64_t recent[DELAY_RECENT]       # lowest of the last reports
+    int64_t recent_at[DELAY_RECENT]    # when these came
+    uint32_t recent_next
+    int64_t base                 # of the current and of the last 10 s
+    int64_t base_before
+    int64_t base_since
+    double spread_us             # mean delay above the lowest of its report, smoothed: jitter and own bursts
+    int64_t queue_us             # lowest delay of the last 100 ms above the base
+
+cdef void delay_init(DelayFilter* filter) noexcept nogil
+# A packet that arrived, in the order of sending.
+cdef void delay_packet(DelayFilter* filter, int64_t sent, int64_t arrival) noexcept nogil
+# The end of a report that came now.
+cdef void delay_report(DelayFilter* filter, int64_t now) noexcept nogil
+# Forgets the trend, as after a pause: what comes is not compared with what was.
+cdef void delay_restart(DelayFilter* filter) noexcept nogil
+# Takes the queue that stands now for an empty one: the way has become longer.
+cdef void delay_rebase(DelayFilter* filter, int64_t now) noexcept nogil

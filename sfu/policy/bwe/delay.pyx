@@ -1,0 +1,193 @@
+"""What the packets' delays say about the line's queue: its trend, and how long it is.
+
+The trend follows draft-ietf-rmcat-gcc-02 (sections 5.2 to 5.4) with the trendline that libwebrtc has put in the Kalman filter's
+place. The queue's length is our own addition: see docs/congestion.md.
+"""
+
+from libc.math cimport fabs
+from libc.stdint cimport INT64_MAX, int64_t
+from libc.string cimport memset
+
+cdef enum:
+    GROUP_US = 5000              # packets that leave within this are a group
+    BURST_LONGEST_US = 100000
+    GAP_MOST_US = 3000000        # between two groups that can be compared
+    RECENT_US = 120000
+    DELTAS_MOST = 60
+    POINTS_LEAST = 8
+
+cdef double SMOOTHING = 0.9
+cdef double GAIN = 4.0
+cdef double THRESHOLD_FIRST = 12.5      # ms
+cdef double THRESHOLD_LEAST = 6.0
+cdef double THRESHOLD_MOST = 600.0
+cdef double ADAPT_UP = 0.0087           # per ms
+cdef double ADAPT_DOWN = 0.039
+cdef double OVER_LEAST_MS = 10.0
+
+
+cdef void delay_init(DelayFilter* filter) noexcept nogil:
+    cdef int i
+    memset(filter, 0, sizeof(DelayFilter))
+    filter.threshold = THRESHOLD_FIRST
+    filter.lowest = filter.base = filter.base_before = INT64_MAX
+    for i in range(DELAY_RECENT):
+        filter.recent[i] = INT64_MAX
+
+
+cdef void delay_restart(DelayFilter* filter) noexcept nogil:
+    filter.groups = 0
+    filter.points = 0
+    filter.accumulated = filter.smoothed = 0
+    filter.trend = filter.trend_before = 0
+    filter.over_ms = 0
+    filter.over_count = 0
+    filter.use = LINE_NORMAL
+
+
+cdef void delay_rebase(DelayFilter* filter, int64_t now) noexcept nogil:
+    cdef int i
+    cdef int64_t lowest = INT64_MAX
+    for i in range(DELAY_RECENT):
+        if filter.recent[i] < lowest:
+            lowest = filter.recent[i]
+    filter.base = lowest
+    filter.base_before = INT64_MAX
+    filter.base_since = now
+    filter.queue_us = 0
+
+
+cdef double slope(const DelayFilter* filter) noexcept nogil:
+    """ms of delay for each ms, by least squares."""
+    cdef uint32_t count = filter.points if filter.points < TREND_POINTS else TREND_POINTS
+    cdef double mean_x = 0, mean_y = 0, above = 0, below = 0, x
+    cdef uint32_t i
+    for i in range(count):
+        mean_x += filter.times[i]
+        mean_y += filter.delays[i]
+    mean_x /= count
+    mean_y /= count
+    for i in range(count):
+        x = filter.times[i] - mean_x
+        above += x * (filter.delays[i] - mean_y)
+        below += x * x
+    return above / below if below > 0 else 0
+
+
+cdef void adapt(DelayFilter* filter, double size, int64_t arrival) noexcept nogil:
+    cdef double passed = (arrival - filter.adapted) / 1000.0
+    filter.adapted = arrival
+    # What is far above is a real queue, which must not become what is usual.
+    if size > filter.threshold + 15.0:
+        return
+    if passed > 100:
+        passed = 100
+    if passed > 0:
+        filter.threshold += (ADAPT_DOWN if size < filter.threshold else ADAPT_UP) * (size - filter.threshold) * passed
+    if filter.threshold < THRESHOLD_LEAST:
+        filter.threshold = THRESHOLD_LEAST
+    elif filter.threshold > THRESHOLD_MOST:
+        filter.threshold = THRESHOLD_MOST
+
+
+cdef void detect(DelayFilter* filter, double steepness, double sent_ms, int64_t arrival) noexcept nogil:
+    filter.trend = (filter.points if filter.points < DELTAS_MOST else DELTAS_MOST) * steepness * GAIN
+    if filter.trend > filter.threshold:
+        filter.over_ms += sent_ms / 2 if filter.over_count == 0 else sent_ms
+        filter.over_count += 1
+        if filter.over_ms > OVER_LEAST_MS and filter.over_count > 1 and steepness >= filter.trend_before:
+            filter.over_ms = 0
+            filter.over_count = 0
+            filter.use = LINE_OVER
+    else:
+        filter.over_ms = 0
+        filter.over_count = 0
+        filter.use = LINE_UNDER if filter.trend < -filter.threshold else LINE_NORMAL
+    filter.trend_before = steepness
+    adapt(filter, fabs(filter.trend), arrival)
+
+
+cdef void compare_groups(DelayFilter* filter) noexcept nogil:
+    cdef int64_t sent = filter.group_last_sent - filter.before_sent
+    cdef int64_t arrival = filter.group_last_arrival - filter.before_arrival
+    cdef double later
+    cdef uint32_t at
+    if sent <= 0 or arrival < 0 or arrival > GAP_MOST_US or sent > GAP_MOST_US:
+        delay_restart(filter)
+        return
+    if filter.points == 0:
+        filter.origin = filter.group_last_arrival
+        filter.adapted = filter.group_last_arrival
+    elif filter.group_last_arrival - filter.origin > 1000000000:
+        delay_restart(filter)   # so that `times` keep their precision
+        return
+    later = (arrival - sent) / 1000.0
+    filter.accumulated += later
+    filter.smoothed = SMOOTHING * filter.smoothed + (1 - SMOOTHING) * filter.accumulated
+    at = filter.points % TREND_POINTS
+    filter.times[at] = <float>((filter.group_last_arrival - filter.origin) / 1000.0)
+    filter.delays[at] = <float>filter.smoothed
+    filter.points += 1
+    if filter.points >= POINTS_LEAST:
+        detect(filter, slope(filter), sent / 1000.0, filter.group_last_arrival)
+
+
+cdef inline bint belongs(const DelayFilter* filter, int64_t sent, int64_t arrival) noexcept nogil:
+    if sent - filter.group_sent <= GROUP_US:
+        return True
+    # What was sent apart and came together waited somewhere on the way for the same thing, such as its radio slot.
+    return arrival - filter.group_last_arrival <= GROUP_US \
+        and arrival - filter.group_last_arrival < sent - filter.group_last_sent \
+        and arrival - filter.group_arrival < BURST_LONGEST_US
+
+
+cdef void delay_packet(DelayFilter* filter, int64_t sent, int64_t arrival) noexcept nogil:
+    cdef int64_t delay = arrival - sent
+    if delay < filter.lowest:
+        filter.lowest = delay
+    filter.total += delay
+    filter.count += 1
+    if filter.groups and sent < filter.group_sent:
+        return                  # came out of order: its group is closed
+    if filter.groups and belongs(filter, sent, arrival):
+        if sent > filter.group_last_sent:
+            filter.group_last_sent = sent
+        if arrival > filter.group_last_arrival:
+            filter.group_last_arrival = arrival
+        return
+    if filter.groups > 1:
+        compare_groups(filter)
+    if filter.groups:
+        filter.before_sent = filter.group_last_sent
+        filter.before_arrival = filter.group_last_arrival
+        filter.groups = 2
+    else:
+        filter.groups = 1
+    filter.group_sent = filter.group_last_sent = sent
+    filter.group_arrival = filter.group_last_arrival = arrival
+
+
+cdef void delay_report(DelayFilter* filter, int64_t now) noexcept nogil:
+    cdef int64_t lowest, base
+    cdef int i
+    if filter.count == 0:
+        return
+    if now - filter.base_since > DELAY_BASE_US:
+        filter.base_before = filter.base
+        filter.base = INT64_MAX
+        filter.base_since = now
+    if filter.lowest < filter.base:
+        filter.base = filter.lowest
+    base = filter.base if filter.base < filter.base_before else filter.base_before
+    filter.recent[filter.recent_next] = filter.lowest
+    filter.recent_at[filter.recent_next] = now
+    filter.recent_next = (filter.recent_next + 1) % DELAY_RECENT
+    lowest = filter.lowest
+    for i in range(DELAY_RECENT):
+        if filter.recent[i] < lowest and now - filter.recent_at[i] <= RECENT_US:
+            lowest = filter.recent[i]
+    filter.queue_us = lowest - base
+    filter.spread_us += (filter.total / filter.count - filter.lowest - filter.spread_us) / 8
+    filter.lowest = INT64_MAX
+    filter.total = 0
+    filter.count = 0

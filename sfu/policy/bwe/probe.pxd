@@ -1,0 +1,46 @@
+"""Short bursts at a higher rate that measure what the line carries."""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+
+cdef enum:
+    PROBE_CLUSTERS = 8           # known at a time; a power of two
+    PROBE_QUEUE = 3
+
+cdef struct ProbeCluster:
+    uint8_t id                   # 0: free
+    double bps                   # aimed at
+    uint32_t packets             # sent
+    uint32_t bytes
+    int64_t sent_first           # µs
+    uint32_t arrived_packets
+    uint32_t arrived_bytes
+    int64_t out_first            # departure and arrival of those that arrived
+    int64_t out_last
+    int64_t in_first
+    int64_t in_last
+    uint32_t size_out_last       # bytes sent at out_last
+    uint32_t size_in_first       # bytes that came at in_first
+    uint8_t fresh                # something arrived since the last look
+
+cdef struct Prober:
+    ProbeCluster clusters[PROBE_CLUSTERS]
+    double queue[PROBE_QUEUE]    # rates of the clusters that follow the one under way
+    uint32_t queued
+    uint8_t last_id
+    uint8_t active               # id of the cluster under way, 0: none
+    int64_t due                  # when the next probe may begin
+    int64_t interval             # µs to wait after a probe that found nothing
+    int64_t waiting              # until when the result of the last cluster may come, 0: not waiting
+    double before                # estimate when the last probe began
+
+cdef void probe_init(Prober* prober, int64_t now) noexcept nogil
+# Another cluster; lost when the queue is full.
+cdef void probe_queue(Prober* prober, double bps) noexcept nogil
+# Begins the next of the queue: its rate, 0 none. *size: its bytes.
+cdef double probe_begin(Prober* prober, int64_t lasting, uint32_t* size) noexcept nogil
+cdef void probe_sent(Prober* prober, uint32_t size, int64_t now) noexcept nogil
+cdef void probe_arrived(Prober* prober, int cluster, int64_t sent, int64_t arrival, uint32_t size) noexcept nogil
+# What the clusters that have news measured: the highest, 0 for none yet. *saturated: the line was slower than the probe. *aimed: at which rate.
+cdef double probe_result(Prober* prober, int* saturated, double* aimed) noexcept nogil
+# Nothing more is sent of what was begun or is queued.
+cdef void probe_cancel(Prober* prober) noexcept nogil
