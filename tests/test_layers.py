@@ -64,8 +64,10 @@ OUTSIDE_HEADERS = re.compile(
 CLOCK_READS = frozenset(("now", "utcnow", "today"))
 
 SANS_IO = ("codecs/", "sfu/")
-# The thin shell that owns the socket, the thread and the clock.
-SHELL = frozenset(("sfu/stream/worker.pyx", "sfu/stream/worker.pyi", "sfu/stream/udp.pyx", "sfu/stream/udp.pxd"))
+# The thin shell that owns the sockets, the thread and the clock.
+SHELL = frozenset(
+    f"sfu/stream/{name}" for name in ("worker.pyx", "worker.pyi", "udp.pyx", "udp.pxd", "tcp.pyx", "tcp.pxd")
+)
 
 
 class Use(NamedTuple):

@@ -12,6 +12,8 @@ cdef uint64_t ufrag_key(const EngineState* engine, const uint8_t* ufrag, size_t 
 cdef Peer* peer_at(EngineState* engine, const Addr* addr) noexcept nogil
 cdef void answer_check(EngineState* engine, const Addr* addr, const uint8_t* data, size_t size) noexcept nogil
 cdef void forget_addresses(EngineState* engine, Peer* peer) noexcept nogil
+# Nothing can be sent to that address any more; another that is known takes its place.
+cdef void lose_address(EngineState* engine, const Addr* addr) noexcept nogil
 # Tells once when no check has come for the consent timeout; leaves an address that fell silent for one that has not.
 cdef void watch_consent(EngineState* engine, Peer* peer, int64_t now) noexcept nogil
 # What is sent to the peer goes to that address from now on.

@@ -33,10 +33,11 @@ cdef inline int is_mapped(const Addr* addr) noexcept nogil:
 
 
 cdef uint64_t address_key(const EngineState* engine, const Addr* addr) noexcept nogil:
-    cdef uint8_t text[18]
+    cdef uint8_t text[22]
     memcpy(text, addr.ip, 16)
     memcpy(text + 16, &addr.port, 2)
-    return hash_bytes(engine.seed, text, 18)
+    memcpy(text + 18, &addr.connection, 4)
+    return hash_bytes(engine.seed, text, 22)
 
 
 cdef uint64_t ufrag_key(const EngineState* engine, const uint8_t* ufrag, size_t size) noexcept nogil:
@@ -44,7 +45,7 @@ cdef uint64_t ufrag_key(const EngineState* engine, const uint8_t* ufrag, size_t 
 
 
 cdef inline int same_address(const Addr* a, const Addr* b) noexcept nogil:
-    return a.port == b.port and memcmp(a.ip, b.ip, 16) == 0
+    return a.port == b.port and a.connection == b.connection and memcmp(a.ip, b.ip, 16) == 0
 
 
 cdef int find_known(const Peer* peer, const Addr* addr) noexcept nogil:
@@ -118,6 +119,26 @@ cdef void tell_moved(EngineState* engine, Peer* peer) noexcept nogil:
     if peer.moved:
         peer.moved = 0
         report(engine, REPORT_MOVED, peer.id, 0, text, describe(&peer.addr, text))
+
+
+cdef int freshest(const Peer* peer) noexcept nogil:
+    """The known address that was heard last; -1 for none."""
+    cdef int i, fresh = -1
+    for i in range(peer.known_count):
+        if fresh < 0 or peer.heard[i] > peer.heard[fresh]:
+            fresh = i
+    return fresh
+
+
+cdef void lose_address(EngineState* engine, const Addr* addr) noexcept nogil:
+    cdef Peer* peer = peer_at(engine, addr)
+    cdef int at
+    if peer == NULL:
+        return
+    drop_known(engine, peer, find_known(peer, addr))
+    at = freshest(peer)
+    if at >= 0 and same_address(&peer.addr, addr):
+        select_address(engine, peer, &peer.known[at])
 
 
 cdef void reply_error(EngineState* engine, const Addr* addr, const StunMessage* message, int code, size_t request_size,
@@ -206,7 +227,10 @@ cdef void answer_check(EngineState* engine, const Addr* addr, const uint8_t* dat
     if message.use_candidate and not is_old:
         peer.nominated = 1
         select_address(engine, peer, addr)
-    elif not peer.connected or (not peer.nominated and not is_old):
+    elif not peer.connected or (
+        # Before a peer has chosen it may try TCP too; that is for those who cannot have UDP.
+        not peer.nominated and not is_old and (addr.connection == 0 or peer.addr.connection != 0)
+    ):
         select_address(engine, peer, addr)
     elif same_address(&peer.addr, addr):
         peer.addr = addr[0]  # the local address may have changed
@@ -214,7 +238,7 @@ cdef void answer_check(EngineState* engine, const Addr* addr, const uint8_t* dat
 
 
 cdef void watch_consent(EngineState* engine, Peer* peer, int64_t now) noexcept nogil:
-    cdef int i, current, fresh = -1
+    cdef int current, fresh
     if now - peer.last_check > engine.consent_timeout:
         if not peer.silent:
             peer.silent = 1
@@ -225,8 +249,6 @@ cdef void watch_consent(EngineState* engine, Peer* peer, int64_t now) noexcept n
     current = find_known(peer, &peer.addr)
     if current >= 0 and now - peer.heard[current] < STALE_ADDRESS_US:
         return
-    for i in range(peer.known_count):
-        if now - peer.heard[i] < STALE_ADDRESS_US and (fresh < 0 or peer.heard[i] > peer.heard[fresh]):
-            fresh = i
-    if fresh >= 0:
+    fresh = freshest(peer)
+    if fresh >= 0 and now - peer.heard[fresh] < STALE_ADDRESS_US:
         select_address(engine, peer, &peer.known[fresh])

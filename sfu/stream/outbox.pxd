@@ -16,6 +16,7 @@ cdef struct Addr:
     uint8_t ip[16]
     uint8_t local[16]
     uint16_t port            # host order
+    uint32_t connection      # of TCP, whose every connection is an address of its own; 0 for UDP
 
 # Datagrams of `segment` bytes to one address; the last may be shorter.
 cdef struct Run:

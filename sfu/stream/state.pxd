@@ -147,6 +147,10 @@ cdef struct Counters:
     uint64_t drop_oversize
     uint64_t drop_dtls
     uint64_t drop_send
+    uint64_t drop_tcp_backlog        # for a connection that did not take it
+    uint64_t tcp_connections
+    uint64_t tcp_accepted
+    uint64_t tcp_refused             # for want of room
     uint64_t nacks_in
     uint64_t nacks_out
     uint64_t plis_in

@@ -20,6 +20,6 @@ cdef int udp_receive(Udp* udp) noexcept nogil
 # `arrival` when the kernel took it in, µs of CLOCK_REALTIME, 0 when that is not known.
 cdef const uint8_t* udp_message(Udp* udp, int index, Addr* addr, uint64_t* size, uint64_t* segment,
                                 int64_t* arrival) noexcept nogil
-# An outbox's drain; the context is the Udp.
-cdef void udp_drain(void* context, Outbox* outbox) noexcept nogil
+# Sends what an outbox has for UDP.
+cdef void udp_drain(Udp* udp, Outbox* outbox) noexcept nogil
 cdef int udp_has_segmentation(const Udp* udp) noexcept nogil

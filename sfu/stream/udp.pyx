@@ -320,17 +320,23 @@ cdef void send_split(Udp* udp, const Addr* addr, uint8_t* data, uint32_t size, u
     send_messages(udp, count)
 
 
-cdef void udp_drain(void* context, Outbox* outbox) noexcept nogil:
-    cdef Udp* udp = <Udp*>context
+cdef void udp_drain(Udp* udp, Outbox* outbox) noexcept nogil:
     cdef uint32_t first = 0, run, limit
     cdef int failed, count
     while first < outbox.run_count:
+        if outbox.runs[first].addr.connection:
+            first += 1
+            continue
         limit = first + SEND_BATCH
         if limit > outbox.run_count:
             limit = outbox.run_count
         count = 0
         run = first
-        while run < limit and (udp.segmentation or outbox.runs[run].count == 1):
+        while (
+            run < limit
+            and outbox.runs[run].addr.connection == 0
+            and (udp.segmentation or outbox.runs[run].count == 1)
+        ):
             put_message(
                 udp, count, &outbox.runs[run].addr, outbox.data + outbox.runs[run].offset, outbox.runs[run].size,
                 outbox.runs[run].segment if outbox.runs[run].count > 1 else 0, outbox.runs[run].count,

@@ -1,6 +1,7 @@
-"""A worker: one thread without the GIL, with a socket and a clock around the engine.
+"""A worker: one thread without the GIL, with its sockets and a clock around the engine.
 
-The only place in `sfu` that waits, reads a clock or owns a socket. Commands come by a ring, with an eventfd to wake
+The only place in `sfu` that waits, reads a clock or owns sockets: one for UDP and, for those whose network lets no UDP
+through, one that takes TCP connections (RFC 6544). Commands come by a ring, with an eventfd to wake
 the thread; events go by another, with an eventfd that the control plane watches.
 """
 
@@ -10,7 +11,7 @@ import threading
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from mediaserver.sfu.stream.control cimport Command, carry_out
 from mediaserver.sfu.stream.engine cimport (
@@ -20,11 +21,12 @@ from mediaserver.sfu.stream.engine cimport (
     engine_init,
     engine_receive,
 )
-from mediaserver.sfu.stream.outbox cimport Addr, outbox_clear
+from mediaserver.sfu.stream.outbox cimport Addr, Outbox, outbox_clear
 from mediaserver.sfu.stream.plane cimport BasePlane
 from mediaserver.sfu.stream.ring cimport Ring, ring_close, ring_count, ring_init, ring_put, ring_take
 from mediaserver.sfu.stream.state cimport EngineState
 from mediaserver.sfu.stream.tap cimport TapRing
+from mediaserver.sfu.stream.tcp cimport Tcp, tcp_accept, tcp_drain, tcp_flush, tcp_free, tcp_new, tcp_receive, tcp_sweep
 from mediaserver.sfu.stream.udp cimport (
     Udp,
     udp_drain,
@@ -43,7 +45,7 @@ cdef extern from *:
     #include <unistd.h>
     """
     ctypedef union epoll_data_t:
-        int fd
+        uint64_t u64
     cdef struct epoll_event:
         uint32_t events
         epoll_data_t data
@@ -57,13 +59,23 @@ cdef extern from *:
     long read(int, void*, size_t) noexcept nogil
     long write(int, const void*, size_t) noexcept nogil
     enum:
-        EPOLL_CTL_ADD, EPOLLIN, EPOLL_CLOEXEC, CLOCK_MONOTONIC, CLOCK_REALTIME
+        EPOLL_CTL_ADD, EPOLLIN, EPOLLOUT, EPOLL_CLOEXEC, CLOCK_MONOTONIC, CLOCK_REALTIME
 
 cdef enum:
     COMMANDS = 16384         # the ring's size; what does not fit waits on the control plane's side
     ROUNDS = 8               # calls of recvmmsg before commands are looked at again
     LATENCY_BUCKETS = 96
     SOCKET_BUFFER = 8388608
+    READY = 64               # events taken at once
+    LISTEN_BACKLOG = 512
+    SAME_PORT_TRIES = 20
+
+# What is ready, in an epoll event's data; above the last of these the id of a TCP connection.
+cdef enum Ready:
+    READY_UDP
+    READY_WAKE
+    READY_LISTENER
+    READY_CONNECTION = 1 << 8
 
 
 cdef int64_t now_us(int clock) noexcept nogil:
@@ -94,6 +106,7 @@ cdef int64_t bucket_limit(int bucket) noexcept nogil:
 cdef struct Loop:
     EngineState* engine
     Udp* udp
+    Tcp* tcp                 # NULL: no TCP
     int epoll
     int wake                 # eventfd: commands, or the end
     int told                 # eventfd: events
@@ -126,10 +139,17 @@ cdef int is_media(const uint8_t* data, uint64_t size) noexcept nogil:
     return size > 0 and demux_kind(data[0]) == DEMUX_RTP and not is_rtcp(data, size)
 
 
+cdef void drain(void* context, Outbox* outbox) noexcept nogil:
+    cdef Loop* loop = <Loop*>context
+    udp_drain(loop.udp, outbox)
+    if loop.tcp != NULL:
+        tcp_drain(loop.tcp, outbox, loop.engine.now)
+
+
 cdef void flush(Loop* loop) noexcept nogil:
     engine_end_batch(loop.engine)
     if loop.engine.outbox.run_count:
-        udp_drain(loop.udp, &loop.engine.outbox)
+        drain(loop, &loop.engine.outbox)
         outbox_clear(&loop.engine.outbox)
 
 
@@ -168,24 +188,40 @@ cdef int take_datagrams(Loop* loop) noexcept nogil:
     return messages
 
 
+cdef void take_event(Loop* loop, const epoll_event* event) noexcept nogil:
+    """Whatever is ready but UDP, which every turn looks at."""
+    cdef uint32_t connection
+    if event.data.u64 == READY_WAKE:
+        take_commands(loop)
+    elif event.data.u64 == READY_LISTENER:
+        tcp_accept(loop.tcp, loop.engine.now)
+    elif event.data.u64 >= READY_CONNECTION:
+        connection = <uint32_t>(event.data.u64 >> 8)
+        if event.events & EPOLLOUT:
+            tcp_flush(loop.tcp, connection, loop.engine.now)
+        if event.events & ~<uint32_t>EPOLLOUT:  # an error or a hang-up is found by reading
+            tcp_receive(loop.tcp, loop.engine, connection)
+
+
 cdef void run(Loop* loop) noexcept nogil:
-    cdef epoll_event ready[2]
+    cdef epoll_event ready[READY]
     cdef int64_t started, wait
     cdef uint64_t one = 1
     cdef int rounds, count, i
     while not loop.stop:
         started = now_us(CLOCK_MONOTONIC)
         wait = (engine_deadline(loop.engine) - started + 999) // 1000
-        count = epoll_wait(loop.epoll, ready, 2, <int>(0 if wait < 0 else wait if wait < 1000 else 1000))
+        count = epoll_wait(loop.epoll, ready, READY, <int>(0 if wait < 0 else wait if wait < 1000 else 1000))
         started = now_us(CLOCK_MONOTONIC)
         loop.engine.now = started
         for i in range(count):
-            if ready[i].data.fd == loop.wake:
-                take_commands(loop)
+            take_event(loop, &ready[i])
         rounds = 0
         while take_datagrams(loop) == 32 and rounds < ROUNDS:
             loop.engine.now = now_us(CLOCK_MONOTONIC)
             rounds += 1
+        if loop.tcp != NULL:
+            tcp_sweep(loop.tcp, loop.engine, loop.engine.now)
         if ring_count(loop.engine.reports) or loop.crowded:
             loop.crowded = 0
             write(loop.told, &one, sizeof(one))
@@ -193,23 +229,32 @@ cdef void run(Loop* loop) noexcept nogil:
         loop.busy += <uint64_t>(now_us(CLOCK_MONOTONIC) - started)
 
 
+class TcpError(OSError):
+    """The address for TCP connections cannot be had."""
+
+
 cdef class Worker(BasePlane):
     """A data plane on a thread of its own.
 
-    `address` is where its socket binds; port 0 takes a free one. `memory` bounds the packets that are held, in bytes;
+    `address` is where its socket binds; port 0 takes a free one. `tcp` is where it takes TCP connections, None: nowhere;
+    with port 0 the port is that of `address`. `tcp_connections` is the most of them. `memory` bounds the packets that are held, in bytes;
     `consent_timeout` is in µs. OSError when the address cannot be had.
     """
 
     cdef Loop loop
     cdef object socket
+    cdef object listener
     cdef object thread
     cdef list waiting        # commands that did not fit the ring, as integers
     cdef readonly int event_fd
     cdef readonly int port
+    cdef readonly object tcp_port
     cdef readonly str host
 
-    def __init__(self, address: tuple[str, int], *, memory: int = 1 << 30, consent_timeout: int = 30_000_000):
+    def __init__(self, address: tuple[str, int], *, tcp: tuple[str, int] | None = None, tcp_connections: int = 4096,
+                 memory: int = 1 << 30, consent_timeout: int = 30_000_000):
         cdef bytes seed = os.urandom(16)
+        cdef uint64_t word
         memset(&self.loop, 0, sizeof(Loop))
         self.loop.epoll = self.loop.wake = self.loop.told = -1
         self.event_fd = -1
@@ -217,19 +262,24 @@ cdef class Worker(BasePlane):
         self.entropy = os.urandom
         self.host = address[0]
         ipv6 = ":" in address[0]
-        self.socket = self.open_socket(address, ipv6)
-        self.port = self.socket.getsockname()[1]
+        self.open_sockets(address, tcp)
         self.loop.engine = &self.engine
         wildcard = address[0] in ("0.0.0.0", "::")
         self.loop.udp = udp_new(self.socket.fileno(), ipv6, wildcard, &self.engine.counters)
         if self.loop.udp == NULL or ring_init(&self.loop.commands, COMMANDS) < 0:
             raise MemoryError
-        if engine_init(&self.engine, memory, consent_timeout, <const uint8_t*><const char*>seed, udp_drain,
-                       self.loop.udp) < 0:
+        if engine_init(&self.engine, memory, consent_timeout, <const uint8_t*><const char*>seed, drain,
+                       &self.loop) < 0:
             raise MemoryError
         self.loop.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.loop.told = self.event_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.watch()
+        if self.listener is not None:
+            memcpy(&word, <const char*>seed, 8)
+            self.loop.tcp = tcp_new(self.listener.fileno(), self.loop.epoll, READY_LISTENER, tcp_connections, word,
+                                    &self.engine.counters)
+            if self.loop.tcp == NULL:
+                raise MemoryError
 
     def __dealloc__(self):
         cdef Command* command
@@ -244,10 +294,44 @@ cdef class Worker(BasePlane):
             for left in self.waiting:
                 free(<Command*><size_t>left)
         engine_close(&self.engine)
+        tcp_free(self.loop.tcp)
         udp_free(self.loop.udp)
 
+    def open_sockets(self, address, tcp):
+        """One for UDP and one that listens; where any port will do, two of the same number."""
+        either = tcp is not None and address[1] == 0 and tcp[1] == 0
+        for last in range(SAME_PORT_TRIES if either else 1):
+            self.socket = self.open_udp(address, ":" in address[0])
+            self.port = self.socket.getsockname()[1]
+            if tcp is None:
+                return
+            try:
+                self.listener = self.open_listener((tcp[0], tcp[1] or self.port))
+                self.tcp_port = self.listener.getsockname()[1]
+                return
+            except OSError as error:
+                self.socket.close()
+                failure = error
+        raise TcpError(failure.errno, failure.strerror) from failure
+
     @staticmethod
-    def open_socket(address, ipv6):
+    def open_listener(address):
+        ipv6 = ":" in address[0]
+        opened = socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            if ipv6:
+                opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address[0] == "::" else 1)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            opened.setblocking(False)
+            opened.bind(address)
+            opened.listen(LISTEN_BACKLOG)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    @staticmethod
+    def open_udp(address, ipv6):
         opened = socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
         try:
             if ipv6:
@@ -269,9 +353,9 @@ cdef class Worker(BasePlane):
         self.loop.epoll = epoll_create1(EPOLL_CLOEXEC)
         if self.loop.epoll < 0:
             raise OSError("epoll is not available")
-        for fd in (self.socket.fileno(), self.loop.wake):
+        for fd, tag in ((self.socket.fileno(), READY_UDP), (self.loop.wake, READY_WAKE)):
             event.events = EPOLLIN
-            event.data.fd = fd
+            event.data.u64 = tag
             if epoll_ctl(self.loop.epoll, EPOLL_CTL_ADD, fd, &event) < 0:
                 raise OSError(f"epoll does not take file descriptor {fd}")
         return 0
@@ -315,7 +399,12 @@ cdef class Worker(BasePlane):
             self.thread.join()
         for block in self.blocks.values():
             self.close_tap(block)
+        # The thread has ended: nobody uses the connections any more.
+        tcp_free(self.loop.tcp)
+        self.loop.tcp = NULL
         self.socket.close()
+        if self.listener is not None:
+            self.listener.close()
         for fd in (self.loop.epoll, self.loop.wake, self.event_fd):
             if fd >= 0:
                 os.close(fd)

@@ -217,6 +217,21 @@ def tokens() -> list[bytes]:
     return [part(head) + b"." + part(claims) + b"." + b"c2lnbmF0dXJl" for head in heads]
 
 
+def streams() -> list[bytes]:
+    """Steps for `tcp`: frames whole, torn and run together, and one that is too long."""
+    frames = [
+        struct.pack("!H", len(data)) + data for data in (*stun_messages(), *dtls_datagrams(), *srtp_packets(), b"")
+    ]
+    joined = b"".join(frames)
+    torn = b"".join(step(n, joined[at : at + 7]) for n, at in enumerate(range(0, min(len(joined), 1400), 7), 1))
+    return [
+        b"".join(step(1, frame) for frame in frames),
+        step(64, joined[:2000]),
+        torn,
+        step(3, struct.pack("!H", 2049)),
+    ]
+
+
 def scenes() -> list[bytes]:
     """Steps for `engine`: a stream with a gap per codec and its feedback, checks and noise, commands."""
 

@@ -14,7 +14,8 @@ import msgspec
 from mediaserver import auth, protocol
 from mediaserver.codecs import payload as codecs
 from mediaserver.sfu.session import dtls
-from mediaserver.sfu.wire import sdp
+from mediaserver.sfu.stream.backlog import FrameBacklog
+from mediaserver.sfu.wire import framing, sdp
 
 from . import seeds
 from .engine import engine
@@ -69,6 +70,25 @@ def dtls_records(data: bytes) -> None:
     dtls.is_client_hello(data)
 
 
+def tcp_stream(data: bytes) -> None:
+    """What a peer sends on a connection, in pieces; it waits for another that takes it in pieces too."""
+    reader, backlog, mirror = framing.FrameReader(), FrameBacklog(), framing.FrameReader()
+    now = waiting = 0
+    for flags, part in steps(data):
+        now += flags << 12
+        with suppress(ValueError):
+            for frame in reader.push(part):
+                assert len(frame) <= 2048
+                waiting += backlog.add(frame, bool(flags & 1), now)
+        waiting -= len(mirror.push(backlog.take(flags * 16, now)))
+        assert reader.kept < 2050
+        assert backlog.memory < 300_000
+    while not backlog.empty:
+        waiting -= len(mirror.push(backlog.take(700, now)))
+    assert waiting == backlog.dropped
+    assert mirror.kept == 0
+
+
 _verifier = auth.Verifier(SECRET)
 
 
@@ -114,5 +134,6 @@ TARGETS = {
     "offers": Target(seeds.offers, offers, 16384, seeds.SDP_WORDS, True),
     "fragment": Target(seeds.fragments, fragment, 2048, seeds.SDP_WORDS, True),
     "dtls_session": Target(seeds.handshakes, dtls_session, 4096, in_python=True),
+    "tcp": Target(seeds.streams, tcp_stream, 8192),
     "engine": Target(seeds.scenes, engine, 8192),
 }
