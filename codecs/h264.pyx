@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from libc.stdint cimport int8_t
 from libc.string cimport memset
 
 from mediaserver.codecs.bits cimport BitReader, bits_open, bits_read, bits_se, bits_skip, bits_ue
@@ -24,6 +25,7 @@ cdef enum:
     TYPE_SPS = 7
     TYPE_PPS = 8
     TYPE_AUD = 9
+    TYPE_PREFIX = 14
     TYPE_SINGLE_MAX = 23
     TYPE_STAP_A = 24
     TYPE_FU_A = 28
@@ -178,6 +180,7 @@ cdef void h264_nal(const uint8_t* nal, size_t size, NalFacts* facts) noexcept no
     memset(facts, 0, sizeof(NalFacts))
     facts.id = -1
     facts.parent = -1
+    facts.temporal = -1
     facts.kind = NAL_OTHER
     if TYPE_SLICE <= kind <= TYPE_IDR:
         facts.kind = NAL_SLICE
@@ -210,10 +213,15 @@ cdef void h264_nal(const uint8_t* nal, size_t size, NalFacts* facts) noexcept no
         facts.kind = NAL_RECOVERY if is_recovery_point(nal, size) else NAL_PREFIX
     elif kind == TYPE_AUD or 14 <= kind <= 18:
         facts.kind = NAL_PREFIX
+        if kind == TYPE_PREFIX and size >= 4 and nal[1] & 0x80:
+            # nal_unit_header_svc_extension() (section F.7.3.1.1)
+            facts.temporal = nal[3] >> 5
 
 
 cdef void merge(PayloadFacts* facts, const NalFacts* nal, bint is_first) noexcept nogil:
     """Add what one more NAL unit of a payload tells."""
+    if nal.temporal >= 0:
+        facts.temporal_id = <int8_t>nal.temporal
     if nal.kind == NAL_SLICE:
         if is_first:
             facts.start = nal.first

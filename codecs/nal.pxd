@@ -23,6 +23,7 @@ cdef struct NalFacts:
     uint8_t random_access  # a slice from which a decoder can start
     uint8_t discardable    # a slice of a picture that no other refers to
     uint8_t switch_up
+    int temporal           # layer, of an H.264 prefix NAL unit; -1 unknown
     int id                 # of a parameter set; of the PPS that a first slice uses; -1 unknown
     int parent             # the parameter set that a parameter set refers to; -1 none
     uint16_t width         # of an SPS

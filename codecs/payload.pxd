@@ -1,7 +1,7 @@
 """The one face of all codecs: what a single RTP payload tells, without state, allocation or the GIL."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int8_t, int32_t, uint8_t, uint16_t
+from libc.stdint cimport int8_t, int32_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
 
@@ -14,6 +14,12 @@ cpdef enum Codec:
     CODEC_H265 = 5
     CODEC_AV1 = 6
     CODEC_RED = 7
+
+
+cdef enum:
+    DESCRIBED_NUMBER = 1      # frame_number is set
+    DESCRIBED_LAYERS = 2      # and the layers, targets, switches and depends
+    DESCRIBED_FAR = 4         # refers to a frame further back than `depends` can say
 
 
 cdef struct PayloadFacts:
@@ -31,6 +37,17 @@ cdef struct PayloadFacts:
     uint16_t width            # of the whole picture, cropped; 0 when this payload does not tell
     uint16_t height
     uint16_t descriptor_size  # bytes before the media data
+    # What a layer gate needs. The last six are told by a dependency descriptor alone (dependency.pxd).
+    uint8_t picture_id_bits   # 7 or 15; 0: absent
+    uint8_t inter_predicted   # VP9: refers to pictures before this one
+    uint8_t inter_layer       # VP9: refers to the layer below in the same picture
+    uint8_t layer_count       # spatial layers of the stream; 0 when this payload does not tell
+    uint8_t described         # 0: no descriptor; else bits of DESCRIBED_*
+    uint8_t version           # the lowest byte of the DependencyState's, when this packet came
+    uint16_t frame_number     # of the descriptor: one for each layer of a picture
+    uint32_t targets          # a bit for each decode target that the frame belongs to
+    uint32_t switches         # a bit for each decode target that can be entered at this frame
+    uint32_t depends          # bit d - 1: refers to the frame whose number is lower by d, for d up to 32
 
 
 cdef inline void facts_clear(PayloadFacts* facts) noexcept nogil:

@@ -20,7 +20,8 @@ class Facts(NamedTuple):
     `keyframe`: carries (the start of) a picture from which a decoder can start, or the parameter sets before it.
     `start`: may be the first packet of a frame. `end`: says of itself that it ends a frame; the RTP marker is the
     caller's. `width`, `height`: of the whole picture, cropped; 0 when this payload does not tell.
-    `descriptor_size`: bytes before the media data.
+    `descriptor_size`: bytes before the media data. `inter_predicted`, `inter_layer`: of VP9. `layer_count`: spatial
+    layers of the stream, 0 when this payload does not tell.
     """
 
     valid: bool
@@ -37,6 +38,10 @@ class Facts(NamedTuple):
     width: int
     height: int
     descriptor_size: int
+    picture_id_bits: int
+    inter_predicted: bool
+    inter_layer: bool
+    layer_count: int
 
 def facts(codec: int, payload: bytes) -> Facts:
     """What one RTP payload (after decryption, without padding) tells."""

@@ -58,6 +58,10 @@ class Facts(NamedTuple):
     width: int
     height: int
     descriptor_size: int
+    picture_id_bits: int
+    inter_predicted: bool
+    inter_layer: bool
+    layer_count: int
 
 
 def facts(int codec, bytes payload not None):
@@ -79,6 +83,10 @@ def facts(int codec, bytes payload not None):
         found.width,
         found.height,
         found.descriptor_size,
+        found.picture_id_bits,
+        bool(found.inter_predicted),
+        bool(found.inter_layer),
+        found.layer_count,
     )
 
 

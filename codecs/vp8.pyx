@@ -21,9 +21,11 @@ cdef int vp8_facts(const uint8_t* data, size_t size, PayloadFacts* facts) noexce
                 if at + 1 >= size:
                     return 0
                 facts.picture_id = (data[at] & 0x7F) << 8 | data[at + 1]
+                facts.picture_id_bits = 15
                 at += 2
             else:
                 facts.picture_id = data[at]
+                facts.picture_id_bits = 7
                 at += 1
         if extension & 0x40:
             if at >= size:

@@ -24,6 +24,7 @@ cdef size_t read_structure(const uint8_t* data, size_t size, PayloadFacts* facts
     if size < 1:
         return 0
     layers = (data[0] >> 5) + 1
+    facts.layer_count = <uint8_t>layers
     if data[0] & 0x10:
         if size - at < 4 * layers:
             return 0
@@ -52,6 +53,7 @@ cdef size_t read_descriptor(const uint8_t* data, size_t size, PayloadFacts* fact
     cdef size_t at = 1
     cdef size_t structure
     cdef unsigned references = 0
+    facts.inter_predicted = flags & INTER_PREDICTED != 0
     if flags & HAS_PICTURE_ID:
         if at >= size:
             return 0
@@ -59,9 +61,11 @@ cdef size_t read_descriptor(const uint8_t* data, size_t size, PayloadFacts* fact
             if at + 1 >= size:
                 return 0
             facts.picture_id = (data[at] & 0x7F) << 8 | data[at + 1]
+            facts.picture_id_bits = 15
             at += 2
         else:
             facts.picture_id = data[at]
+            facts.picture_id_bits = 7
             at += 1
     elif flags & FLEXIBLE:
         # In flexible mode references are given as differences of picture ids, so there must be one.
@@ -72,6 +76,7 @@ cdef size_t read_descriptor(const uint8_t* data, size_t size, PayloadFacts* fact
         facts.temporal_id = <int8_t>(data[at] >> 5)
         facts.switch_up = (data[at] >> 4) & 1
         facts.spatial_id = <int8_t>((data[at] >> 1) & 7)
+        facts.inter_layer = data[at] & 1
         at += 1
         if not flags & FLEXIBLE:
             if at >= size:

@@ -28,11 +28,13 @@ from tests.codecs.samples import (
     stap,
 )
 
-NOTHING = Facts(False, False, False, False, False, False, -1, -1, -1, -1, -1, 0, 0, 0)
+NOTHING = Facts(False, False, False, False, False, False, -1, -1, -1, -1, -1, 0, 0, 0, 0, False, False, 0)
 
 
 def expect(codec: Codec, data: bytes, **fields: Any) -> None:
     """What `data` tells is what a valid payload of no properties does, but for `fields`."""
+    if "picture_id" in fields and "picture_id_bits" not in fields:
+        fields["picture_id_bits"] = 7 if fields["picture_id"] < 128 else 15
     assert facts(codec, data) == NOTHING._replace(valid=True, **fields)
 
 
@@ -197,6 +199,7 @@ class TestVp8:
             b"\x90\xf0\x80\x05\x07\x6c\x01",
             start=True,
             picture_id=5,
+            picture_id_bits=15,
             tl0_pic_idx=7,
             temporal_id=1,
             switch_up=True,
@@ -232,7 +235,7 @@ class TestVp9:
         expect(Codec.CODEC_VP9, b"\x08" + VP9_KEY, start=True, keyframe=True, descriptor_size=1, **size)
         expect(Codec.CODEC_VP9, b"\x04" + VP9_KEY, end=True, descriptor_size=1)
         # Neither the P bit alone nor its absence makes a keyframe.
-        expect(Codec.CODEC_VP9, b"\x48" + VP9_KEY, start=True, descriptor_size=1)
+        expect(Codec.CODEC_VP9, b"\x48" + VP9_KEY, start=True, inter_predicted=True, descriptor_size=1)
         expect(Codec.CODEC_VP9, b"\x08" + VP9_INTER, start=True, descriptor_size=1)
 
     def test_layers(self) -> None:
@@ -259,6 +262,7 @@ class TestVp9:
             tl0_pic_idx=9,
             temporal_id=0,
             spatial_id=1,
+            inter_layer=True,
             descriptor_size=4,
         )
         expect(
@@ -271,11 +275,13 @@ class TestVp9:
             temporal_id=1,
             spatial_id=0,
             switch_up=True,
+            inter_predicted=True,
             descriptor_size=4,
         )
 
     def test_flexible_mode(self) -> None:
-        expect(Codec.CODEC_VP9, b"\xd8\x07\x03\x05\x08" + VP9_INTER, start=True, picture_id=7, descriptor_size=5)
+        told = {"start": True, "picture_id": 7, "inter_predicted": True}
+        expect(Codec.CODEC_VP9, b"\xd8\x07\x03\x05\x08" + VP9_INTER, descriptor_size=5, **told)
         expect(Codec.CODEC_VP9, b"\x98\x07" + VP9_INTER, start=True, picture_id=7, descriptor_size=2)
         assert facts(Codec.CODEC_VP9, b"\xd8\x07\x03\x05\x09\x08" + VP9_INTER) == NOTHING
         assert facts(Codec.CODEC_VP9, b"\x18" + VP9_INTER) == NOTHING
@@ -283,7 +289,7 @@ class TestVp9:
     def test_scalability_structure_gives_the_largest_layer(self) -> None:
         data = b"\x0a" + VP9_STRUCTURE + VP9_KEY
         size = {"width": 1280, "height": 720, "descriptor_size": 1 + len(VP9_STRUCTURE)}
-        expect(Codec.CODEC_VP9, data, start=True, keyframe=True, **size)
+        expect(Codec.CODEC_VP9, data, start=True, keyframe=True, layer_count=3, **size)
         for cut in range(2 + len(VP9_STRUCTURE)):
             assert facts(Codec.CODEC_VP9, data[:cut]) == NOTHING
 
