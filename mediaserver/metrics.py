@@ -42,6 +42,7 @@ _PLANE_HELP: Mapping[str, str] = {
     "retransmitted": "Packets sent again to viewers.",
     "retransmit_missed": "Packets that viewers asked for and that were no longer kept.",
     "recovered": "Lost packets that publishers have sent again.",
+    "given_up": "Lost packets that publishers did not send again in time.",
     "tap_dropped": "Packets that did not fit into a recorder's ring.",
     "events_dropped": "Reports to the control plane that did not fit.",
     "pool_bytes": "Memory of packet buffers.",

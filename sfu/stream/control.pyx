@@ -3,6 +3,7 @@
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy
 
+from mediaserver.sfu.policy.round_trip cimport round_trip_init
 from mediaserver.sfu.stream.connectivity cimport forget_addresses, ufrag_key
 from mediaserver.sfu.stream.feedback cimport send_bye
 from mediaserver.sfu.stream.history cimport history_close, history_init
@@ -67,7 +68,7 @@ cdef void add_peer(EngineState* engine, const Command* command) noexcept nogil:
     peer.id = command.id
     peer.stats = <PeerStats*>command.keep
     peer.feedback_ssrc = <uint32_t>command.random | 1
-    peer.round_trip = 50000
+    round_trip_init(&peer.round_trip)
     peer.last_check = engine.now
     set_credentials(peer, <const Credentials*>command.data)
     table_put(&engine.peers, peer.id, peer)

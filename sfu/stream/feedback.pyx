@@ -2,12 +2,12 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from mediaserver.sfu.policy.missing cimport MissingRound, MissingTerms, missing_round, missing_terms
+from mediaserver.sfu.policy.round_trip cimport round_trip_add
 from mediaserver.sfu.stream.agenda cimport earlier, make_hot
 from mediaserver.sfu.stream.inbound cimport (
     Inbound,
-    inbound_deadline,
     inbound_lost,
-    inbound_nacks,
     inbound_report,
     ntp_of,
 )
@@ -18,6 +18,7 @@ from mediaserver.sfu.stream.report cimport REPORT_TRACK_BYE, report
 from mediaserver.sfu.stream.state cimport ALIVE_US, INBOUNDS_MAX, Encoding, Leg, Tap, Track
 from mediaserver.sfu.stream.tap cimport TapQueue, tap_sender_report
 from mediaserver.sfu.stream.transport cimport arrival_feedback
+from mediaserver.sfu.wire.extended_reports cimport xr_delay, xr_write_reference
 from mediaserver.sfu.wire.rtcp cimport (
     RTCP_ITEM_BYE,
     RTCP_ITEM_FIR,
@@ -26,6 +27,7 @@ from mediaserver.sfu.wire.rtcp cimport (
     RTCP_ITEM_RR,
     RTCP_ITEM_SR,
     RTCP_MAX_REPORTS,
+    RTCP_XR,
     RtcpItem,
     RtcpReport,
     rtcp_bye,
@@ -53,19 +55,35 @@ cdef enum:
 
 
 cdef int64_t ask_missing(EngineState* engine, Peer* peer, Encoding* encoding) noexcept nogil:
-    cdef uint16_t sequences[128]
+    """Asks for what this encoding's source owes, once for all who listen; when there is more to do, or 0."""
+    cdef MissingTerms terms
+    cdef MissingRound round
     cdef uint8_t out[RTCP_ROOM]
-    cdef int count, size
-    if encoding.active == NULL or encoding.active.missing_count == 0:
+    cdef Inbound* source = encoding.active
+    cdef Track* track = encoding.track
+    cdef uint64_t given_up
+    cdef int size
+    if source == NULL or source.missing.count == 0:
         return 0
-    count = inbound_nacks(encoding.active, engine.now, peer.round_trip, sequences, 128)
-    if count > 0:
-        size = rtcp_write_nack(out, sizeof(out), peer.feedback_ssrc, encoding.active.ssrc, sequences, count)
+    if track.muted:  # nobody is to have it
+        source.missing.count = 0
+        source.missing.unasked = 0
+        return 0
+    given_up = source.missing.given_up
+    missing_terms(&terms, track.config.video, track.taps != NULL)
+    missing_round(&source.missing, &terms, &peer.round_trip, source.highest, engine.now, &round)
+    if round.count:
+        size = rtcp_write_nack(out, sizeof(out), peer.feedback_ssrc, source.ssrc, round.sequences, round.count)
         if size > 0:
             send_rtcp(engine, peer, out, size)
-            engine.counters.nacks_out += count
-            encoding.track.stats.nacks += count
-    return inbound_deadline(encoding.active, peer.round_trip)
+            engine.counters.nacks_out += round.count
+            track.stats.nacks += round.count
+    given_up = source.missing.given_up - given_up
+    engine.counters.given_up += given_up
+    track.stats.given_up += given_up
+    if round.overdue and track.config.video:
+        encoding.want_keyframe = 1  # behind what is lost nothing can be decoded: do not wait until viewers say so
+    return round.deadline
 
 
 cdef int64_t tell_arrivals(EngineState* engine, Peer* peer) noexcept nogil:
@@ -146,8 +164,12 @@ cdef void report_to_publisher(EngineState* engine, Peer* peer) noexcept nogil:
     if size < 0:
         return
     more = rtcp_write_sdes(out + size, sizeof(out) - size, peer.feedback_ssrc, peer.ufrag, peer.ufrag_size)
-    if more > 0:
-        send_rtcp(engine, peer, out, size + more)
+    if more < 0:
+        return
+    size += more
+    # Who sends answers when it was heard, whether repairs are agreed or not: so the round trip is known in any case.
+    more = xr_write_reference(out + size, sizeof(out) - size, peer.feedback_ssrc, ntp_of(engine.now))
+    send_rtcp(engine, peer, out, size + more if more > 0 else size)
 
 
 cdef void report_to_viewer(EngineState* engine, Peer* peer) noexcept nogil:
@@ -224,6 +246,16 @@ cdef void read_blocks(EngineState* engine, Peer* peer, const RtcpItem* item) noe
             round_trip = engine.now - leg.report_sent - <int64_t>(<uint64_t>block.delay * 1000000 // 65536)
             if 0 <= round_trip < 10000000:
                 leg.stats.rtt = <uint64_t>round_trip
+                round_trip_add(&peer.round_trip, round_trip)
+
+
+cdef void read_delay(EngineState* engine, Peer* peer, const RtcpItem* item) noexcept nogil:
+    """The publisher answers a reference time: what has passed since, without the time that it sat there."""
+    cdef uint32_t last_reference, delay
+    if xr_delay(item, peer.feedback_ssrc, &last_reference, &delay):
+        delay += last_reference
+        delay = <uint32_t>(ntp_of(engine.now) >> 16) - delay
+        round_trip_add(&peer.round_trip, <int64_t>(<uint64_t>delay * 1000000 >> 16))
 
 
 cdef void note_clock(EngineState* engine, Peer* peer, uint64_t ntp) noexcept nogil:
@@ -328,6 +360,8 @@ cdef void read_item(EngineState* engine, Peer* peer, const RtcpItem* item) noexc
         while rtcp_bye(item, index, &ssrc):
             read_bye(engine, peer, ssrc)
             index += 1
+    elif item.type == RTCP_XR:
+        read_delay(engine, peer, item)
 
 
 cdef void read_rtcp(EngineState* engine, Peer* peer, const uint8_t* data, size_t size) noexcept nogil:

@@ -1,10 +1,26 @@
 """One incoming SSRC: what came, what is missing, and what its publisher is to be told."""
 
-from libc.string cimport memmove, memset
+from libc.stdint cimport int16_t
+from libc.string cimport memset
+
+from mediaserver.sfu.policy.missing cimport (
+    MissingRound,
+    MissingTerms,
+    missing_arrived,
+    missing_earn,
+    missing_hole,
+    missing_init,
+    missing_overtaken,
+    missing_repaired,
+    missing_round,
+    missing_terms,
+)
+from mediaserver.sfu.policy.round_trip cimport round_trip_init
 
 
-cdef void inbound_init(Inbound* self, uint32_t ssrc, int repair) noexcept nogil:
+cdef void inbound_init(Inbound* self, uint32_t ssrc, int repair, int64_t now) noexcept nogil:
     memset(self, 0, sizeof(Inbound))
+    missing_init(&self.missing, now)
     self.ssrc = ssrc
     self.repair = repair
 
@@ -22,124 +38,44 @@ cdef inline void measure_jitter(Inbound* self, uint32_t timestamp, uint32_t cloc
         self.jitter += <uint32_t>(difference - ((self.jitter + 8) >> 4))
 
 
-cdef void forget(Inbound* self, uint32_t at) noexcept nogil:
-    self.missing_count -= 1
-    memmove(&self.missing[at], &self.missing[at + 1], (self.missing_count - at) * sizeof(Missing))
-
-
-cdef int64_t find_missing(const Inbound* self, uint64_t sequence) noexcept nogil:
-    cdef uint32_t low = 0, high = self.missing_count, middle
-    while low < high:
-        middle = (low + high) >> 1
-        if self.missing[middle].sequence < sequence:
-            low = middle + 1
-        else:
-            high = middle
-    if low < self.missing_count and self.missing[low].sequence == sequence:
-        return low
-    return -1
-
-
-cdef int notice_hole(Inbound* self, uint64_t sequence, int64_t now) noexcept nogil:
-    """Everything between the highest number and this one is awaited from now on."""
-    cdef uint64_t hole = sequence - self.highest - 1
-    cdef uint64_t missed
-    cdef Missing* entry
-    if hole > MISSING_MAX:
-        self.missing_count = 0
-        return -1
-    if self.missing_count + hole > MISSING_MAX:  # let go of the oldest
-        missed = self.missing_count + hole - MISSING_MAX
-        self.missing_count -= <uint32_t>missed
-        memmove(&self.missing[0], &self.missing[missed], self.missing_count * sizeof(Missing))
-    for missed in range(self.highest + 1, sequence):
-        entry = &self.missing[self.missing_count]
-        entry.sequence = missed
-        entry.noticed = now
-        entry.asked = 0
-        entry.tries = 0
-        self.missing_count += 1
-    return <int>hole
-
-
-cdef int inbound_receive(Inbound* self, uint64_t sequence, uint32_t timestamp, uint32_t clock_rate,
-                         int64_t now) noexcept nogil:
+cdef int inbound_receive(Inbound* self, uint64_t sequence, uint32_t timestamp, uint32_t clock_rate, int repeats,
+                         RoundTrip* round_trip, int64_t now) noexcept nogil:
     cdef int missed = 0
-    cdef int64_t at
     if not self.started:
         self.started = 1
         self.first = sequence
         self.highest = sequence
     elif sequence > self.highest:
         if sequence != self.highest + 1:
-            missed = notice_hole(self, sequence, now)
+            missed = missing_hole(&self.missing, self.highest + 1, sequence, now)
         self.highest = sequence
-    else:
-        at = find_missing(self, sequence)
-        if at >= 0:
-            forget(self, <uint32_t>at)
-        elif sequence < self.first:
+    elif not missing_arrived(&self.missing, sequence, self.highest, repeats, round_trip, now):
+        if sequence < self.first:
             self.first = sequence
     measure_jitter(self, timestamp, clock_rate, now)
+    missing_earn(&self.missing)
     self.received += 1
     self.last_arrival = now
     return missed
 
 
-cdef int64_t inbound_recover(Inbound* self, uint16_t sequence, int64_t now, int64_t* round_trip) noexcept nogil:
-    cdef uint64_t full = (self.highest & ~<uint64_t>0xFFFF) | sequence
-    cdef int64_t at
-    round_trip[0] = 0
-    if full > self.highest:
-        full -= 0x10000
-    at = find_missing(self, full)
-    if at < 0:
+cdef int64_t inbound_recover(Inbound* self, uint16_t sequence, RoundTrip* round_trip, int64_t now) noexcept nogil:
+    cdef uint64_t full = self.highest + <uint64_t><int64_t><int16_t>(sequence - <uint16_t>self.highest)
+    if not self.started:
         return -1
-    if self.missing[at].tries == 1:
-        round_trip[0] = now - self.missing[at].asked
-    forget(self, <uint32_t>at)
+    if full > self.highest:
+        # Publishers probe with copies of what they sent last: one may come before anything has shown that its
+        # original is lost, and the end of a frame is repaired before it is missed.
+        if full - self.highest > AHEAD_MAX:
+            return -1
+        if full != self.highest + 1:
+            missing_hole(&self.missing, self.highest + 1, full, now)
+        self.highest = full
+    elif not missing_repaired(&self.missing, full, round_trip, now):
+        return -1
     self.recovered += 1
     self.last_arrival = now
     return <int64_t>full
-
-
-cdef inline int64_t due(const Missing* entry, int64_t round_trip) noexcept nogil:
-    cdef int64_t wait
-    if entry.tries == 0:
-        return entry.noticed + NACK_REORDER_US
-    wait = round_trip + (round_trip >> 2)
-    if wait < NACK_RETRY_US:
-        wait = NACK_RETRY_US
-    return entry.asked + wait
-
-
-cdef int inbound_nacks(Inbound* self, int64_t now, int64_t round_trip, uint16_t* sequences, int capacity) noexcept nogil:
-    cdef uint32_t kept = 0, i
-    cdef int count = 0
-    cdef Missing* entry
-    for i in range(self.missing_count):
-        entry = &self.missing[i]
-        if now - entry.noticed > NACK_AGE_US or (entry.tries >= NACK_TRIES and due(entry, round_trip) <= now):
-            continue  # given up
-        if count < capacity and due(entry, round_trip) <= now:
-            entry.asked = now
-            entry.tries += 1
-            sequences[count] = <uint16_t>entry.sequence
-            count += 1
-        self.missing[kept] = entry[0]
-        kept += 1
-    self.missing_count = kept
-    return count
-
-
-cdef int64_t inbound_deadline(const Inbound* self, int64_t round_trip) noexcept nogil:
-    cdef int64_t earliest = 0, when
-    cdef uint32_t i
-    for i in range(self.missing_count):
-        when = due(&self.missing[i], round_trip)
-        if earliest == 0 or when < earliest:
-            earliest = when
-    return earliest
 
 
 cdef uint64_t inbound_lost(const Inbound* self) noexcept nogil:
@@ -166,3 +102,66 @@ cdef void inbound_report(Inbound* self, int64_t now, RtcpReport* report) noexcep
         report.delay = <uint32_t>((now - self.sender_arrival) * 65536 // 1000000)
     self.expected_before = expected
     self.received_before = self.received
+
+
+cdef class IncomingSource:
+    """One source by itself: extended numbers and times in µs go in, what to ask for comes out.
+
+    `video` and `kept` (a recorder listens) say how long packets are of use; `repeats`: NACKs are answered by the
+    packets as they were.
+    """
+
+    cdef Inbound inbound
+    cdef RoundTrip trip
+    cdef MissingTerms terms
+    cdef int repeats
+
+    def __init__(self, *, video: bool = True, kept: bool = False, repeats: bool = False, now: int = 0):
+        inbound_init(&self.inbound, 1, 0, now)
+        round_trip_init(&self.trip)
+        missing_terms(&self.terms, video, kept)
+        self.repeats = repeats
+
+    def receive(self, sequence: int, now: int) -> int:
+        """A packet with its own number; how many are newly missing, -1 for a hole too large."""
+        return inbound_receive(&self.inbound, sequence, 0, 90000, self.repeats, &self.trip, now)
+
+    def recover(self, sequence: int, now: int) -> bool:
+        """A retransmission; whether it was of use."""
+        return inbound_recover(&self.inbound, <uint16_t>(sequence & 0xFFFF), &self.trip, now) >= 0
+
+    def ask(self, now: int) -> tuple:
+        """The 16-bit numbers to ask for now, how many packets viewers will do without, and when to call next (0: no
+        need)."""
+        cdef MissingRound round
+        missing_round(&self.inbound.missing, &self.terms, &self.trip, self.inbound.highest, now, &round)
+        return [round.sequences[i] for i in range(round.count)], round.overdue, round.deadline
+
+    @property
+    def overtaken(self) -> bool:
+        """Something is further behind than reordering explains: `ask` now."""
+        return bool(missing_overtaken(&self.inbound.missing, self.inbound.highest))
+
+    @property
+    def round_trip(self) -> int:
+        """The smoothed time to an answer, µs."""
+        return self.trip.smoothed
+
+    @property
+    def tolerance(self) -> tuple:
+        """By how many µs and packets this source's packets overtake each other."""
+        return self.inbound.missing.tolerance, self.inbound.missing.distance >> 4
+
+    def counted(self) -> dict:
+        """received, recovered, lost, asked, repaired, reordered, given_up and awaited packets."""
+        cdef const MissingList* missing = &self.inbound.missing
+        return {
+            "received": self.inbound.received,
+            "recovered": self.inbound.recovered,
+            "lost": inbound_lost(&self.inbound),
+            "asked": missing.asked,
+            "repaired": missing.repaired,
+            "reordered": missing.reordered,
+            "given_up": missing.given_up,
+            "awaited": missing.count,
+        }

@@ -5,12 +5,13 @@ from libc.stdlib cimport malloc
 from libc.string cimport memcpy, memset
 
 from mediaserver.codecs.payload cimport PayloadFacts, payload_facts
+from mediaserver.sfu.policy.missing cimport REORDER_LEAST_US, missing_overtaken
 from mediaserver.sfu.stream.buffers cimport PACKET_LARGE, Packet, packet_new, packet_ref, packet_unref
 from mediaserver.sfu.stream.fanout cimport fanout_add
 from mediaserver.sfu.stream.agenda cimport make_hot
+from mediaserver.sfu.stream.keyframes cimport want_keyframe
 from mediaserver.sfu.stream.history cimport history_put
 from mediaserver.sfu.stream.inbound cimport (
-    NACK_REORDER_US,
     SEQUENCE_BASE,
     Inbound,
     inbound_receive,
@@ -63,6 +64,8 @@ cdef void note_picture(EngineState* engine, Encoding* encoding, Packet* packet) 
         encoding.height = facts.height
     if facts.keyframe and (facts.width or not encoding.inband_config):
         packet.keyframe = 1
+        if packet.sequence > encoding.active.missing.keyframe:
+            encoding.active.missing.keyframe = packet.sequence
         encoding.want_keyframe = 0
         track.stats.keyframes += 1
     if (
@@ -109,6 +112,18 @@ cdef void hand_on(EngineState* engine, Encoding* encoding, Packet* packet) noexc
     fanout_add(engine, track, packet_ref(packet))
 
 
+cdef void note_hole(EngineState* engine, Peer* peer, Encoding* encoding, const PayloadConfig* payload,
+                    int missed) noexcept nogil:
+    """Packets are missing: they are asked for once it is clear that they are not just late."""
+    if missed > 0 and payload.nack:
+        make_hot(engine, peer, engine.now + REORDER_LEAST_US)
+        return
+    encoding.active.missing.count = 0
+    encoding.active.missing.unasked = 0
+    if missed < 0:
+        want_keyframe(engine, encoding)  # too much to ask for again
+
+
 cdef void take_media(EngineState* engine, Peer* peer, Encoding* encoding, Packet* packet) noexcept nogil:
     cdef Track* track = encoding.track
     cdef Inbound* source = encoding.active
@@ -118,13 +133,16 @@ cdef void take_media(EngineState* engine, Peer* peer, Encoding* encoding, Packet
         engine.counters.drop_unknown_payload += 1
         return
     payload = &track.config.payloads[track.config.payload_at[packet.payload_type] - 1]
-    missed = inbound_receive(source, packet.sequence, packet.timestamp, payload.clock_rate, engine.now)
+    missed = inbound_receive(
+        source, packet.sequence, packet.timestamp, payload.clock_rate, payload.rtx_type == 0, &peer.round_trip,
+        engine.now,
+    )
     source.bytes += packet.payload_size
     packet.codec = payload.codec
-    if missed > 0 and payload.nack:
-        make_hot(engine, peer, engine.now + NACK_REORDER_US)
-    elif missed:
-        source.missing_count = 0  # a hole too large, or a peer that does not retransmit
+    if missed:
+        note_hole(engine, peer, encoding, payload, missed)
+    elif missing_overtaken(&source.missing, source.highest):
+        make_hot(engine, peer, engine.now)
     track.stats.packets += 1
     track.stats.bytes += packet.payload_size
     track.stats.last_arrival = <uint64_t>engine.now
@@ -135,24 +153,24 @@ cdef void take_repair(EngineState* engine, Peer* peer, Encoding* encoding, Packe
     """RFC 4588: the first two bytes of the payload are the original number. Without payload it was a probe."""
     cdef Track* track = encoding.track
     cdef uint8_t index = track.config.repaired_at[packet.payload_type]
-    cdef int64_t sequence, round_trip
+    cdef int64_t sequence
     cdef uint64_t srtp_index
     cdef SrtpReceiver* receiver
     if index == 0 or encoding.active == NULL or packet.payload_size <= 2:
         return
     sequence = inbound_recover(
-        encoding.active, read_u16(packet.data + packet.payload_offset), engine.now, &round_trip
+        encoding.active, read_u16(packet.data + packet.payload_offset), &peer.round_trip, engine.now
     )
     if sequence < 0:
         return
+    if encoding.active.missing.unasked and track.config.payloads[index - 1].nack:
+        make_hot(engine, peer, engine.now + REORDER_LEAST_US)
     # The original may still come: it must be a replay then, for its number has been given away on every leg.
     srtp_index = <uint64_t>sequence - SEQUENCE_BASE
     receiver = &encoding.active.srtp
     if replay_seen(receiver.window, SRTP_WINDOW_WORDS * 64, receiver.highest, srtp_index):
         return
     replay_mark(receiver.window, SRTP_WINDOW_WORDS * 64, &receiver.highest, srtp_index)
-    if round_trip:
-        peer.round_trip += (round_trip - peer.round_trip) >> 3
     packet.sequence = <uint64_t>sequence
     packet.ssrc = encoding.active.ssrc
     packet.payload_type = track.config.payloads[index - 1].payload_type

@@ -194,7 +194,7 @@ class Plane(Protocol):
     def counters(self) -> Mapping[str, int]: ...
 
     def track_stats(self, track: int) -> Mapping[str, int]:
-        """packets, bytes, lost, recovered, jitter (RTP units), keyframes, plis, nacks, last_arrival_us,
+        """packets, bytes, lost, recovered, given_up, jitter (RTP units), keyframes, plis, nacks, last_arrival_us,
         width and height of the picture; empty when unknown."""
 
     def leg_stats(self, leg: int) -> Mapping[str, int]:

@@ -198,7 +198,7 @@ cdef int adopt_source(EngineState* engine, Peer* peer, const uint8_t* data, cons
     if source == NULL:
         engine.counters.drop_memory += 1
         return -1
-    inbound_init(source, header.ssrc, encoding.track.config.repaired_at[header.payload_type] != 0)
+    inbound_init(source, header.ssrc, encoding.track.config.repaired_at[header.payload_type] != 0, engine.now)
     source.srtp = receiver[0]
     at = peer.inbound_count
     peer.inbounds[at] = source

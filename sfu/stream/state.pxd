@@ -3,6 +3,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from mediaserver.sfu.policy.round_trip cimport RoundTrip
 from mediaserver.sfu.stream.buffers cimport Packet, PacketPool
 from mediaserver.sfu.stream.history cimport History
 from mediaserver.sfu.stream.inbound cimport Inbound
@@ -97,6 +98,7 @@ cdef struct TrackStats:
     uint64_t bytes
     uint64_t lost
     uint64_t recovered
+    uint64_t given_up
     uint64_t jitter
     uint64_t keyframes
     uint64_t plis
@@ -158,6 +160,7 @@ cdef struct Counters:
     uint64_t retransmitted
     uint64_t retransmit_missed
     uint64_t recovered
+    uint64_t given_up
     uint64_t tap_dropped
     uint64_t events_dropped
     uint64_t pool_bytes
@@ -200,7 +203,7 @@ cdef struct Peer:
     uint32_t leg_count
     uint32_t leg_room
     ArrivalLog* arrivals             # NULL until the first transport-wide number
-    int64_t round_trip               # µs, towards this peer as a publisher
+    RoundTrip round_trip             # until this peer has answered
     uint8_t clock_known              # clock_offset is set
     uint64_t clock_offset            # NTP 32.32, modulo 2^64: from the peer's clock to the engine's
     int64_t hot_due                  # µs of the next feedback or NACK, 0: none

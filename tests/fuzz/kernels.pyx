@@ -9,6 +9,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from mediaserver.codecs.payload cimport PayloadFacts, payload_facts
+from mediaserver.sfu.wire.extended_reports cimport xr_delay
 from mediaserver.sfu.wire.packet cimport (
     EXT_COUNT,
     RTP_X_BIT,
@@ -36,6 +37,7 @@ from mediaserver.sfu.wire.rtcp cimport (
     RTCP_ITEM_SR,
     RTCP_ITEM_TRANSPORT,
     RTCP_LOST,
+    RTCP_XR,
     RtcpArrival,
     RtcpItem,
     RtcpRemb,
@@ -332,7 +334,7 @@ cdef int check_item(const RtcpItem* item, const uint8_t* data, size_t size) noex
     cdef const uint8_t* cname
     cdef size_t cname_size, offset = 0
     cdef size_t i = 0
-    cdef uint32_t ssrc
+    cdef uint32_t ssrc, last_reference
     cdef uint8_t command
     cdef int status
     if item.body_size and not inside(item.body, item.body_size, data, size):
@@ -368,6 +370,8 @@ cdef int check_item(const RtcpItem* item, const uint8_t* data, size_t size) noex
         status = rtcp_transport(item, &transport, arrivals, 600)
         if status > 600 or (status >= 0 and status != transport.count):
             return 8
+    elif item.type == RTCP_XR:
+        xr_delay(item, 5, &ssrc, &last_reference)
     return 0
 
 

@@ -97,6 +97,7 @@ def rtcp_packets() -> list[bytes]:
         rtcp(15, 205, feedback + bytes.fromhex("ffff000400000a012004c40004 0800 40".replace(" ", "") + "000000")),
         rtcp(15, 205, feedback + bytes.fromhex("0001000700000a02b554d1000403020100ff")[:16]),
         rtcp(0, 207, struct.pack("!I", 1) + struct.pack("!BBHQ", 4, 0, 2, 5)),
+        rtcp(0, 207, struct.pack("!IBBHIII", 1, 5, 0, 3, 5, 0x12345678, 900)),
     ]
 
 
