@@ -1,0 +1,186 @@
+"""The ultrasound consultation of BUDGETS.md in the laboratory: a cart that publishes, doctors that view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from mediaserver.codecs.payload import Codec
+from mediaserver.sfu.stream.engine import Engine
+from mediaserver.sfu.stream.params import LegParams, LegPayload, PayloadParams, TrackParams
+from mediaserver.sfu.wire.packet import ExtKind
+from tests.sim.encoder import Encoding, VideoSpec
+from tests.sim.lab_world import Laboratory
+from tests.sim.network import SECOND, Link, LinkSpec
+from tests.sim.publisher import CODEC_TYPES, MID_ID, RID_ID, RRID_ID, TWCC_ID, Publisher, SentTrack, SoundSpec
+from tests.sim.viewer import Viewer
+
+WARM_UP = 4 * SECOND
+"""The cart publishes so long before the first doctor joins."""
+WIDE = LinkSpec()
+OPUS_TYPE = 111
+CART = 1
+FIRST_DOCTOR = 10
+
+EXTENSIONS = (
+    (MID_ID, ExtKind.EXT_MID),
+    (RID_ID, ExtKind.EXT_RID),
+    (RRID_ID, ExtKind.EXT_RRID),
+    (TWCC_ID, ExtKind.EXT_TWCC),
+)
+
+
+class SourceSpec(msgspec.Struct, frozen=True):
+    """One track: its source as in BUDGETS.md, its floor in kbit/s and frames per second, and what it is made with."""
+
+    source: str
+    medium: VideoSpec | SoundSpec
+    floor_kbps: int
+    alarm_kbps: int
+    floor_frames: int = 0
+    alarm_frames: int = 0
+    least_height: int = 0
+
+
+CAMERA = SourceSpec(
+    "camera",
+    VideoSpec(
+        Codec.CODEC_VP8,
+        (
+            Encoding(320, 180, 60_000, 200_000, "q"),
+            Encoding(640, 360, 250_000, 700_000, "h"),
+            Encoding(1280, 720, 800_000, 2_000_000, "f"),
+        ),
+    ),
+    floor_kbps=400,
+    alarm_kbps=600,
+    floor_frames=15,
+    alarm_frames=15,
+    least_height=360,
+)
+ULTRASOUND = SourceSpec(
+    "ultrasound",
+    VideoSpec(
+        Codec.CODEC_VP8,
+        (
+            Encoding(1280, 720, 400_000, 1_050_000, "low"),
+            Encoding(1280, 720, 1_200_000, 2_200_000, "middle"),
+            Encoding(1280, 720, 2_500_000, 5_000_000, "high"),
+        ),
+    ),
+    floor_kbps=1000,
+    alarm_kbps=2000,
+    floor_frames=15,
+    alarm_frames=25,
+    least_height=480,
+)
+STETHOSCOPE = SourceSpec("stethoscope", SoundSpec(128_000), floor_kbps=64, alarm_kbps=96)
+VOICE = SourceSpec("voice", SoundSpec(40_000), floor_kbps=16, alarm_kbps=24)
+CONSULTATION = (CAMERA, ULTRASOUND, STETHOSCOPE, VOICE)
+
+
+def with_codec(spec: SourceSpec, codec: Codec) -> SourceSpec:
+    """The same picture by another codec; VP9 and AV1 as one stream of three spatial layers where sizes differ."""
+    medium = spec.medium
+    assert isinstance(medium, VideoSpec)
+    svc = codec in (Codec.CODEC_VP9, Codec.CODEC_AV1) and len({one.height for one in medium.encodings}) > 1
+    temporal = 1 if codec == Codec.CODEC_H264 else medium.temporal
+    return msgspec.structs.replace(
+        spec, medium=msgspec.structs.replace(medium, codec=codec, svc=svc, temporal=temporal)
+    )
+
+
+def single(spec: SourceSpec) -> SourceSpec:
+    """Only the highest encoding: a publisher without simulcast."""
+    medium = spec.medium
+    assert isinstance(medium, VideoSpec)
+    top = msgspec.structs.replace(medium.encodings[-1], least=50_000)
+    return msgspec.structs.replace(spec, medium=msgspec.structs.replace(medium, encodings=(top,)))
+
+
+class Consultation:
+    """A laboratory with a cart and its doctors. `legs`: (doctor's number, source) -> the receiver of that leg."""
+
+    def __init__(self, *, seed: int = 1, sources: Sequence[SourceSpec] = CONSULTATION, cart: LinkSpec = WIDE) -> None:
+        self.seed = seed
+        self.sources = tuple(sources)
+        self.laboratory = Laboratory(Engine(seed=seed.to_bytes(16, "big")))
+        laboratory = self.laboratory
+        self.cart = Publisher(
+            laboratory.engine,
+            CART,
+            ("192.0.2.1", 5000),
+            seed,
+            Link(cart, seed * 100 + 1, laboratory.now),
+            Link(LinkSpec(delay=cart.delay), seed * 100 + 2, laboratory.now),
+        )
+        laboratory.add(self.cart)
+        self.doctors: list[Viewer] = []
+        for index, spec in enumerate(self.sources):
+            self._publish(index, spec)
+        laboratory.run(WARM_UP)
+
+    def _publish(self, index: int, spec: SourceSpec) -> None:
+        medium = spec.medium
+        video = isinstance(medium, VideoSpec)
+        payload_type = CODEC_TYPES[medium.codec] if isinstance(medium, VideoSpec) else OPUS_TYPE
+        track = SentTrack(str(index), medium, 1_000 * (index + 1), payload_type, self.seed * 1000 + index)
+        codec = medium.codec if isinstance(medium, VideoSpec) else Codec.CODEC_OPUS
+        payload = PayloadParams(
+            payload_type,
+            codec,
+            track.clock,
+            rtx_type=payload_type + 1 if video else 0,
+            nack=video,
+            pli=video,
+            fir=video,
+            transport_cc=True,
+        )
+        params = TrackParams(mid=track.mid, video=video, payloads=(payload,), extensions=EXTENSIONS)
+        self.laboratory.engine.add_track(100 + index, CART, params)
+        self.cart.add(track)
+
+    def join(self, down: LinkSpec, up: LinkSpec | None = None) -> Viewer:
+        """A doctor joins and views everything."""
+        laboratory, number = self.laboratory, FIRST_DOCTOR + len(self.doctors)
+        doctor = Viewer(
+            laboratory.engine,
+            number,
+            ("198.51.100.1", 6000 + number),
+            self.seed,
+            Link(up or LinkSpec(delay=down.delay), self.seed * 100 + 2 * number, laboratory.now),
+            Link(down, self.seed * 100 + 2 * number + 1, laboratory.now),
+        )
+        laboratory.add(doctor)
+        self.doctors.append(doctor)
+        for index, spec in enumerate(self.sources):
+            self._subscribe(doctor, index, spec)
+        return doctor
+
+    def _subscribe(self, doctor: Viewer, index: int, spec: SourceSpec) -> None:
+        medium = spec.medium
+        ssrc = doctor.number * 1_000 + 10 * index
+        video = isinstance(medium, VideoSpec)
+        if isinstance(medium, VideoSpec):
+            doctor.add_picture(medium.codec, ssrc, ssrc + 1)
+            payload_type = CODEC_TYPES[medium.codec]
+        else:
+            doctor.add_sound(ssrc)
+            payload_type = OPUS_TYPE
+        payload = LegPayload(payload_type, payload_type, payload_type + 1 if video else 0, nack=video)
+        params = LegParams(
+            mid=str(index),
+            ssrc=ssrc,
+            rtx_ssrc=ssrc + 1 if video else 0,
+            cname="cart",
+            payloads=(payload,),
+            extensions=EXTENSIONS,
+            playout_delay=(0, 0) if video else None,
+        )
+        self.laboratory.engine.add_leg(ssrc, 100 + index, doctor.number, params)
+
+    def ssrc(self, doctor: Viewer, source: str) -> int:
+        """The SSRC of the leg of this source."""
+        index = next(index for index, spec in enumerate(self.sources) if spec.source == source)
+        return doctor.number * 1_000 + 10 * index

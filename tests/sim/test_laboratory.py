@@ -1,0 +1,53 @@
+"""Whole runs of the laboratory: what must hold whatever the server decides, and that runs repeat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.sim import laboratory
+from tests.sim.lines import ALL_LINES
+from tests.sim.run import run_line
+
+
+def test_on_a_clean_line_everything_arrives() -> None:
+    figures = run_line(ALL_LINES["clean-10"], seconds=6).figures
+    for picture in figures.pictures.values():
+        assert (picture.freezes, picture.corrupt, picture.under_floor, picture.nacked) == (0, 0, 0.0, 0)
+        assert picture.frames_per_s > 28
+        assert picture.first_frame_ms is not None
+        assert picture.first_frame_ms < 1_000
+    assert [sound.lost for sound in figures.sounds.values()] == [0.0, 0.0]
+    assert figures.network.overflow == 0
+    assert figures.publisher_keyframes <= 6
+
+
+def test_the_same_seed_gives_the_same_figures() -> None:
+    first, second = (run_line(ALL_LINES["loss-3"], seconds=3, seed=7).figures for _ in range(2))
+    assert first == second
+    assert run_line(ALL_LINES["loss-3"], seconds=3, seed=8).figures != first
+    assert first.network.lost == pytest.approx(0.03, abs=0.015)
+
+
+def test_no_line_carries_more_than_it_can() -> None:
+    figures = run_line(ALL_LINES["1.2m"], seconds=5).figures
+    assert 0.5 < figures.network.use < 1.001
+    assert figures.network.queue_max_ms <= 121
+
+
+def test_a_moved_viewer_is_found_again() -> None:
+    figures = run_line(ALL_LINES["moved"], seconds=12).figures
+    (recovery,) = figures.pictures["ultrasound"].recoveries
+    assert recovery.live_ms is not None
+    assert recovery.live_ms < 1_000
+
+
+def test_the_command_writes_figures_and_plots(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    arguments = ["--line", "clean-10", "--seconds", "2", "--json", str(tmp_path / "a.json"), "--plot", str(tmp_path)]
+    assert laboratory.main(arguments) == 0
+    assert capsys.readouterr().out.count("clean-10") == 1
+    assert b'"queue_p95_ms"' in (tmp_path / "a.json").read_bytes()
+    (png,) = tmp_path.glob("*.png")
+    assert png.read_bytes().startswith(b"\x89PNG")

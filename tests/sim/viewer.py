@@ -1,0 +1,223 @@
+"""A viewer as a browser is one: feedback of all kinds, repair, a jitter buffer that shows at once, and what it saw."""
+
+from __future__ import annotations
+
+from array import array
+
+from mediaserver.codecs.payload import Codec
+from mediaserver.sfu.stream.engine import Engine
+from mediaserver.sfu.stream.params import Address
+from mediaserver.sfu.wire import rtcp_packets
+from mediaserver.sfu.wire.rtcp_packets import Nack, PictureLoss, ReceiverReport, Report, SenderReport
+from tests.sim.lab_peer import LabPeer
+from tests.sim.network import FOREVER, MS, SECOND, Link
+from tests.sim.payloads import read_truth
+from tests.sim.receiving import NACK_ROUND_US, VideoReceiver
+
+OWN_SSRC = 1
+TWCC_ID = 5
+FEEDBACK_US = 50 * MS
+FEEDBACK_MOST = 4_000
+LATE_SOUND_US = 200 * MS
+"""Sound that comes so much later than the earliest packets did is not played any more."""
+
+
+class SoundReceiver:
+    """Opus in. Packets are known by the number that the microphone gave them: `arrivals` by number, `captured` too."""
+
+    def __init__(self, ssrc: int) -> None:
+        self.ssrc = ssrc
+        self.numbers, self.arrivals, self.captured = array("q"), array("q"), array("q")
+        self.packets = self.bytes = 0
+        self.base = self.highest = -1
+
+    def take(self, number: int, payload: bytes, now: int) -> None:
+        self.packets += 1
+        self.bytes += len(payload)
+        if self.highest < 0:
+            self.base = self.highest = number
+        step = (number - self.highest) & 0xFFFF
+        if step < 0x8000:
+            self.highest += step
+        truth = read_truth(payload)
+        self.numbers.append(truth.unit)
+        self.captured.append(truth.captured)
+        self.arrivals.append(now)
+
+
+class Losses:
+    """What a receiver report says of one source since the last one."""
+
+    def __init__(self) -> None:
+        self.expected = self.received = 0
+
+    def report(self, receiver: VideoReceiver | SoundReceiver, last_sr: int, delay: int) -> Report:
+        expected = receiver.highest - receiver.base + 1
+        interval = expected - self.expected
+        lost = max(0, interval - (receiver.packets - self.received))
+        self.expected, self.received = expected, receiver.packets
+        fraction = min(255, lost * 256 // interval) if interval else 0
+        jitter = int(receiver.jitter) if isinstance(receiver, VideoReceiver) else 0
+        total = max(0, expected - receiver.packets)
+        return Report(receiver.ssrc, fraction, total, receiver.highest & 0xFFFFFFFF, jitter, last_sr, delay)
+
+
+class Viewer(LabPeer):
+    """Receives its legs. `rates` holds how many bytes came in each tenth of a second, by its number."""
+
+    def __init__(self, engine: Engine, number: int, addr: Address, seed: int, up: Link, down: Link) -> None:
+        super().__init__(engine, number, addr, seed, up, down)
+        self.pictures: dict[int, VideoReceiver] = {}
+        self.sounds: dict[int, SoundReceiver] = {}
+        self.by_rtx: dict[int, VideoReceiver] = {}
+        self.unknown = self.nacks = self.plis = self.padding = 0
+        self.feedback = True
+        self._losses: dict[int, Losses] = {}
+        self._sender_reports: dict[int, tuple[int, int]] = {}
+        self._arrived: dict[int, int] = {}
+        self._fresh: list[int] = []
+        self._highest = -1
+        self._next_base = -1
+        self._feedback_count = 0
+        self._next_feedback = self._next_report = self._next_repair = FOREVER
+
+    def add_picture(self, codec: Codec, ssrc: int, rtx_ssrc: int) -> VideoReceiver:
+        receiver = self.pictures[ssrc] = VideoReceiver(codec, ssrc, rtx_ssrc)
+        self.by_rtx[rtx_ssrc] = receiver
+        self._losses[ssrc] = Losses()
+        return receiver
+
+    def add_sound(self, ssrc: int) -> SoundReceiver:
+        receiver = self.sounds[ssrc] = SoundReceiver(ssrc)
+        self._losses[ssrc] = Losses()
+        return receiver
+
+    # Time
+
+    def connected(self, now: int) -> None:
+        self._next_report = now + SECOND
+        self._next_repair = now + NACK_ROUND_US
+
+    def deadline(self) -> int:
+        return min(super().deadline(), self._next_feedback, self._next_report, self._next_repair)
+
+    def tick(self, now: int) -> None:
+        super().tick(now)
+        if now >= self._next_feedback:
+            self._send_feedback(now)
+        if now >= self._next_report:
+            self._send_report(now)
+        if now >= self._next_repair:
+            self._next_repair = now + NACK_ROUND_US
+            for receiver in self.pictures.values():
+                self._repair(receiver, now)
+
+    def _repair(self, receiver: VideoReceiver, now: int) -> None:
+        asked = receiver.nacks(now, self.round_trip or 100 * MS)
+        if asked:
+            self.nacks += len(asked)
+            nack = Nack(OWN_SSRC, receiver.ssrc, tuple(asked))
+            self.post_rtcp(rtcp_packets.write(nack, capacity=1200), now)
+        if receiver.keyframe_due(now):
+            self.plis += 1
+            self.post_rtcp(rtcp_packets.write(PictureLoss(OWN_SSRC, receiver.ssrc), capacity=1200), now)
+
+    # RTP
+
+    def receive_rtp(self, plain: bytes, now: int) -> None:
+        ssrc = int.from_bytes(plain[8:12], "big")
+        end = 12
+        if plain[0] & 0x10:
+            end = 16 + 4 * int.from_bytes(plain[14:16], "big")
+            if self.feedback:
+                self._note_arrival(plain, end, now)
+        payload = plain[end:]
+        if plain[0] & 0x20:
+            payload = payload[: len(payload) - payload[-1]]
+        number = plain[2] << 8 | plain[3]
+        timestamp = int.from_bytes(plain[4:8], "big")
+        marker = plain[1] >= 0x80
+        receiver = self.pictures.get(ssrc)
+        if receiver is not None:
+            receiver.measure(timestamp, now)
+            receiver.take(number, timestamp, marker, payload, now, False)
+        elif (receiver := self.by_rtx.get(ssrc)) is not None:
+            if len(payload) <= 2:
+                self.padding += len(plain)
+                return
+            receiver.take(payload[0] << 8 | payload[1], timestamp, marker, payload[2:], now, True)
+        elif (sound := self.sounds.get(ssrc)) is not None:
+            sound.take(number, payload, now)
+            return
+        else:
+            self.unknown += 1
+            return
+        if receiver._new or receiver.want_pli:
+            self._repair(receiver, now)
+
+    def _note_arrival(self, plain: bytes, end: int, now: int) -> None:
+        """The transport-wide number among the one-byte extensions, if there is one."""
+        at = 16
+        while at < end:
+            first = plain[at]
+            if first == 0:
+                at += 1
+                continue
+            if first >> 4 == TWCC_ID:
+                break
+            at += 2 + (first & 15)
+        else:
+            return
+        number = plain[at + 1] << 8 | plain[at + 2]
+        if self._highest < 0:
+            self._highest = number + 0x10000
+            wide = self._highest
+        else:
+            wide = self._highest + ((number - self._highest + 0x8000) & 0xFFFF) - 0x8000
+            self._highest = max(self._highest, wide)
+        self._arrived[wide] = now
+        self._fresh.append(wide)
+        if self._next_feedback == FOREVER:
+            self._next_feedback = now + FEEDBACK_US
+
+    # RTCP
+
+    def _send_feedback(self, now: int) -> None:
+        self._next_feedback = now + FEEDBACK_US
+        if not self._fresh:
+            return
+        first = min(self._fresh)
+        if self._next_base >= 0:
+            first = min(first, self._next_base)
+        first = max(first, self._highest - FEEDBACK_MOST)
+        self._fresh.clear()
+        while first <= self._highest:
+            arrivals = [self._arrived.get(number) for number in range(first, self._highest + 1)]
+            message, used = rtcp_packets.write_transport(
+                OWN_SSRC, OWN_SSRC, self._feedback_count & 0xFF, first & 0xFFFF, arrivals, capacity=1200
+            )
+            first += used
+            if message:
+                self._feedback_count += 1
+                self.post_rtcp(message, now)
+        self._next_base = self._highest + 1
+        if len(self._arrived) > 2 * FEEDBACK_MOST:
+            self._arrived = {number: at for number, at in self._arrived.items() if number > self._highest - 1_000}
+
+    def _send_report(self, now: int) -> None:
+        self._next_report = now + SECOND
+        blocks = []
+        for ssrc, losses in self._losses.items():
+            receiver = self.pictures.get(ssrc) or self.sounds.get(ssrc)
+            if receiver is None or receiver.highest < 0:
+                continue
+            middle, arrived = self._sender_reports.get(ssrc, (0, 0))
+            delay = (now - arrived) * 65536 // SECOND if middle else 0
+            blocks.append(losses.report(receiver, middle, delay))
+        if blocks:
+            self.post_rtcp(rtcp_packets.write(ReceiverReport(OWN_SSRC, tuple(blocks)), capacity=1200), now)
+
+    def receive_rtcp(self, plain: bytes, now: int) -> None:
+        for item in rtcp_packets.read(plain):
+            if isinstance(item, SenderReport):
+                self._sender_reports[item.ssrc] = (item.ntp >> 16 & 0xFFFFFFFF, now)
