@@ -136,7 +136,7 @@ cdef Peer* make_peer(object params, object address, int64_t now) except NULL:
 cdef object sender_stats(const OutStream* stream):
     return peers.SenderStats(
         stream.source, stream.frames, stream.packets, stream.octets, stream.retransmitted, stream.forgotten,
-        stream.keyframe_requests, stream.fraction_lost, stream.last_ntp,
+        stream.keyframe_requests, stream.keyframes, stream.keyframe_octets, stream.fraction_lost, stream.last_ntp,
     )
 
 

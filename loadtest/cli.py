@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -69,6 +70,13 @@ def loadtest(
     ] = False,
     max_loss: Annotated[float, typer.Option(help="Loss after repair to allow, as a fraction.", min=0, max=1)] = 0.0,
     at_once: Annotated[int, typer.Option(help="Joins under way at a time.", min=1)] = 8,
+    storm: Annotated[
+        bool,
+        typer.Option(
+            "--storm",
+            help="One cart that makes a keyframe only when asked, and viewers whose transports come up in one second.",
+        ),
+    ] = False,
     workers: Annotated[int, typer.Option(help="Workers of the server that is started.", min=0)] = 1,
     record: Annotated[Literal["off", "on"], typer.Option(help="Whether the server that is started records.")] = "off",
     json_file: Annotated[Path | None, typer.Option("--json", help="Where to write the whole report.")] = None,
@@ -88,22 +96,23 @@ def loadtest(
     from mediaserver.loadtest.target import TargetError
 
     settings = LoadSettings(
-        carts=carts,
+        carts=1 if storm else carts,
         viewers=viewers,
         seconds=seconds,
-        profile=profile,
+        profile="storm" if storm else profile,
         join=join,
         room=room,
         spin=spin,
         at_once=at_once,
         max_loss=max_loss,
+        storm=storm,
         verify=not insecure,
     )
     console = Console()
     if not console.is_terminal:
         console.width = LOG_WIDTH
     try:
-        target = _named_target(url, secret, token, room, carts, server_pid)
+        target = _named_target(url, secret, token, room, settings.carts, server_pid)
         outcome = uvloop.run(_load(settings, target, workers, record, console))
     except TargetError as error:
         typer.echo(f"loadtest: {error}", err=True)
@@ -135,13 +144,15 @@ def _named_target(url: str, secret: str, token: str, room: str, carts: int, serv
 async def _load(settings: LoadSettings, named: Target | None, workers: int, record: str, console: Console) -> Outcome:
     from mediaserver.loadtest.display import Progress
     from mediaserver.loadtest.run import LoadRun
-    from mediaserver.loadtest.scenario import make_streams
-    from mediaserver.loadtest.target import own_server
+    from mediaserver.loadtest.scenario import make_storm_streams, make_streams
+    from mediaserver.loadtest.target import STORM_SERVER, own_server
 
     with Progress(console) as progress:
         progress.tell("drawing and encoding what the carts will send")
-        streams = await asyncio.to_thread(make_streams, settings.profile)
+        make = make_storm_streams if settings.storm else partial(make_streams, settings.profile)
+        streams = await asyncio.to_thread(make)
         async with contextlib.AsyncExitStack() as stack:
             if named is None:
-                named = await stack.enter_async_context(own_server(workers, record))
+                further = STORM_SERVER if settings.storm else {}
+                named = await stack.enter_async_context(own_server(workers, record, further))
             return await LoadRun(settings, named, streams, progress.tell).run()

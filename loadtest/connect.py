@@ -6,7 +6,10 @@ import asyncio
 import ipaddress
 import secrets
 import socket
+import struct
+import time
 from collections.abc import Iterable
+from typing import Protocol
 
 import msgspec
 
@@ -24,6 +27,7 @@ RECEIVE_BUFFER = 4 << 20
 
 _SO_TIMESTAMPNS = 35
 _SO_RCVBUFFORCE = 33
+_STAMP = struct.Struct("qq")
 
 
 class ConnectError(Exception):
@@ -31,16 +35,34 @@ class ConnectError(Exception):
 
 
 class Connected(msgspec.Struct, frozen=True):
+    """`up_ns` is when the datagram came that ended the handshake, on the monotonic clock."""
+
     socket: socket.socket
     keys: Keys
     ice: IceParams
+    up_ns: int
 
 
-async def connect(answer: Answer, credentials: Credentials, identity: Identity) -> Connected:
+class Holds(Protocol):
+    """Where a peer waits for others on its way in."""
+
+    async def answered(self) -> None:
+        """It has its answer; checks come next."""
+
+    async def almost_up(self) -> None:
+        """Only the last flight of its handshake is still to be sent."""
+
+
+async def connect(
+    answer: Answer, credentials: Credentials, identity: Identity, holds: Holds | None = None
+) -> Connected:
     """Raises `ConnectError`. The socket is the caller's to close."""
     ice = IceParams(f"{answer.ufrag}:{credentials.ufrag}", answer.password, credentials.password)
+    if holds is not None:
+        await holds.answered()
+    loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(CONNECT_SECONDS):
+        async with asyncio.timeout(CONNECT_SECONDS) as limit:
             chosen = await _check_all(answer.candidates, ice)
             try:
                 # Only the pair that is used is nominated (RFC 8445, section 8.1.1): the other side answers there.
@@ -48,7 +70,13 @@ async def connect(answer: Answer, credentials: Credentials, identity: Identity) 
                     raise ConnectError("the server has fallen silent")
                 # RFC 8842, section 5.3: we offered actpass, so the answer chooses who begins.
                 handshake = Handshake(identity, server=answer.setup == "active")
-                keys = await _shake_hands(chosen, handshake, ice, answer.fingerprint)
+                outgoing = await _until_closing(chosen, handshake, ice)
+                if holds is not None:
+                    limit.reschedule(None)
+                    await holds.almost_up()
+                    limit.reschedule(loop.time() + CONNECT_SECONDS)
+                up = await _finish(chosen, handshake, ice, outgoing)
+                keys = handshake.keys(answer.fingerprint)
             except BaseException:
                 chosen.close()
                 raise
@@ -56,7 +84,7 @@ async def connect(answer: Answer, credentials: Credentials, identity: Identity) 
         raise ConnectError(f"not connected within {CONNECT_SECONDS:g} s") from None
     except (HandshakeError, OSError) as error:
         raise ConnectError(str(error)) from None
-    return Connected(chosen, keys, ice)
+    return Connected(chosen, keys, ice, up)
 
 
 def open_socket(address: tuple[str, int]) -> socket.socket:
@@ -172,24 +200,60 @@ def _serve_check(opened: socket.socket, datagram: bytes, ice: IceParams) -> None
         opened.send(stun.write_success(message.transaction, ipaddress.ip_address(address).packed, port, password))
 
 
-async def _shake_hands(opened: socket.socket, handshake: Handshake, ice: IceParams, fingerprint: str) -> Keys:
-    loop = asyncio.get_running_loop()
+async def _until_closing(opened: socket.socket, handshake: Handshake, ice: IceParams) -> list[bytes]:
+    """Shake hands up to our last flight, which is left to be sent."""
     outgoing = handshake.flights()
+    while not handshake.closing:
+        for datagram in outgoing:
+            opened.send(datagram)
+        outgoing, _ = await _turn(opened, handshake, ice)
+    return outgoing
+
+
+async def _finish(opened: socket.socket, handshake: Handshake, ice: IceParams, outgoing: list[bytes]) -> int:
+    """Send the last flight until the handshake is done; when the datagram came that ended it."""
+    came = time.monotonic_ns()
     while True:
         for datagram in outgoing:
             opened.send(datagram)
         if handshake.done:
-            return handshake.keys(fingerprint)
+            return came
+        outgoing, came = await _turn(opened, handshake, ice)
+
+
+async def _turn(opened: socket.socket, handshake: Handshake, ice: IceParams) -> tuple[list[bytes], int]:
+    """Take one datagram, or see to the timer: what is to be sent now, and when the datagram came."""
+    try:
+        async with asyncio.timeout(handshake.timeout):
+            datagram, came = await _receive(opened)
+    except TimeoutError:
+        return handshake.expire(), 0
+    # RFC 7983: anything else is late answers to checks, or media ahead of its keys.
+    if datagram and 20 <= datagram[0] <= 63:
+        handshake.feed(datagram)
+        return handshake.flights(), came
+    if datagram and datagram[0] <= 3:
+        _serve_check(opened, datagram, ice)
+    return [], came
+
+
+async def _receive(opened: socket.socket) -> tuple[bytes, int]:
+    """A datagram, and when the kernel had it, on the monotonic clock."""
+    loop = asyncio.get_running_loop()
+    while True:
         try:
-            async with asyncio.timeout(handshake.timeout):
-                datagram = await loop.sock_recv(opened, 4096)
-        except TimeoutError:
-            outgoing = handshake.expire()
+            datagram, notes, _, _ = opened.recvmsg(4096, 64)
+        except BlockingIOError:
+            ready = asyncio.Event()
+            loop.add_reader(opened, ready.set)
+            try:
+                await ready.wait()
+            finally:
+                loop.remove_reader(opened)
             continue
-        outgoing = []
-        # RFC 7983: anything else is late answers to checks, or media ahead of its keys.
-        if datagram and 20 <= datagram[0] <= 63:
-            handshake.feed(datagram)
-            outgoing = handshake.flights()
-        elif datagram and datagram[0] <= 3:
-            _serve_check(opened, datagram, ice)
+        came = time.monotonic_ns()
+        for level, kind, note in notes:
+            if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
+                seconds, nanoseconds = _STAMP.unpack(note[: _STAMP.size])
+                came -= max(0, time.time_ns() - seconds * 1_000_000_000 - nanoseconds)
+        return datagram, came

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -78,6 +80,8 @@ def print_report(console: Console, report: Report) -> None:
     )
     console.print(_joins(report), _sources(report), _figures("server", report.server))
     console.print(_figures("generator", report.generator))
+    if report.storm is not None:
+        console.print(_storm(report.storm))
     console.print(_checks(report))
     for line in (*report.refused[:5], *report.gone[:5]):
         console.print(f"! {line}", style="red", highlight=False)
@@ -118,6 +122,27 @@ def _sources(report: Report) -> Table:
             _milliseconds(source.jitter_p99_ms),
             _milliseconds(source.first_frame_ms["p95"]) if "p95" in source.first_frame_ms else "-",
         )
+    return table
+
+
+def _storm(storm: dict[str, Any]) -> Table:
+    table = _table("storm", "count", "p50", "p95", "p99", "max")
+    for name in ("up_after_ms", "first_frame_ms"):
+        figures = storm[name]
+        if figures["count"]:
+            cells = (_milliseconds(figures[percentile]) for percentile in ("p50", "p95", "p99", "max"))
+            table.add_row(name.removesuffix("_ms").replace("_", " "), f"{figures['count']:.0f}", *cells)
+    bytes_before, bytes_after = storm["frame_bytes"]["before"], storm["frame_bytes"]["storm"]
+    rows = (
+        ("up within", _milliseconds(storm["up_within_ms"])),
+        ("signalling before it", f"{storm['signalling_seconds']:.1f} s"),
+        ("checks and handshakes before it", f"{storm['handshake_seconds']:.1f} s"),
+        ("keyframes sent", f"{storm['keyframes']}"),
+        ("bytes of a keyframe", f"{storm['keyframe_bytes']:,.0f}"),
+        ("bytes of a frame, before and in the storm", f"{bytes_before:,.0f} {bytes_after:,.0f}"),
+    )
+    for name, value in rows:
+        table.add_row(name, value)
     return table
 
 

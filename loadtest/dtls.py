@@ -14,6 +14,7 @@ from mediaserver.loadtest.peers import Keys
 
 MTU = 1200
 _RECORD_HEADER = 13
+_CHANGE_CIPHER_SPEC = 20
 
 # OpenSSL's name, profile number, bytes of master key and of salt (RFC 5764, section 4.1.2; RFC 7714, section 14.2).
 PROFILES: dict[str, tuple[int, int, int]] = {
@@ -51,7 +52,10 @@ class Identity:
 
 
 class Handshake:
-    """One handshake. Feed it datagrams, send what `flights` gives, until `done`."""
+    """One handshake. Feed it datagrams, send what `flights` gives, until `done`.
+
+    `closing` holds once the flight is there with which this side is ready: a client's last.
+    """
 
     def __init__(self, identity: Identity, *, server: bool = False) -> None:
         self._connection = SSL.Connection(identity.context, None)
@@ -62,6 +66,7 @@ class Handshake:
         else:
             self._connection.set_connect_state()
         self.done = False
+        self.closing = False
 
     def feed(self, datagram: bytes) -> None:
         """Take a datagram of the peer. Raises `HandshakeError`."""
@@ -113,6 +118,7 @@ class Handshake:
             return
         start = end = 0
         while end < len(data):
+            self.closing |= data[end] == _CHANGE_CIPHER_SPEC
             size = _RECORD_HEADER + int.from_bytes(data[end + 11 : end + 13])
             if end > start and end + size - start > MTU:
                 yield data[start:end]

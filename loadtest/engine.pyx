@@ -52,7 +52,8 @@ cdef void send_due(Engine* engine) noexcept nogil:
         heap_down(engine.heap, engine.heap_count, 0)
 
 
-cdef void take_datagram(Engine* engine, Peer* peer, uint8_t* data, size_t size, int64_t real, int64_t now) noexcept nogil:
+cdef void take_datagram(Engine* engine, Peer* peer, uint8_t* data, size_t size, const Arrival* arrival, int64_t arrived,
+                        int64_t now) noexcept nogil:
     cdef int kind
     engine.totals.datagrams += 1
     if size == 0:
@@ -62,16 +63,18 @@ cdef void take_datagram(Engine* engine, Peer* peer, uint8_t* data, size_t size, 
         if is_rtcp(data, size):
             receive_reports(peer, data, size, now, &engine.totals)
         else:
-            receive_media(peer, data, size, real, now, engine.times, &engine.totals)
+            receive_media(peer, data, size, arrival.real, arrived, now, engine.times, &engine.totals)
     elif kind == DEMUX_STUN:
         receive_stun(peer, data, size, now, &engine.totals)
     elif kind == DEMUX_DTLS and data[0] == DTLS_ALERT and not peer.gone:
         peer.gone = PEER_ALERT
 
 
-cdef void take_arrival(Engine* engine, Peer* peer, const Arrival* arrival, int64_t now) noexcept nogil:
+cdef void take_arrival(Engine* engine, Peer* peer, const Arrival* arrival, int64_t real, int64_t now) noexcept nogil:
     cdef size_t offset = 0, size
     cdef size_t segment = arrival.segment if arrival.segment else arrival.size
+    # The kernel's stamp on the clock of everything else.
+    cdef int64_t arrived = now - (real - arrival.real) if 0 < arrival.real < real else now
     if arrival.truncated:
         engine.totals.dropped += 1
     if arrival.overflow != peer.overflow:
@@ -79,7 +82,7 @@ cdef void take_arrival(Engine* engine, Peer* peer, const Arrival* arrival, int64
         peer.overflow = arrival.overflow
     while offset < arrival.size:
         size = segment if segment < arrival.size - offset else arrival.size - offset
-        take_datagram(engine, peer, arrival.data + offset, size, arrival.real, now)
+        take_datagram(engine, peer, arrival.data + offset, size, arrival, arrived, now)
         offset += size
 
 
@@ -97,7 +100,7 @@ cdef void read_peer(Engine* engine, Peer* peer) noexcept nogil:
     for number in range(count):
         if arrivals[number].real:
             histogram_add(&engine.totals.receiver_lateness, real - arrivals[number].real)
-        take_arrival(engine, peer, &arrivals[number], now)
+        take_arrival(engine, peer, &arrivals[number], real, now)
     if peer.nack_due:
         send_nacks(peer, now, &engine.totals)
 

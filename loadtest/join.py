@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 
 from mediaserver.codecs.payload import codec_from_name
-from mediaserver.loadtest.connect import Connected, connect
+from mediaserver.loadtest.connect import Connected, Holds, connect
 from mediaserver.loadtest.dtls import Identity
 from mediaserver.loadtest.offer import CODECS, Answer, Credentials, Direction, Section, read_answer, write_offer
 from mediaserver.loadtest.peers import RTX, PeerParams, ReceiverParams, SenderParams
@@ -34,12 +34,14 @@ class JoinError(Exception):
 
 
 class Joined(msgspec.Struct):
-    """A participant that plays. `began_ns` is when it started to join, on the monotonic clock."""
+    """A participant that plays. `began_ns` is when it started to join and `up_ns` when its transport was up, on the
+    monotonic clock."""
 
     number: int
     role: Literal["cart", "viewer"]
     room: str
     began_ns: int
+    up_ns: int
     seconds: float
     sources: tuple[str, ...]
     leave: Leave
@@ -78,9 +80,11 @@ class Gate:
             await signalling.close()
             raise
         sources = tuple(stream.source for stream in streams)
-        return [_joined(number, "cart", room, began, sources, lambda: self._leave_socket(signalling))]
+        return [_joined(number, "cart", room, began, connected, sources, lambda: self._leave_socket(signalling))]
 
-    async def viewer(self, room: str, token: str, streams: list[StreamMedia]) -> list[Joined]:
+    async def viewer(
+        self, room: str, token: str, streams: list[StreamMedia], holds: Holds | None = None
+    ) -> list[Joined]:
         """View all tracks of the room over one connection."""
         began = time.monotonic_ns()
         signalling = await Signalling.connect(self._http, self._url, verify=self._verify)
@@ -99,13 +103,13 @@ class Gate:
                 "offer", sdp=self._offer(sections, credentials), publish=[], subscribe=subscribe
             )
             answer = read_answer(reply["sdp"])
-            connected = await connect(answer, credentials, self._identity)
+            connected = await connect(answer, credentials, self._identity, holds)
             sources = tuple(track["source"] for track in tracks)
             number = self._play(connected, answer, receivers=_receivers(answer, sources))
         except BaseException:
             await signalling.close()
             raise
-        return [_joined(number, "viewer", room, began, sources, lambda: self._leave_socket(signalling))]
+        return [_joined(number, "viewer", room, began, connected, sources, lambda: self._leave_socket(signalling))]
 
     async def _leave_socket(self, signalling: Signalling) -> None:
         try:
@@ -129,10 +133,12 @@ class Gate:
             connected = await connect(answer, credentials, self._identity)
             number = self._play(connected, answer, senders=_senders(sections, pair, answer, next(self._numbers)))
             sources = tuple(stream.source for stream in pair)
-            joined.append(_joined(number, "cart", room, began, sources, leave))
+            joined.append(_joined(number, "cart", room, began, connected, sources, leave))
         return joined
 
-    async def whep_viewer(self, room: str, token: str, streams: list[StreamMedia]) -> list[Joined]:
+    async def whep_viewer(
+        self, room: str, token: str, streams: list[StreamMedia], holds: Holds | None = None
+    ) -> list[Joined]:
         """View with one WHEP session. Its m-lines are filled in the order of `SOURCES`."""
         began = time.monotonic_ns()
         ordered = sorted(streams, key=lambda stream: SOURCES.index(stream.source))
@@ -142,10 +148,10 @@ class Gate:
         ]
         credentials = Credentials.make()
         answer, leave = await self._post(f"/whep/{room}", token, sections, credentials)
-        connected = await connect(answer, credentials, self._identity)
+        connected = await connect(answer, credentials, self._identity, holds)
         sources = tuple(stream.source for stream in ordered)
         number = self._play(connected, answer, receivers=_receivers(answer, sources))
-        return [_joined(number, "viewer", room, began, sources, leave)]
+        return [_joined(number, "viewer", room, began, connected, sources, leave)]
 
     async def _post(
         self, path: str, token: str, sections: list[Section], credentials: Credentials
@@ -188,9 +194,15 @@ class Gate:
 
 
 def _joined(
-    number: int, role: Literal["cart", "viewer"], room: str, began: int, sources: tuple[str, ...], leave: Leave
+    number: int,
+    role: Literal["cart", "viewer"],
+    room: str,
+    began: int,
+    connected: Connected,
+    sources: tuple[str, ...],
+    leave: Leave,
 ) -> Joined:
-    return Joined(number, role, room, began, (time.monotonic_ns() - began) / 1e9, sources, leave)
+    return Joined(number, role, room, began, connected.up_ns, (time.monotonic_ns() - began) / 1e9, sources, leave)
 
 
 async def _await_tracks(signalling: Signalling, tracks: list[Message], count: int) -> list[Message]:

@@ -42,14 +42,19 @@ class Loop(msgspec.Struct, frozen=True):
 
 
 def ultrasound(
-    codec: str = "H264", bitrate: int = 2_500_000, beats: int = 6, size: tuple[int, int] = (640, 480)
+    codec: str = "H264",
+    bitrate: int = 2_500_000,
+    beats: int = 6,
+    size: tuple[int, int] = (640, 480),
+    beats_per_keyframe: int = 1,
 ) -> Loop:
-    """The phantom; a keyframe starts each heart beat."""
+    """The phantom; a keyframe starts each heart beat, or every so many."""
     drawn = phantom.Phantom(*size)
     count = beats * phantom.FRAMES_PER_BEAT
     grey = np.full((size[1] // 2, size[0]), 128, np.uint8)
     pictures = (np.concatenate((luma, grey)) for luma in drawn.frames(count))
-    return encode_video(pictures, codec, size, phantom.FRAME_RATE, bitrate, phantom.FRAMES_PER_BEAT)
+    keyframe_every = beats_per_keyframe * phantom.FRAMES_PER_BEAT
+    return encode_video(pictures, codec, size, phantom.FRAME_RATE, bitrate, keyframe_every)
 
 
 def camera(

@@ -89,6 +89,8 @@ class SenderStats(NamedTuple):
     retransmitted: int
     forgotten: int
     keyframe_requests: int
+    keyframes: int
+    keyframe_octets: int
     fraction_lost: int
     last_stamp: int
 

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint8_t
 
 from mediaserver.loadtest.state cimport Peer, SourceTimes, Totals
 
-cdef void receive_media(Peer* peer, uint8_t* data, size_t size, int64_t arrived_real, int64_t now,
+cdef void receive_media(Peer* peer, uint8_t* data, size_t size, int64_t arrived_real, int64_t arrived, int64_t now,
                         SourceTimes* times, Totals* totals) noexcept nogil
 cdef void receive_reports(Peer* peer, uint8_t* data, size_t size, int64_t now, Totals* totals) noexcept nogil
 cdef void send_nacks(Peer* peer, int64_t now, Totals* totals) noexcept nogil

@@ -93,9 +93,10 @@ cdef InStream* find_stream(Peer* peer, const RtpHeader* header, const ExtValues*
     return NULL
 
 
-cdef void receive_media(Peer* peer, uint8_t* data, size_t size, int64_t arrived_real, int64_t now,
+cdef void receive_media(Peer* peer, uint8_t* data, size_t size, int64_t arrived_real, int64_t arrived, int64_t now,
                         SourceTimes* times, Totals* totals) noexcept nogil:
-    """One SRTP packet. `arrived_real` is the kernel's receive stamp, 0 when there is none."""
+    """One SRTP packet. `arrived_real` is the kernel's receive stamp, 0 when there is none; `arrived` the same on the
+    monotonic clock, `now` when there is none."""
     cdef RtpHeader header
     cdef ExtValues values
     cdef InStream* stream
@@ -128,7 +129,7 @@ cdef void receive_media(Peer* peer, uint8_t* data, size_t size, int64_t arrived_
         if size > 2:
             # RFC 4588, section 4: the original number comes first. What is empty is a probe.
             index = stream.highest + <int64_t><int16_t>(read_u16(data) - <uint16_t>stream.highest)
-            take_packet(peer, stream, index, &header, data + 2, size - 2, now)
+            take_packet(peer, stream, index, &header, data + 2, size - 2, arrived, now)
         return
     if peer.codecs[header.payload_type] in (CODEC_NONE, RTX_TYPE):
         stream.refused += 1
@@ -137,7 +138,7 @@ cdef void receive_media(Peer* peer, uint8_t* data, size_t size, int64_t arrived_
         # A number below the highest is a retransmission under its own number: its stamp says nothing about the server.
         if not stream.started or index > stream.highest:
             time_packet(stream, read_u64(values.data[<int>EXT_ABS_CAPTURE_TIME]), arrived_real, &times[stream.source])
-    take_packet(peer, stream, index, &header, data, size, now)
+    take_packet(peer, stream, index, &header, data, size, arrived, now)
     update_jitter(stream, header.timestamp, now)
     if stream.missing_count:
         peer.nack_due = 1
@@ -170,7 +171,7 @@ cdef void update_jitter(InStream* stream, uint32_t timestamp, int64_t now) noexc
 
 
 cdef void take_packet(Peer* peer, InStream* stream, uint64_t index, const RtpHeader* header, const uint8_t* payload,
-                      size_t size, int64_t now) noexcept nogil:
+                      size_t size, int64_t arrived, int64_t now) noexcept nogil:
     cdef PayloadFacts facts
     cdef uint8_t codec = peer.codecs[header.payload_type]
     # A retransmission under the type of RTX has the codec of the packets before it.
@@ -180,7 +181,7 @@ cdef void take_packet(Peer* peer, InStream* stream, uint64_t index, const RtpHea
         stream.started = 1
         stream.first = index
         stream.highest = index
-        stream.first_packet = now
+        stream.first_packet = arrived
     elif index > stream.highest:
         note_gap(stream, index, now)
         stream.highest = index
@@ -198,7 +199,7 @@ cdef void take_packet(Peer* peer, InStream* stream, uint64_t index, const RtpHea
     if not stream.video or header.marker:
         stream.pending += 1
     if stream.missing_count == 0 and not stream.waiting and stream.pending:
-        complete_frames(stream, now)
+        complete_frames(stream, arrived)
 
 
 cdef void complete_frames(InStream* stream, int64_t now) noexcept nogil:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,9 +11,14 @@ import msgspec
 from mediaserver.budgets import DEFAULT_BUDGETS, SourceBudget
 from mediaserver.loadtest.histogram import HistogramView
 from mediaserver.loadtest.run import Leg, Outcome
+from mediaserver.loadtest.storm import StormFigures
 
 OWN_LATENESS_NS = 5_000_000
 """A generator that is later than this once in a hundred times tells more of itself than of the server."""
+STORM_KEYFRAMES_PER_SECOND = 2
+STORM_FIRST_FRAME_MS = 1000.0
+REQUEST_GAP_MS = 1000 / STORM_KEYFRAMES_PER_SECOND - 40
+"""The least time between two keyframe requests, less what the looks at the publisher may be late."""
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -56,6 +62,7 @@ class Report(msgspec.Struct, frozen=True):
     timeline: list[dict[str, Any]]
     checks: list[Check]
     notes: list[str]
+    storm: dict[str, Any] | None = None
 
     @property
     def passed(self) -> bool:
@@ -89,11 +96,12 @@ def judge(outcome: Outcome, budgets: Mapping[str, SourceBudget] = DEFAULT_BUDGET
         timeline=[msgspec.to_builtins(second) for second in outcome.timeline],
         checks=_checks(outcome, sources, budgets),
         notes=_notes(outcome),
+        storm=_storm(outcome.storm) if outcome.storm is not None else None,
     )
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Count, p50, p95 and the greatest."""
+    """Count, p50, p95, p99 and the greatest."""
     ordered = sorted(values)
     if not ordered:
         return {"count": 0}
@@ -101,7 +109,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     def at(percent: int) -> float:
         return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
 
-    return {"count": len(ordered), "p50": at(50), "p95": at(95), "max": ordered[-1]}
+    return {"count": len(ordered), "p50": at(50), "p95": at(95), "p99": at(99), "max": ordered[-1]}
 
 
 def _percentiles(view: HistogramView) -> dict[str, float]:
@@ -168,6 +176,32 @@ def _generator(outcome: Outcome) -> dict[str, float]:
     }
 
 
+def _storm(figures: StormFigures) -> dict[str, Any]:
+    told: dict[str, Any] = msgspec.to_builtins(figures)
+    return told | {
+        "up_after_ms": spread(figures.up_after_ms),
+        "first_frame_ms": spread(figures.first_frame_ms),
+        "requests_per_second": figures.requests_per_second,
+    }
+
+
+def _storm_checks(figures: StormFigures) -> list[Check]:
+    slowest = max(figures.first_frame_ms, default=math.inf)
+    most = STORM_KEYFRAMES_PER_SECOND
+    # Two requests a second apart at least make three in the second that holds both ends.
+    gap = f"{figures.requests_per_second} in a second, {figures.request_gap_ms:.0f} ms apart at least"
+    return [
+        Check(
+            "storm: keyframe requests",
+            gap,
+            f"{most} in a second",
+            len(figures.requests) < 2 or figures.request_gap_ms >= REQUEST_GAP_MS,
+        ),
+        _at_most("storm: last first frame", slowest, STORM_FIRST_FRAME_MS),
+        Check("storm: all have a picture", f"{figures.without_picture} have none", "all", not figures.without_picture),
+    ]
+
+
 def _badness(leg: Leg) -> tuple[float, float, float]:
     return (leg.lost + leg.unseen, 0.0 if leg.received else 1.0, leg.mean_latency_ms or 0.0)
 
@@ -180,6 +214,8 @@ def _checks(outcome: Outcome, sources: Iterable[SourceReport], budgets: Mapping[
         Check("everyone joined", f"{wanted - failed} of {wanted}", "all", failed == 0),
         Check("everyone stayed", f"{len(outcome.gone)} gone", "none gone", not outcome.gone),
     ]
+    if outcome.storm is not None:
+        checks += _storm_checks(outcome.storm)
     for report in sources:
         checks += _source_checks(report, budgets.get(report.source, SourceBudget()), settings.max_loss)
     return checks

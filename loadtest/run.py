@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Literal
 
 import aiohttp
 import msgspec
 
-from mediaserver.loadtest.connect import ConnectError
+from mediaserver.loadtest.connect import ConnectError, Holds
 from mediaserver.loadtest.histogram import HistogramView, merge
 from mediaserver.loadtest.join import Gate, Joined, JoinError
 from mediaserver.loadtest.measure import ProcessSample, scrape
@@ -19,14 +19,18 @@ from mediaserver.loadtest.offer import AnswerError
 from mediaserver.loadtest.peers import PeerStats, ReceiverStats, SourceTimes, Totals
 from mediaserver.loadtest.scenario import SOURCES, LoadSettings, StreamMedia
 from mediaserver.loadtest.signalling import SignallingError
+from mediaserver.loadtest.storm import Storm, StormFigures
 from mediaserver.loadtest.swarm import Swarm
 from mediaserver.loadtest.target import Target
 
 DRAIN_SECONDS = 0.5
 JOIN_SECONDS = 30.0
+STORM_SECONDS = 300.0
+"""The same for a storm, in which everybody waits for everybody."""
 FAILURES = (JoinError, ConnectError, SignallingError, AnswerError, aiohttp.ClientError, OSError, TimeoutError)
 
 Enter = Callable[[str, str, list[StreamMedia]], Awaitable[list[Joined]]]
+StormEnter = Callable[[str, str, list[StreamMedia], Holds], Coroutine[None, None, list[Joined]]]
 
 
 class Second(msgspec.Struct, frozen=True):
@@ -45,7 +49,8 @@ class Second(msgspec.Struct, frozen=True):
 
 class Leg(msgspec.Struct, frozen=True):
     """One stream at one viewer, from its first packet to the end. `unseen` packets left the cart after the last one
-    that arrived; `first_frame_ms` counts from when the viewer began to join, None when no picture came."""
+    that arrived; `first_frame_ms` counts from when the viewer began to join (in a storm, from when its transport was
+    up), None when no picture came."""
 
     room: str
     viewer: int
@@ -82,6 +87,7 @@ class Outcome(msgspec.Struct, frozen=True):
     timeline: list[Second]
     retransmitted: int
     keyframe_requests: int
+    storm: StormFigures | None = None
 
 
 class LoadRun:
@@ -97,9 +103,11 @@ class LoadRun:
         self._swarm = Swarm(spin=settings.spin)
         self._joined: list[Joined] = []
         self._refused: list[str] = []
+        self._storm: Storm | None = None
+        self._releases: dict[int, int] = {}
 
     async def run(self) -> Outcome:
-        timeout = aiohttp.ClientTimeout(total=JOIN_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=STORM_SECONDS if self._settings.storm else JOIN_SECONDS)
         async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as http:
             self._swarm.start()
             try:
@@ -119,7 +127,36 @@ class LoadRun:
         self._tell(f"{settings.carts} carts join")
         await self._let_in(gate.cart if by_socket else gate.whip_cart, "cart", rooms)
         self._tell(f"{settings.viewers} viewers join each cart")
-        await self._let_in(gate.viewer if by_socket else gate.whep_viewer, "doctor", rooms * settings.viewers)
+        if settings.storm:
+            await self._let_in_at_once(gate.viewer if by_socket else gate.whep_viewer, rooms[0])
+        else:
+            await self._let_in(gate.viewer if by_socket else gate.whep_viewer, "doctor", rooms * settings.viewers)
+
+    async def _let_in_at_once(self, enter: StormEnter, room: str) -> None:
+        settings = self._settings
+        if not self._joined:
+            return  # no cart has come in
+        storm = self._storm = Storm(settings.viewers, settings.at_once, settings.storm_seconds)
+        cart = self._joined[0].number
+        watch = asyncio.create_task(storm.watch(lambda: self._swarm.peer(cart).senders[0]))
+
+        async def one() -> None:
+            token = self._target.token(room, "doctor")
+            try:
+                async with asyncio.timeout(STORM_SECONDS):
+                    came, released = await storm.admit(lambda holds: enter(room, token, self._streams, holds))
+            except FAILURES as error:
+                self._refused.append(f"doctor of {room}: {error or type(error).__name__}")
+                return
+            self._joined += came
+            self._releases |= dict.fromkeys((joined.number for joined in came), released)
+
+        try:
+            await asyncio.gather(*(one() for _ in range(settings.viewers)))
+            await storm.settle()
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
 
     async def _let_in(self, enter: Enter, role: Literal["cart", "doctor"], rooms: list[str]) -> None:
         places = asyncio.Semaphore(self._settings.at_once)
@@ -181,6 +218,18 @@ class LoadRun:
             timeline=timeline,
             retransmitted=sum(sender.retransmitted for sender in senders),
             keyframe_requests=sum(sender.keyframe_requests for sender in senders),
+            storm=self._storm_figures(stats),
+        )
+
+    def _storm_figures(self, stats: dict[int, PeerStats]) -> StormFigures | None:
+        if self._storm is None:
+            return None
+        return self._storm.figures(
+            [
+                (self._releases[joined.number], joined.up_ns, stats[joined.number].receivers[0].first_frame)
+                for joined in self._joined
+                if joined.number in self._releases
+            ]
         )
 
     async def _seconds(self, began: float, sample: ProcessSample | None) -> AsyncIterator[Second]:
@@ -238,6 +287,7 @@ class LoadRun:
         self, joined: Joined, source: str, stats: ReceiverStats, published: tuple[int, int] | None, halted: int
     ) -> Leg:
         unseen = self._swarm.sent_since(*published, stats.last_stamp) if published and stats.stamped else 0
+        began = joined.up_ns if self._settings.storm else joined.began_ns
         playing = (halted - stats.first_frame) / 1e9 if stats.first_frame else 0.0
         return Leg(
             room=joined.room,
@@ -251,7 +301,7 @@ class LoadRun:
             refused=stats.refused,
             frames=stats.frames,
             frames_per_second=stats.frames / playing if playing > 0 else 0.0,
-            first_frame_ms=(stats.first_frame - joined.began_ns) / 1e6 if stats.first_frame else None,
+            first_frame_ms=(stats.first_frame - began) / 1e6 if stats.first_frame else None,
             longest_gap_ms=stats.longest_gap / 1e6,
             mean_latency_ms=stats.mean_latency / 1e6 if stats.stamped else None,
             worst_latency_ms=stats.worst_latency / 1e6 if stats.stamped else None,

@@ -20,10 +20,14 @@ Maker = Callable[[int], Loop]
 
 MAKERS: dict[str, Maker] = {
     "ultrasound": partial(loops.ultrasound, "H264"),
+    "ultrasound on request": lambda bitrate: loops.ultrasound("H264", bitrate, 12, beats_per_keyframe=12),
     "camera": partial(loops.camera, "VP8", noise=3.0),
     "microphone": loops.microphone,
     "stethoscope": loops.stethoscope,
 }
+
+STORM_BITRATE = 1_000_000
+"""Of the ultrasound of a storm: its floor, as a thousand viewers and their server share one machine here."""
 
 PROFILES: dict[str, dict[str, int]] = {
     "ultrasound": {"ultrasound": 5_000_000, "camera": 2_000_000, "microphone": 32_000, "stethoscope": 128_000},
@@ -51,6 +55,9 @@ class LoadSettings(msgspec.Struct, frozen=True):
     """joins that are under way at a time"""
     max_loss: float = 0.0
     """of the packets, after repair; the line of a load test is a clean one"""
+    storm: bool = False
+    """all viewers' transports come up within `storm_seconds`"""
+    storm_seconds: float = 1.0
     verify: bool = True
 
 
@@ -69,6 +76,12 @@ class StreamMedia(msgspec.Struct, frozen=True):
 def make_streams(profile: str) -> list[StreamMedia]:
     """Draw, encode and cut the streams of a profile; a few seconds of work."""
     return [make_stream(source, MAKERS[source](bitrate)) for source, bitrate in PROFILES[profile].items()]
+
+
+def make_storm_streams() -> list[StreamMedia]:
+    """One ultrasound whose keyframes cost what they cost, and come only when asked for (and every 10 s, as the loop
+    begins anew): as a browser sends."""
+    return [make_stream("ultrasound", MAKERS["ultrasound on request"](STORM_BITRATE))]
 
 
 def make_stream(source: str, loop: Loop) -> StreamMedia:

@@ -108,6 +108,7 @@ cdef void send_frame(OutStream* stream, int64_t now, Totals* totals) noexcept no
     """Send the frame that is due and set the time of the next one. A late frame is sent all the same, and counted."""
     cdef const ClipData* clip = stream.clip
     cdef uint32_t step, number
+    cdef uint64_t before
     cdef const ClipFrame* frame
     if stream.keyframe_wanted:
         stream.keyframe_wanted = 0
@@ -117,8 +118,12 @@ cdef void send_frame(OutStream* stream, int64_t now, Totals* totals) noexcept no
             stream.frame = (stream.frame + 1) % clip.frame_count
     frame = &clip.frames[stream.frame]
     histogram_add(&totals.sender_lateness, now - stream.due)
+    before = stream.octets
     for number in range(frame.count):
         send_packet(stream, frame.first + number, timestamp_of(stream, stream.frames), totals)
+    if frame.keyframe:
+        stream.keyframes += 1
+        stream.keyframe_octets += stream.octets - before
     stream.frame = (stream.frame + 1) % clip.frame_count
     stream.frames += 1
     stream.due = due_of(stream, stream.frames)

@@ -49,6 +49,8 @@ cdef struct OutStream:
     uint64_t retransmitted
     uint64_t forgotten      # asked for again, but no longer in the history
     uint64_t keyframe_requests
+    uint64_t keyframes
+    uint64_t keyframe_octets
     uint64_t last_ntp       # stamp of the last packet
     uint8_t fraction_lost   # as last reported by the server, of 256
     uint8_t source

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import secrets
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import jwt
@@ -20,6 +22,9 @@ from mediaserver.loadtest.measure import Process
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 TOKEN_SECONDS = 24 * 3600
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
+STORM_SERVER = {"MEDIASERVER_ROOMS_MAX_PARTICIPANTS": "5000", "MEDIASERVER_MEDIA_CONNECT_SECONDS": "300"}
+"""Settings of a server for a storm: all its viewers wait in one room until the last has its answer."""
 
 TokenFor = Callable[[str, Literal["cart", "doctor"]], str]
 
@@ -47,14 +52,19 @@ def signer(secret: str) -> TokenFor:
 
 
 @contextlib.asynccontextmanager
-async def own_server(workers: int, record: str) -> AsyncIterator[Target]:
-    """A server process on free ports of loopback with a data folder of its own. Raises `TargetError`."""
+async def own_server(workers: int, record: str, settings: Mapping[str, str] = NO_SETTINGS) -> AsyncIterator[Target]:
+    """A server process on free ports of loopback with a data folder of its own; `settings` are further variables of
+    its environment. Raises `TargetError`."""
     secret = secrets.token_urlsafe(32)
     with tempfile.TemporaryDirectory(prefix="mediaserver-loadtest-") as folder:
         command = [sys.executable, "-u", "-m", "mediaserver", "serve", "--http", "127.0.0.1:0", "--udp", "127.0.0.1:0"]
         command += ["--data", folder, "--secret", secret, "--workers", str(workers), "--record", record]
         process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True
+            *command,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, **settings},
         )
         output: list[str] = []
         try:

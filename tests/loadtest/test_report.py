@@ -63,8 +63,8 @@ def outcome(**changes: object) -> Outcome:
         streams=[StreamMedia("ultrasound", "H264", True, 90_000, 30.0, 2.5e6, clip)],
         seconds=5.0,
         joined=[
-            Joined(1, "cart", "load-0", 0, 0.02, ("ultrasound",), stay),
-            *(Joined(number, "viewer", "load-0", 0, 0.03, ("ultrasound",), stay) for number in (2, 3, 4)),
+            Joined(1, "cart", "load-0", 0, 0, 0.02, ("ultrasound",), stay),
+            *(Joined(number, "viewer", "load-0", 0, 0, 0.03, ("ultrasound",), stay) for number in (2, 3, 4)),
         ],
         refused=[],
         gone=[],
@@ -156,7 +156,7 @@ def test_the_generator_tells_of_its_own_faults(changes: dict[str, object], words
 
 def test_a_spread_of_nothing_is_a_count() -> None:
     assert spread([]) == {"count": 0}
-    assert spread([3.0, 1.0, 2.0]) == {"count": 3, "p50": 2.0, "p95": 3.0, "max": 3.0}
+    assert spread([3.0, 1.0, 2.0]) == {"count": 3, "p50": 2.0, "p95": 3.0, "p99": 3.0, "max": 3.0}
 
 
 def test_a_report_is_json_and_text() -> None:

@@ -201,14 +201,15 @@ async def test_what_is_lost_is_asked_for_and_sent_again(identity: Identity, pict
         await link(swarm, identity, identity, *video(picture, rtx=rtx), through=relay.through)
         await until(lambda: relay.lost > 20)
         swarm.halt()
-        await until(lambda: viewer(swarm).missing == 0)
+        sent = swarm.peer(1).senders[0]
+        # What was lost at the very end leaves no gap behind which it could be noticed.
+        await until(lambda: viewer(swarm).missing == 0 and viewer(swarm).received >= sent.packets - 60)
         sent, seen = swarm.peer(1).senders[0], viewer(swarm)
     await relay.close()
     assert seen.repaired > 10
     assert seen.lost == 0
     assert sent.retransmitted >= seen.repaired
-    # What was lost at the very end leaves no gap behind which it could be noticed.
-    assert sent.packets - 60 <= seen.received <= sent.packets
+    assert seen.received <= sent.packets
     assert seen.refused == 0
 
 
