@@ -31,6 +31,7 @@ cpdef enum RtcpKind:
     RTCP_ITEM_PLI = 7           # PSFB 1
     RTCP_ITEM_FIR = 8           # PSFB 4
     RTCP_ITEM_REMB = 9          # PSFB 15 with "REMB"
+    RTCP_ITEM_CCFB = 10         # RTPFB 11, congestion control feedback (RFC 8888); see congestion_feedback
 
 cdef enum:
     RTCP_MAX_REPORTS = 31
@@ -45,7 +46,7 @@ cdef struct RtcpItem:
     uint8_t kind                # RtcpKind
     uint8_t count               # RC, SC or FMT, checked against the size for SR, RR and BYE
     uint32_t ssrc               # of the sender of the packet; SDES: of the first chunk, 0 when there is none
-    uint32_t media_ssrc         # of feedback: the media source, else 0
+    uint32_t media_ssrc         # of feedback that has it: the media source, else 0
     const uint8_t* body         # SR, RR: the report blocks; BYE: the SSRCs; SDES: the chunks; feedback: the FCI
     size_t body_size            # bytes, padding removed
     uint64_t ntp                # SR: 32.32 fixed point since 1900

@@ -20,6 +20,7 @@ cdef enum:
     SENDER_INFO_SIZE = 20
     FMT_NACK = 1
     FMT_TRANSPORT = 15
+    FMT_CCFB = 11
     FMT_PLI = 1
     FMT_FIR = 4
     FMT_APPLICATION = 15
@@ -84,6 +85,9 @@ cdef int read_reports(RtcpItem* item) noexcept nogil:
 cdef int read_feedback(RtcpItem* item) noexcept nogil:
     if item.body_size < 4:
         return RTCP_ERR_SHORT
+    if item.type == RTCP_RTPFB and item.count == FMT_CCFB:
+        item.kind = RTCP_ITEM_CCFB      # the one that names no media source in front (RFC 8888, section 3.1)
+        return 1
     item.media_ssrc = read_u32(item.body)
     item.body += 4
     item.body_size -= 4

@@ -54,6 +54,11 @@ class TransportFeedback(NamedTuple):
     feedback_count: int
     deltas: tuple[int | None, ...]
 
+class CongestionFeedback(NamedTuple):
+    ssrc: int
+    timestamp: int
+    blocks: tuple[tuple[int, int, tuple[tuple[int | None, int] | None, ...]], ...]
+
 class OtherPacket(NamedTuple):
     type: int
     format: int
@@ -68,6 +73,7 @@ Packet = (
     | FullIntra
     | Remb
     | TransportFeedback
+    | CongestionFeedback
     | OtherPacket
 )
 

@@ -1,9 +1,10 @@
 """RTCP packets as Python values: the Python face of `rtcp`. SSRCs are unsigned 32-bit, times as the wire has them."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
+from mediaserver.sfu.wire.congestion_feedback cimport CcfbBlock, ccfb_metric, ccfb_next, ccfb_time
 from mediaserver.sfu.wire.rtcp cimport (
     RTCP_ERR_FORMAT,
     RTCP_ERR_ROOM,
@@ -11,6 +12,7 @@ from mediaserver.sfu.wire.rtcp cimport (
     RTCP_ERR_VALUE,
     RTCP_ERR_VERSION,
     RTCP_ITEM_BYE,
+    RTCP_ITEM_CCFB,
     RTCP_ITEM_FIR,
     RTCP_ITEM_NACK,
     RTCP_ITEM_PLI,
@@ -128,6 +130,17 @@ class TransportFeedback(NamedTuple):
     deltas: tuple[int | None, ...]
 
 
+class CongestionFeedback(NamedTuple):
+    """RFC 8888; read only. `timestamp` in 1/65536 s. `blocks`: of each an SSRC, the first sequence number, and what is
+    told from that one on: None for a packet that has not come, else its age at that time in 1/1024 s (None when it is
+    not known) and its ECN mark.
+    """
+
+    ssrc: int
+    timestamp: int
+    blocks: tuple[tuple[int, int, tuple[tuple[int | None, int] | None, ...]], ...]
+
+
 class OtherPacket(NamedTuple):
     """A packet of a type or format that is not read here; `format` is its five bits of count, subtype or format."""
 
@@ -145,6 +158,7 @@ Packet = (
     | FullIntra
     | Remb
     | TransportFeedback
+    | CongestionFeedback
     | OtherPacket
 )
 
@@ -245,6 +259,22 @@ cdef object transport_of(const RtcpItem* item):
         free(arrivals)
 
 
+cdef object congestion_of(const RtcpItem* item):
+    cdef CcfbBlock block
+    cdef size_t offset = 0, i
+    cdef int32_t age
+    cdef uint8_t ecn
+    cdef list blocks = []
+    cdef list metrics
+    while checked(ccfb_next(item, &offset, &block)):
+        metrics = []
+        for i in range(block.count):
+            came = ccfb_metric(&block, i, &age, &ecn)
+            metrics.append((age if age >= 0 else None, ecn) if came else None)
+        blocks.append((block.ssrc, block.first, tuple(metrics)))
+    return CongestionFeedback(item.ssrc, ccfb_time(item), tuple(blocks))
+
+
 cdef object packet_of(const RtcpItem* item):
     if item.kind == RTCP_ITEM_SR:
         return SenderReport(
@@ -266,6 +296,8 @@ cdef object packet_of(const RtcpItem* item):
         return remb_of(item)
     if item.kind == RTCP_ITEM_TRANSPORT:
         return transport_of(item)
+    if item.kind == RTCP_ITEM_CCFB:
+        return congestion_of(item)
     return OtherPacket(item.type, item.count)
 
 

@@ -55,5 +55,7 @@ cdef void delay_packet(DelayFilter* filter, int64_t sent, int64_t arrival) noexc
 cdef void delay_report(DelayFilter* filter, int64_t now) noexcept nogil
 # Forgets the trend, as after a pause: what comes is not compared with what was.
 cdef void delay_restart(DelayFilter* filter) noexcept nogil
+# Forgets the delays too: the far clock is another one.
+cdef void delay_forget(DelayFilter* filter) noexcept nogil
 # Takes the queue that stands now for an empty one: the way has become longer.
 cdef void delay_rebase(DelayFilter* filter, int64_t now) noexcept nogil

@@ -27,10 +27,17 @@ cdef double OVER_LEAST_MS = 10.0
 
 
 cdef void delay_init(DelayFilter* filter) noexcept nogil:
-    cdef int i
     memset(filter, 0, sizeof(DelayFilter))
     filter.threshold = THRESHOLD_FIRST
+    delay_forget(filter)
+
+
+cdef void delay_forget(DelayFilter* filter) noexcept nogil:
+    cdef int i
     filter.lowest = filter.base = filter.base_before = INT64_MAX
+    filter.total = 0
+    filter.count = 0
+    filter.queue_us = 0
     for i in range(DELAY_RECENT):
         filter.recent[i] = INT64_MAX
 

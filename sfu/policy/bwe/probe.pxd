@@ -11,7 +11,6 @@ cdef struct ProbeCluster:
     double bps                   # aimed at
     uint32_t packets             # sent
     uint32_t bytes
-    int64_t sent_first           # µs
     uint32_t arrived_packets
     uint32_t arrived_bytes
     int64_t out_first            # departure and arrival of those that arrived
@@ -28,19 +27,22 @@ cdef struct Prober:
     uint32_t queued
     uint8_t last_id
     uint8_t active               # id of the cluster under way, 0: none
+    uint32_t lasting             # µs that each of them lasts
+    int64_t begun                # when the first packet of the one under way left, 0: it has not
+    int64_t ended                # when the last one was sent whole
     int64_t due                  # when the next probe may begin
     int64_t interval             # µs to wait after a probe that found nothing
     int64_t waiting              # until when the result of the last cluster may come, 0: not waiting
-    double before                # estimate when the last probe began
 
-cdef void probe_init(Prober* prober, int64_t now) noexcept nogil
+cdef void probe_init(Prober* prober) noexcept nogil
 # Another cluster; lost when the queue is full.
 cdef void probe_queue(Prober* prober, double bps) noexcept nogil
 # Begins the next of the queue: its rate, 0 none. *size: its bytes.
-cdef double probe_begin(Prober* prober, int64_t lasting, uint32_t* size) noexcept nogil
+cdef double probe_begin(Prober* prober, uint32_t* size, int64_t now) noexcept nogil
 cdef void probe_sent(Prober* prober, uint32_t size, int64_t now) noexcept nogil
 cdef void probe_arrived(Prober* prober, int cluster, int64_t sent, int64_t arrival, uint32_t size) noexcept nogil
-# What the clusters that have news measured: the highest, 0 for none yet. *saturated: the line was slower than the probe. *aimed: at which rate.
+# What the clusters that have news measured, the highest, 0 for none yet. *saturated: the line was slower than the probe;
+# *aimed: at which rate it was sent. `waiting` ends when the last cluster is among them.
 cdef double probe_result(Prober* prober, int* saturated, double* aimed) noexcept nogil
 # Nothing more is sent of what was begun or is queued.
 cdef void probe_cancel(Prober* prober) noexcept nogil

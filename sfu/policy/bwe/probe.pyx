@@ -13,7 +13,7 @@ cdef double USABLE = 0.95                # of what a line carries that was slowe
 cdef double SHORTEST_US = 1000.0         # what left within this left at once
 
 
-cdef void probe_init(Prober* prober, int64_t now) noexcept nogil:
+cdef void probe_init(Prober* prober) noexcept nogil:
     memset(prober, 0, sizeof(Prober))
 
 
@@ -23,12 +23,13 @@ cdef void probe_queue(Prober* prober, double bps) noexcept nogil:
         prober.queued += 1
 
 
-cdef double probe_begin(Prober* prober, int64_t lasting, uint32_t* size) noexcept nogil:
+cdef double probe_begin(Prober* prober, uint32_t* size, int64_t now) noexcept nogil:
     cdef ProbeCluster* cluster
     cdef double bps
     cdef uint32_t i
     if prober.queued == 0:
         prober.active = 0
+        prober.ended = now
         return 0
     bps = prober.queue[0]
     prober.queued -= 1
@@ -40,14 +41,15 @@ cdef double probe_begin(Prober* prober, int64_t lasting, uint32_t* size) noexcep
     memset(cluster, 0, sizeof(ProbeCluster))
     cluster.id = prober.active
     cluster.bps = bps
-    size[0] = <uint32_t>(bps * lasting / 8e6)
+    prober.begun = 0
+    size[0] = <uint32_t>(bps * prober.lasting / 8e6)
     return bps
 
 
 cdef void probe_sent(Prober* prober, uint32_t size, int64_t now) noexcept nogil:
     cdef ProbeCluster* cluster = &prober.clusters[prober.active & (PROBE_CLUSTERS - 1)]
     if cluster.packets == 0:
-        cluster.sent_first = now
+        prober.begun = now
     cluster.packets += 1
     cluster.bytes += size
 
@@ -108,6 +110,8 @@ cdef double probe_result(Prober* prober, int* saturated, double* aimed) noexcept
         if prober.clusters[i].fresh and prober.clusters[i].id != prober.active:
             prober.clusters[i].fresh = 0
             found = measured(&prober.clusters[i], &full)
+            if found > 0 and prober.clusters[i].id == prober.last_id:
+                prober.waiting = 0
             if found > best:
                 best = found
                 saturated[0] = full

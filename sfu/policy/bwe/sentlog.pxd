@@ -46,6 +46,8 @@ cdef int sentlog_init(SentLog* log) noexcept nogil
 cdef void sentlog_close(SentLog* log) noexcept nogil
 # Room for one more: grows the log, or forgets the oldest.
 cdef void sentlog_room(SentLog* log, int64_t now) noexcept nogil
+# Gives back half of the room when three quarters of it hold what is older than 4 s.
+cdef void sentlog_shrink(SentLog* log, int64_t now) noexcept nogil
 # Forgets everything; gives memory back.
 cdef void sentlog_clear(SentLog* log) noexcept nogil
 # Names the packet that was added last.

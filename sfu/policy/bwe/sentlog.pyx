@@ -6,6 +6,7 @@ from libc.string cimport memset
 
 cdef enum:
     FIRST_NUMBER = 0x10000       # so that the number that a report means is never below 0
+    OLD_US = 4000000
 
 
 cdef int sentlog_init(SentLog* log) noexcept nogil:
@@ -57,6 +58,19 @@ cdef void sentlog_room(SentLog* log, int64_t now) noexcept nogil:
         return
     sentlog_passed(log, log.first + 1)
     log.first += 1
+
+
+cdef void sentlog_shrink(SentLog* log, int64_t now) noexcept nogil:
+    cdef uint64_t capacity = log.mask + 1
+    cdef uint64_t kept = capacity // 4
+    cdef uint32_t age
+    if capacity <= SENT_FIRST:
+        return
+    if log.next - log.first > kept:
+        age = <uint32_t>now - log.packets[(log.next - kept) & log.mask].time
+        if age < OLD_US:
+            return
+    resize(log, capacity // 2)
 
 
 cdef void sentlog_clear(SentLog* log) noexcept nogil:

@@ -161,7 +161,7 @@ class TestForms:
         [
             (204, 3, b"\0\0\0\1name"),
             (207, 0, b"\0\0\0\1"),
-            (205, 11, bytes(8)),
+            (205, 12, bytes(8)),
             (206, 2, bytes(16)),
             (206, 15, bytes(8) + b"GOOG" + bytes(4)),
             (206, 15, bytes(8) + b"REMB"),

@@ -1,0 +1,343 @@
+"""From what the packets tell to the rates that the caller reads: what cuts the estimate, what lets it grow."""
+
+from libc.math cimport exp2
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from mediaserver.sfu.policy.bwe.aimd cimport rate_decrease, rate_increase, rate_init
+from mediaserver.sfu.policy.bwe.delay cimport (
+    LINE_OVER, LINE_UNDER, delay_init, delay_rebase, delay_report, delay_restart,
+)
+from mediaserver.sfu.policy.bwe.loss cimport (
+    LOSS_CONFIRMED, LOSS_CONGESTED, LOSS_REFUTED, LOSS_SUSPECT, loss_count, loss_init, loss_judge, loss_restart,
+)
+from mediaserver.sfu.policy.bwe.meter cimport meter_rate, meter_reset
+from mediaserver.sfu.policy.bwe.probe cimport probe_begin, probe_cancel, probe_init, probe_queue, probe_result, probe_sent
+from mediaserver.sfu.policy.bwe.state cimport BY_LOSS, BY_PACKETS, BY_REMB
+
+cdef enum:
+    # Delay
+    OVER_QUEUE_US = 10000        # a trend without as much of a queue is jitter
+    STANDING_QUEUE_US = 60000
+    STANDING_US = 500000
+    STANDING_CUTS = 3            # that did not help: the way is longer, or others fill the queue
+    DRAINED_US = 10000
+    REACTION_US = 100000         # beyond the round trip, until a cut shows
+    # Meters, in buckets of 50 ms
+    SHORT = 4
+    LONG = 12
+    # Probes
+    PROBE_US = 20000
+    PROBE_LONGEST_US = 60000
+    PROBE_PAUSE_US = 1000000     # after one that found nothing more; doubled each time
+    PROBE_PAUSE_MOST_US = 4000000
+    PROBE_RESULT_US = 300000     # beyond the round trip and two intervals of feedback
+    PROBE_STALLED_US = 300000    # a cluster that takes as long is given up
+    PROVEN_US = 10000000         # then a target that is not used is measured anew
+    # Outage
+    SILENCE_US = 500000
+    HALVED_US = 250000
+    # Without reports about packets
+    UNREPORTED_US = 2000000
+    REMB_US = 10000000           # a REMB caps the other estimates as long
+
+cdef double START_BPS = 500000.0
+cdef double LEAST_BPS = 50000.0
+cdef double MOST_BPS = 200e6
+cdef double BETA = 0.85
+cdef double RESUME = 0.92        # of what arrived while the queue stood
+cdef double TRIAL_SHARE = 0.8     # of the rate: what is tried when losses are suspect
+cdef double PACING = 1.5
+cdef double PACING_CONGESTED = 1.1
+cdef double LIMITED = 0.7        # of the target sent: less is application limited
+cdef double AHEAD = 1.1          # of what arrives: the estimate grows no further by itself
+cdef double USEFUL = 1.15        # of what is wanted: no probe beyond
+cdef double PADDING_BPS = 20000.0
+
+
+cdef double clamped(double bps) noexcept nogil:
+    if not bps > LEAST_BPS:     # nor is a NaN
+        return LEAST_BPS
+    return bps if bps < MOST_BPS else MOST_BPS
+
+
+cdef void control_init(Estimator* e, int64_t now) noexcept nogil:
+    delay_init(&e.delay)
+    loss_init(&e.loss)
+    rate_init(&e.rate, START_BPS, now)
+    probe_init(&e.prober)
+    meter_reset(&e.sent)
+    meter_reset(&e.acked)
+    e.prober.interval = PROBE_PAUSE_US
+    e.wanted_bps = -1
+    e.cap_bps = START_BPS
+    e.interval = 100000
+    publish(e, now)
+
+
+# ---- probes
+
+cdef void begin_probe(Estimator* e, int64_t now) noexcept nogil:
+    e.probe_bytes_left = 0
+    e.probe_bps = <uint64_t>probe_begin(&e.prober, &e.probe_bytes_left, now)
+    if e.probe_bps == 0:
+        e.prober.waiting = now + e.round_trip + 2 * e.interval + PROBE_RESULT_US
+
+
+cdef void cancel_probe(Estimator* e) noexcept nogil:
+    probe_cancel(&e.prober)
+    e.probe_bps = 0
+    e.probe_bytes_left = 0
+    e.prober.waiting = 0
+
+
+cdef void control_probe_sent(Estimator* e, uint32_t size, int64_t now) noexcept nogil:
+    probe_sent(&e.prober, size, now)
+    if size < e.probe_bytes_left:
+        e.probe_bytes_left -= size
+    else:
+        begin_probe(e, now)
+
+
+cdef void probe_failed(Estimator* e, int64_t now) noexcept nogil:
+    e.prober.waiting = 0
+    e.prober.due = now + e.prober.interval
+    e.prober.interval *= 2
+    if e.prober.interval > PROBE_PAUSE_MOST_US:
+        e.prober.interval = PROBE_PAUSE_MOST_US
+
+
+cdef void probe_paused(Estimator* e, int64_t pause, int64_t now) noexcept nogil:
+    """No probe now, nor for a while: there was congestion."""
+    cancel_probe(e)
+    e.prober.interval = PROBE_PAUSE_US
+    e.prober.due = now + pause
+
+
+cdef void take_result(Estimator* e, double acked, int64_t now) noexcept nogil:
+    cdef double aimed
+    cdef int saturated
+    cdef double found = probe_result(&e.prober, &saturated, &aimed)
+    cdef bint last = e.prober.waiting == 0
+    if found <= 0 or e.trial_bps > 0:
+        return
+    if found > 0.9 * e.rate.bps:
+        e.proven_at = now
+    if found > 1.02 * e.rate.bps:
+        e.rate.bps = clamped(found)
+        e.prober.interval = PROBE_PAUSE_US
+        e.prober.due = now + e.prober.interval if saturated else now
+        return
+    if saturated and found < 0.9 * e.rate.bps:
+        # Once may be chance: half of the way.
+        found = found if found > 1.05 * acked else 1.05 * acked
+        if found < e.rate.bps:
+            e.rate.bps = (e.rate.bps + found) / 2
+    if last:
+        probe_failed(e, now)
+
+
+cdef void want_probe(Estimator* e, int64_t now) noexcept nogil:
+    cdef double bps = e.rate.bps, useful = USEFUL * e.wanted_bps
+    cdef double aim = 2 * bps, sent
+    if e.mode != BY_PACKETS or e.outage or e.congested or e.trial_bps > 0 or e.delay.queue_us > 2 * OVER_QUEUE_US:
+        return
+    if e.prober.active or e.prober.waiting or now < e.prober.due:
+        return
+    e.prober.lasting = PROBE_US + <uint32_t>(e.delay.spread_us if e.delay.spread_us < 40000 else 40000) // 2
+    if e.prober.lasting > PROBE_LONGEST_US:
+        e.prober.lasting = PROBE_LONGEST_US
+    if e.proven_at == 0 and (e.wanted_bps < 0 or e.wanted_bps > 1.02 * bps):
+        # Nothing is known of the line yet.
+        probe_queue(&e.prober, 3 * bps if e.wanted_bps < 0 or useful > 3 * bps else useful)
+        if e.wanted_bps < 0 or useful > 3 * bps:
+            probe_queue(&e.prober, 6 * bps if e.wanted_bps < 0 or useful > 6 * bps else useful)
+    elif e.wanted_bps > 1.02 * bps:
+        if e.rate.before > aim and now - e.rate.decreased < 5000000:
+            aim = e.rate.before
+        probe_queue(&e.prober, clamped(aim if aim < useful else useful))
+    else:
+        sent = meter_rate(&e.sent, LONG, now)
+        if now - e.proven_at < PROVEN_US or sent > LIMITED * bps or e.wanted_bps < 1.2 * sent or now - e.last_sent > PROVEN_US:
+            return
+        # The target is more than is sent, and may be made use of any time: is it still true?
+        probe_queue(&e.prober, clamped(bps if bps < useful else useful))
+    if e.proven_at == 0:
+        e.proven_at = now
+    begin_probe(e, now)
+
+
+# ---- reports
+
+cdef void cut_for_delay(Estimator* e, double acked, int64_t now) noexcept nogil:
+    cdef double drain = (e.delay.queue_us - 30000) / 500000.0
+    if now - e.rate.decreased < e.round_trip + REACTION_US:
+        return
+    if drain < 0:
+        drain = 0
+    elif drain > 0.3:
+        drain = 0.3
+    e.resume_bps = RESUME * acked
+    rate_decrease(&e.rate, acked, BETA - drain, now)
+    probe_paused(e, e.round_trip + 500000, now)
+    if e.standing_since and now - e.standing_since > STANDING_US:
+        e.standing_cuts += 1
+        if e.standing_cuts >= STANDING_CUTS:
+            delay_rebase(&e.delay, now)
+            e.standing_cuts = 0
+            e.standing_since = 0
+
+
+cdef bint congested_by_delay(Estimator* e, int64_t now) noexcept nogil:
+    cdef int64_t queue = e.delay.queue_us
+    cdef bint own = e.prober.active or e.report.newest_sent < e.prober.ended + 3 * <int64_t>e.prober.lasting
+    if queue < STANDING_QUEUE_US:
+        e.standing_since = 0
+        e.standing_cuts = 0
+    elif e.standing_since == 0:
+        e.standing_since = now
+    if e.standing_since and now - e.standing_since > STANDING_US:
+        return True
+    # A probe makes a queue of its own, which is gone as soon.
+    return e.delay.use == LINE_OVER and queue > (STANDING_QUEUE_US if own else OVER_QUEUE_US)
+
+
+cdef void judge_losses(Estimator* e, double acked, int64_t now) noexcept nogil:
+    cdef int verdict
+    cdef double lower
+    loss_count(&e.loss, e.report.counted, e.report.counted_lost, e.report.runs, e.report.taken_back, now)
+    verdict = loss_judge(&e.loss, e.delay.queue_us, e.limited, now)
+    if verdict == LOSS_CONGESTED or verdict == LOSS_SUSPECT:
+        lower = (1 - e.loss.excess) * e.rate.bps
+        if lower < 0.95 * acked:
+            lower = 0.95 * acked
+        if lower > TRIAL_SHARE * e.rate.bps and verdict == LOSS_SUSPECT:
+            lower = TRIAL_SHARE * e.rate.bps
+        if verdict == LOSS_SUSPECT:
+            e.trial_bps = e.rate.bps
+        elif lower < e.rate.bps:
+            e.trial_bps = 0
+            e.rate.decreased = now
+        if lower < e.rate.bps:
+            e.rate.bps = clamped(lower)
+        probe_paused(e, PROBE_PAUSE_US, now)
+    elif verdict == LOSS_REFUTED:
+        if e.trial_bps > e.rate.bps:
+            e.rate.bps = e.trial_bps
+        e.trial_bps = 0
+    elif verdict == LOSS_CONFIRMED:
+        e.trial_bps = 0
+        probe_paused(e, PROBE_PAUSE_US, now)
+
+
+cdef void end_outage(Estimator* e, int64_t now) noexcept nogil:
+    cdef double before = e.rate.bps
+    e.outage = 0
+    delay_restart(&e.delay)
+    loss_restart(&e.loss, now)
+    e.prober.due = now
+    e.prober.interval = PROBE_PAUSE_US
+    e.rate.updated = now
+    if e.report.lost * 10 > e.report.arrived + e.report.lost or e.report.arrived < 5:
+        # Half at once, and a probe for the rest.
+        meter_reset(&e.acked)
+        e.rate.before = before
+        e.rate.decreased = now
+        e.rate.bps = clamped(before / 2)
+        e.trial_bps = 0
+
+
+cdef void control_report(Estimator* e, int64_t now) noexcept nogil:
+    cdef int64_t round_trip = now - e.report.newest_sent
+    cdef int64_t passed = now - e.last_report
+    cdef double acked, arriving, most
+    if e.last_report and passed < 1000000:
+        e.interval += (passed - e.interval) // 8
+    e.last_report = now
+    e.mode = BY_PACKETS
+    e.round_trip = round_trip if e.round_trip == 0 else e.round_trip + (round_trip - e.round_trip) // 8
+    if e.outage:
+        end_outage(e, now)
+    delay_report(&e.delay, now)
+    e.backlog_us = e.delay.queue_us
+    acked = meter_rate(&e.acked, SHORT, 0)
+    arriving = meter_rate(&e.acked, LONG, 0)
+    e.limited = meter_rate(&e.sent, LONG, now) < LIMITED * e.rate.bps
+    if not e.limited:
+        e.proven_at = now
+    e.congested = congested_by_delay(e, now)
+    judge_losses(e, arriving, now)
+    e.lost_share = e.loss.share
+    if e.congested:
+        cut_for_delay(e, acked, now)
+    else:
+        if e.resume_bps > 0 and e.delay.queue_us < DRAINED_US:
+            if e.resume_bps > e.rate.bps:
+                e.rate.bps = clamped(e.resume_bps)
+            e.resume_bps = 0
+        take_result(e, arriving, now)
+        most = AHEAD * arriving + 10000
+        if e.delay.use != LINE_UNDER and e.delay.queue_us < 2 * OVER_QUEUE_US and e.trial_bps == 0:
+            rate_increase(&e.rate, arriving, most, e.round_trip + REACTION_US, now)
+        else:
+            e.rate.updated = now
+    control_update(e, now)
+
+
+# ---- without reports about packets
+
+cdef void control_loss(Estimator* e, double share, int64_t now) noexcept nogil:
+    if e.mode == BY_PACKETS:
+        if e.last_report or e.first_sent == 0 or now - e.first_sent < UNREPORTED_US:
+            return
+        e.mode = BY_REMB if e.remb_bps > 0 else BY_LOSS
+        cancel_probe(e)
+    e.lost_share += (share - e.lost_share) / 2
+    if share > 0.1:
+        e.cap_bps = clamped(e.cap_bps * (1 - share / 2))
+    elif share < 0.02 and (e.wanted_bps < 0 or e.cap_bps < USEFUL * e.wanted_bps):
+        e.cap_bps = clamped(1.3 * e.cap_bps)
+
+
+cdef void watch_silence(Estimator* e, int64_t now) noexcept nogil:
+    cdef int64_t limit = e.round_trip + 4 * e.interval
+    if limit < SILENCE_US:
+        limit = SILENCE_US
+    if e.outage or e.last_report == 0 or e.log.in_flight == 0 or now - e.waiting_since < limit:
+        return
+    e.outage = 1
+    cancel_probe(e)
+
+
+cdef void control_update(Estimator* e, int64_t now) noexcept nogil:
+    watch_silence(e, now)
+    if e.prober.active and e.prober.begun and now - e.prober.begun > PROBE_STALLED_US:
+        cancel_probe(e)
+        probe_failed(e, now)
+    if e.prober.waiting and now >= e.prober.waiting:
+        probe_failed(e, now)
+    want_probe(e, now)
+    publish(e, now)
+
+
+cdef double allowed(const Estimator* e, int64_t now) noexcept nogil:
+    cdef double bps = e.rate.bps
+    if e.mode == BY_LOSS:
+        bps = e.cap_bps
+    elif e.mode == BY_REMB:
+        bps = e.remb_bps if e.remb_bps < e.cap_bps else e.cap_bps
+    elif e.remb_bps > 0 and e.remb_bps < bps and now - e.remb_at < REMB_US:
+        bps = e.remb_bps
+    if e.outage:
+        bps *= exp2(-<double>(now - e.waiting_since) / HALVED_US)
+    if e.wanted_bps >= 0 and bps > 1.5 * e.wanted_bps + 100000:
+        bps = 1.5 * e.wanted_bps + 100000
+    return bps
+
+
+cdef void publish(Estimator* e, int64_t now) noexcept nogil:
+    cdef double bps = clamped(allowed(e, now))
+    if e.outage:
+        e.congested = 1
+    e.target_bps = <uint64_t>bps
+    e.pacing_bps = <uint64_t>(bps * (PACING_CONGESTED if e.congested else PACING))
+    e.padding_bps = <uint64_t>(PADDING_BPS if e.outage else 0)
