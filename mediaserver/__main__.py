@@ -33,6 +33,9 @@ ELSEWHERE = {
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file; `mediaserver config` prints one.")]
 Http = Annotated[str | None, typer.Option(metavar="ADDR:PORT", help="Pages and signalling.")]
 Udp = Annotated[str | None, typer.Option(metavar="ADDR:PORT", help="Media; the next workers take the next ports.")]
+Tcp = Annotated[
+    str | None, typer.Option(metavar="ADDR:PORT", help='Media without UDP; "same" as --udp is the default, or "off".')
+]
 Data = Annotated[str | None, typer.Option(metavar="DIR", help="The folder of the archive and the audit trail.")]
 Workers = Annotated[int | None, typer.Option(help="Worker threads; 0 is one for each core.")]
 Record = Annotated[Literal["off", "on", "request"] | None, typer.Option(help="Which rooms are recorded.")]
@@ -57,6 +60,7 @@ def version(
 def serve(
     http: Http = None,
     udp: Udp = None,
+    tcp: Tcp = None,
     data: Data = None,
     secret: Secret = None,
     workers: Workers = None,
@@ -75,7 +79,7 @@ def serve(
         config,
         {
             "http": {"address": http, "tls": tls, "certificate": certificate, "key": key},
-            "media": {"udp": udp, "workers": workers, "announce": announce},
+            "media": {"udp": udp, "tcp": tcp, "workers": workers, "announce": announce},
             "auth": {"secret": secret},
             "recording": {"policy": record},
             "data": {"dir": data},
@@ -87,6 +91,7 @@ def serve(
 def demo(
     http: Http = None,
     udp: Udp = None,
+    tcp: Tcp = None,
     data: Data = None,
     workers: Workers = None,
     record: Record = "on",
@@ -102,7 +107,7 @@ def demo(
         config,
         {
             "http": {"address": http, "tls": tls},
-            "media": {"udp": udp, "workers": workers, "announce": announce},
+            "media": {"udp": udp, "tcp": tcp, "workers": workers, "announce": announce},
             "recording": {"policy": record},
             "data": {"dir": data},
         },

@@ -21,14 +21,17 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "mediaserver_"
-LEVELS = frozenset({"pool_bytes", "packets_held"})
+LEVELS = frozenset({"pool_bytes", "packets_held", "tcp_connections"})
 """Counters of the data plane that are levels, not sums."""
 
 _PLANE_HELP: Mapping[str, str] = {
-    "datagrams_in": "UDP datagrams received.",
-    "datagrams_out": "UDP datagrams sent.",
-    "bytes_in": "Bytes of UDP payload received.",
-    "bytes_out": "Bytes of UDP payload sent.",
+    "datagrams_in": "Datagrams received, by UDP or in frames of TCP.",
+    "datagrams_out": "Datagrams sent, by UDP or in frames of TCP.",
+    "bytes_in": "Bytes of datagrams received.",
+    "bytes_out": "Bytes of datagrams sent.",
+    "tcp_connections": "TCP connections open for media.",
+    "tcp_accepted": "TCP connections taken.",
+    "tcp_refused": "TCP connections closed for want of room.",
     "rtp_in": "RTP packets received.",
     "rtp_out": "RTP packets sent, retransmissions included.",
     "rtcp_in": "RTCP datagrams received.",

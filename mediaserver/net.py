@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mediaserver.settings import Endpoint
@@ -14,7 +16,13 @@ IPV6_ADDRESSES = Path("/proc/net/if_inet6")
 IFA_F_DADFAILED = 0x08
 IFA_F_DEPRECATED = 0x20
 IFA_F_TENTATIVE = 0x40
-VARIABLES = {"--http": "or MEDIASERVER_HTTP_ADDRESS", "--udp": "or MEDIASERVER_MEDIA_UDP"}
+NETLINK_ROUTE = 0
+RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR = 0x10, 0x100
+VARIABLES = {
+    "--http": "or MEDIASERVER_HTTP_ADDRESS",
+    "--udp": "or MEDIASERVER_MEDIA_UDP",
+    "--tcp": "or MEDIASERVER_MEDIA_TCP",
+}
 
 
 class StartError(Exception):
@@ -59,6 +67,41 @@ def candidate_addresses(host: str, announce: Iterable[str]) -> tuple[str, ...]:
     if announced:
         return announced
     return (host,) if host else tuple(machine_addresses())
+
+
+class AddressWatch:
+    """Calls back when an address of the machine has come or gone (rtnetlink(7)). Where the system does not tell,
+    nothing is told."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._socket: socket.socket | None = None
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_ROUTE)
+            self._socket.bind((0, RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))
+        except (OSError, AttributeError):
+            self.close()
+        else:
+            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._read)
+
+    def _read(self) -> None:
+        assert self._socket is not None
+        # Which address it is does not matter: all are read anew. ENOBUFS says that something was missed.
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                try:
+                    self._socket.recv(65536)
+                except OSError as error:
+                    if error.errno != errno.ENOBUFS:
+                        raise
+        self._changed()
+
+    def close(self) -> None:
+        if self._socket is not None:
+            if self._socket.fileno() >= 0:
+                asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
 
 
 def listen(endpoint: Endpoint, backlog: int = 1024) -> list[socket.socket]:

@@ -167,7 +167,8 @@ def _tell(server: MediaServer) -> None:
     ):
         for base in _bases(server):
             lines.append(f"  {page:8} {_address(server, base, page, role, room)}")
-    lines += ["", f"  media    UDP {_ports(server.media_ports)} at {', '.join(_candidates(server))}"]
+    tcp = f", TCP {_ports(server.tcp_ports)}" if server.tcp_ports else ""
+    lines += ["", f"  media    UDP {_ports(server.media_ports)}{tcp} at {', '.join(_candidates(server))}"]
     lines.append(f"  data     {settings.data.dir}, recording: {settings.recording.policy}")
     if server.random_secret:
         lines += [

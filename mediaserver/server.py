@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import ipaddress
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -21,17 +20,18 @@ from mediaserver.clock import Clock
 from mediaserver.config import ConfigError
 from mediaserver.events import EventStream
 from mediaserver.metrics import Metrics
-from mediaserver.net import StartError, busy, candidate_addresses, listen, machine_addresses
+from mediaserver.net import AddressWatch, StartError, listen, machine_addresses
+from mediaserver.reach import find_addresses, open_worker
 from mediaserver.recording.archive import Archive, ArchiveInUse, ArchiveUnusable
 from mediaserver.recording.recorder import Recorder, RecordingSettings
 from mediaserver.recordings import Recordings
+from mediaserver.relays import IceServers
 from mediaserver.rooms import LiveRoom, RoomEvent, Rooms
-from mediaserver.settings import Config, Endpoint, MediaSettings
+from mediaserver.settings import Config, Endpoint
 from mediaserver.sfu.session import events as ev
 from mediaserver.sfu.session.dtls import Identity
 from mediaserver.sfu.session.model import Right, Role
 from mediaserver.sfu.session.settings import RoomPolicy, SessionSettings
-from mediaserver.sfu.stream.worker import Worker
 from mediaserver.signalling import Signalling
 from mediaserver.stats import ControlStats
 from mediaserver.webapp import WebApp, archive_rooms, token_of
@@ -39,7 +39,6 @@ from mediaserver.whip import Whip
 
 log = structlog.get_logger("mediaserver.server")
 
-_PORT_ERRORS = (errno.EADDRINUSE, errno.EACCES)
 SHUTDOWN_SECONDS = 3.0
 """How long open HTTP requests and sockets may take to end."""
 DRAIN_SECONDS = 1.0
@@ -107,6 +106,12 @@ class MediaServer:
     def media_ports(self) -> tuple[int, ...]:
         """The workers' UDP ports."""
         return tuple(slot.worker.port for slot in self._rooms.workers)
+
+    @property
+    def tcp_ports(self) -> tuple[int, ...]:
+        """The workers' TCP ports; none where TCP is off."""
+        ports = (slot.worker.tcp_port for slot in self._rooms.workers)
+        return tuple(port for port in ports if port is not None)
 
     def token(
         self,
@@ -191,20 +196,18 @@ class MediaServer:
 
     def _start_workers(self) -> None:
         settings = self.config.media
-        endpoint = settings.endpoint
         identity = Identity.generate(datetime.fromtimestamp(self.clock.wall(), UTC))
-        addresses = candidate_addresses(endpoint.host, settings.announce)
         self._stack.push_async_callback(self._rooms.workers.stop)
         for number in range(settings.workers or config.core_count()):
-            worker = _open_worker(settings, endpoint.host, endpoint.port + number if endpoint.port else 0)
-            reachable = tuple(
-                (ip, worker.port) for ip in addresses if worker.host == "::" or _same_family(ip, worker.host)
-            )
+            worker = open_worker(settings, number)
             session = SessionSettings(
-                identity=identity, candidates=reachable, connect_timeout_us=int(settings.connect_seconds * 1e6)
+                identity=identity, candidates=(), connect_timeout_us=int(settings.connect_seconds * 1e6)
             )
             worker.start()
             self._rooms.workers.add(worker, session)
+        find_addresses(settings, self._rooms)
+        if not settings.announce and not settings.endpoint.host:
+            self._stack.callback(AddressWatch(lambda: find_addresses(settings, self._rooms)).close)
         self._stack.push_async_callback(self._drain)
 
     async def _drain(self) -> None:
@@ -258,7 +261,13 @@ class MediaServer:
             settings.policy.skew,
         )
         self.whip = Whip(
-            http, self._rooms, self.verifier, self.audit, self.stats, self.clock, settings.signalling.ice_servers
+            http,
+            self._rooms,
+            self.verifier,
+            self.audit,
+            self.stats,
+            self.clock,
+            IceServers(settings.signalling.ice_servers, self.clock),
         )
         app = WebApp(self).app
         app.add_routes(archive_api.routes(self.archive, self._authorize_archive))
@@ -341,33 +350,9 @@ class MediaServer:
                 pass
 
 
-def _open_worker(settings: MediaSettings, host: str, port: int) -> Worker:
-    """A worker bound to its UDP port. Raises `StartError`."""
-
-    def bound(address: str) -> Worker:
-        consent = int(settings.consent_seconds * 1e6)
-        return Worker((address, port), memory=settings.memory_mb << 20, consent_timeout=consent)
-
-    try:
-        if host:
-            return bound(host)
-        try:
-            return bound("::")  # takes IPv4 too
-        except OSError as error:
-            if error.errno in _PORT_ERRORS:
-                raise
-            return bound("0.0.0.0")  # a machine without IPv6
-    except OSError as error:
-        raise busy("UDP port", Endpoint(host, port), "--udp", error) from None
-
-
 def _is_ip(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
     except ValueError:
         return False
     return True
-
-
-def _same_family(one: str, other: str) -> bool:
-    return ipaddress.ip_address(one).version == ipaddress.ip_address(other).version

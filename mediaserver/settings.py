@@ -9,7 +9,6 @@ import msgspec
 from msgspec import Meta
 
 from mediaserver.budgets import DEFAULT_BUDGETS, ROBOTIC_ULTRASOUND, Skew, SourceBudget
-from mediaserver.protocol import IceServer
 from mediaserver.sfu.session.model import Source
 
 
@@ -80,6 +79,14 @@ class MediaSettings(_Section, kw_only=True, frozen=True):
     udp: Annotated[str, _doc("ADDR:PORT of the first worker; the next ones take the next ports. Port 0 takes any.")] = (
         ":7000"
     )
+    tcp: Annotated[
+        str,
+        _doc(
+            "ADDR:PORT where the first worker takes TCP connections, for networks that let no UDP through; the next "
+            'ones take the next ports. "same": as `udp`; "off": nowhere.'
+        ),
+    ] = "same"
+    tcp_connections: Annotated[int, _doc("TCP connections of one worker at once.", ge=1, le=65535)] = 4096
     workers: Annotated[int, _doc("Worker threads; 0 means one for each core.", ge=0, le=256)] = 0
     announce: Annotated[
         tuple[str, ...],
@@ -95,18 +102,28 @@ class MediaSettings(_Section, kw_only=True, frozen=True):
 
     def __post_init__(self) -> None:
         endpoint = parse_endpoint(self.udp)
-        for key, address in (("udp", endpoint.host), *(("announce", address) for address in self.announce)):
+        tcp = self.tcp_endpoint
+        hosts = (("udp", endpoint.host), ("tcp", tcp.host if tcp is not None else ""))
+        for key, address in (*hosts, *(("announce", address) for address in self.announce)):
             if address or key == "announce":
                 try:
                     ipaddress.ip_address(address)
                 except ValueError:
                     raise ValueError(f'{key}: "{address}" is not an IPv4 or IPv6 address') from None
-        if endpoint.port and endpoint.port + max(self.workers, 1) - 1 > 65535:
-            raise ValueError(f"{self.workers} workers from port {endpoint.port} go past port 65535")
+        for port in (endpoint.port, tcp.port if tcp is not None else 0):
+            if port and port + max(self.workers, 1) - 1 > 65535:
+                raise ValueError(f"{self.workers} workers from port {port} go past port 65535")
 
     @property
     def endpoint(self) -> Endpoint:
         return parse_endpoint(self.udp)
+
+    @property
+    def tcp_endpoint(self) -> Endpoint | None:
+        """None: no TCP."""
+        if self.tcp == "off":
+            return None
+        return self.endpoint if self.tcp == "same" else parse_endpoint(self.tcp)
 
 
 class AuthSettings(_Section, kw_only=True, frozen=True):
@@ -119,6 +136,24 @@ class AuthSettings(_Section, kw_only=True, frozen=True):
     leeway_seconds: Annotated[float, _doc("How far the token makers' clocks may be off.", ge=0, le=300)] = 10.0
     audience: Annotated[str, _doc("The `aud` that a token must have; empty: not looked at.")] = ""
     issuer: Annotated[str, _doc("The `iss` that a token must have; empty: not looked at.")] = ""
+
+
+class IceServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """STUN or TURN: `urls` alone, or with a fixed `username` and `credential`, or with the `secret` that the TURN
+    server has too (coturn's static-auth-secret), from which each client gets credentials for `ttl_seconds`."""
+
+    urls: list[str]
+    username: str = ""
+    credential: str = ""
+    secret: str = ""
+    ttl_seconds: Annotated[float, Meta(ge=60, le=7 * 86400)] = 43200.0
+
+    def __post_init__(self) -> None:
+        if self.secret and (self.username or self.credential):
+            raise ValueError("an ICE server has a `secret` or a `username` and `credential`, not both")
+        for url in self.urls:
+            if not url.startswith(("stun:", "stuns:", "turn:", "turns:")):
+                raise ValueError(f'"{url}" is not stun:HOST, turn:HOST, turns:HOST (RFC 7064, RFC 7065)')
 
 
 class SignallingSettings(_Section, kw_only=True, frozen=True):
@@ -137,8 +172,11 @@ class SignallingSettings(_Section, kw_only=True, frozen=True):
     queue_messages: Annotated[int, _doc("Messages that wait for a slow client before it is dropped.", ge=16)] = 512
     connections: Annotated[int, _doc("WebSockets at once.", ge=1)] = 20_000
     ice_servers: Annotated[
-        tuple[IceServer, ...],
-        _doc('STUN and TURN servers for the clients: { urls = ["turn:..."], username = "...", credential = "..." }.'),
+        tuple[IceServerSettings, ...],
+        _doc(
+            'STUN and TURN servers for the clients: { urls = ["turn:..."], secret = "...", ttl_seconds = 43200 }, or '
+            "with `username` and `credential` instead of the secret."
+        ),
     ] = ()
 
 

@@ -22,6 +22,7 @@ from mediaserver.budgets import Skew, SourceBudget
 from mediaserver.clock import Clock
 from mediaserver.connection import CLOSE_SECONDS, Connection
 from mediaserver.recordings import RecordingRefused, Recordings
+from mediaserver.relays import IceServers
 from mediaserver.rooms import LiveRoom, Member, Rooms
 from mediaserver.settings import SignallingSettings
 from mediaserver.sfu.session.model import Publication, Right, Source
@@ -119,6 +120,7 @@ class Signalling:
         self._audit = audit
         self._budgets = dict(budgets)
         self._skew = skew
+        self._ice_servers = IceServers(settings.ice_servers, clock)
         self._connections: set[Connection] = set()
         self._sessions: dict[str, Session] = {}
 
@@ -260,7 +262,7 @@ class Signalling:
             participants=live.visible(),
             tracks=live.tracks,
             recording=live.recording,
-            ice_servers=list(self.settings.ice_servers),
+            ice_servers=self._ice_servers.for_client(member.id),
             budgets=self._budgets,
             skew=self._skew,
         )

@@ -12,7 +12,7 @@ A resource is a participant. Viewers by WHEP are hidden observers: the others do
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 from aiohttp import web
@@ -22,6 +22,7 @@ from mediaserver.auth import AuthError, Grant, Verifier, bearer, clean_name, val
 from mediaserver.clock import Clock
 from mediaserver.problems import Problem
 from mediaserver.protocol import IceServer
+from mediaserver.relays import IceServers
 from mediaserver.rooms import LiveRoom, Member, Rooms
 from mediaserver.settings import HttpSettings
 from mediaserver.sfu.session.ice import candidate_lines
@@ -102,7 +103,8 @@ class Resource:
         local = self.live.restart(self.member, ufrag, pwd)
         self._session += 1
         lines = [f"a=ice-ufrag:{local[0]}", f"a=ice-pwd:{local[1]}"]
-        lines += [f"a={line}" for line in candidate_lines(self.live.slot.settings.candidates)]
+        settings = self.live.slot.settings
+        lines += [f"a={line}" for line in candidate_lines(settings.candidates, settings.tcp_candidates)]
         return "\r\n".join([*lines, "a=end-of-candidates", ""])
 
 
@@ -117,7 +119,7 @@ class Whip:
         audit: Audit,
         stats: ControlStats,
         clock: Clock,
-        ice_servers: Iterable[IceServer],
+        ice_servers: IceServers,
     ) -> None:
         self._origins = settings.cors_origins
         self._rooms = rooms
@@ -125,7 +127,7 @@ class Whip:
         self._audit = audit
         self._stats = stats
         self._clock = clock
-        self._links = [link for server in ice_servers for link in _links(server)]
+        self._ice_servers = ice_servers
         self._resources: dict[tuple[str, str], Resource] = {}
 
     def routes(self) -> list[web.RouteDef]:
@@ -201,8 +203,9 @@ class Whip:
         response.headers["Location"] = f"/{way}/{room}/resources/{resource.member.id}"
         response.headers["ETag"] = resource.etag
         response.headers["Accept-Patch"] = FRAGMENT
-        for link in self._links:
-            response.headers.add("Link", link)
+        for server in self._ice_servers.for_client(resource.member.id):
+            for link in _links(server):
+                response.headers.add("Link", link)
         return response
 
     def _enter(

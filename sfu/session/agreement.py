@@ -182,6 +182,7 @@ def _answer(books: Books, plan: Plan, offering: Participant) -> str:
         fingerprint=books.settings.identity.fingerprint,
         setup="active" if transport is not None and transport.dtls.client else "passive",
         candidates=books.settings.candidates,
+        tcp_candidates=books.settings.tcp_candidates,
         sections=[one.section for one in plan.lines],
     )
     offering.version += 1

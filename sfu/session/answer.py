@@ -57,6 +57,7 @@ class Answer:
     fingerprint: str
     setup: str
     candidates: Sequence[Address]
+    tcp_candidates: Sequence[Address] = ()
     sections: list[Section] = field(default_factory=list)
 
     def text(self) -> str:
@@ -93,7 +94,7 @@ class Answer:
         # RFC 8843, section 9.3 asks for candidates in the tagged section alone. aiortc keeps those of a bundle's last
         # section and finds none then; browsers take the repetition.
         lines += [
-            *(f"a={line}" for line in candidate_lines(self.candidates)),
+            *(f"a={line}" for line in candidate_lines(self.candidates, self.tcp_candidates)),
             "a=end-of-candidates",
             f"a=ice-ufrag:{self.credentials.ufrag}",
             f"a=ice-pwd:{self.credentials.pwd}",

@@ -117,6 +117,10 @@ class Room:
             raise OfferError("unsupported", "every m-line is rejected", str(offer.media[0].line))
         return carry_out(self._books, plan, offering, subscribe, now)
 
+    def move(self, settings: SessionSettings) -> None:
+        """The worker is reached at other addresses: the next answers say so."""
+        self._books.settings = settings
+
     def candidate(self, participant: str, candidate: str, mid: str, now: int) -> None:
         """A trickled candidate. An ICE-lite server learns addresses from the checks, so it is only looked at:
         `OfferError` when it is none. "" is the end of candidates (RFC 8838, section 13)."""

@@ -16,12 +16,14 @@ SECOND = 1_000_000
 class SessionSettings(msgspec.Struct, frozen=True):
     """One worker's: the certificate of all its peers and the addresses at which it is reached.
 
-    `candidates` go into every answer, the preferred one first (IPv4 or IPv6 text and the worker's UDP port).
+    `candidates` go into every answer, the preferred one first (IPv4 or IPv6 text and the worker's UDP port), and
+    `tcp_candidates` after them (with its TCP port).
     Times are microseconds.
     """
 
     identity: Identity
     candidates: tuple[Address, ...]
+    tcp_candidates: tuple[Address, ...] = ()
     connect_timeout_us: int = 30 * SECOND
     """a participant that has joined but is not connected by then is removed"""
     dtls_timeout_us: int = 20 * SECOND

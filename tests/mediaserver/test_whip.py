@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection
 
-from mediaserver.protocol import IceServer
-from mediaserver.settings import HttpSettings, RoomSettings, SignallingSettings
+from mediaserver.settings import HttpSettings, IceServerSettings, RoomSettings, SignallingSettings
 from mediaserver.whip import Fragment
 from tests.mediaserver.conftest import Open, Site, run
 
@@ -44,8 +43,8 @@ def problem(body: dict[str, Any], status: int) -> str:
 def test_created(site: Open) -> None:
     async def main() -> None:
         servers = (
-            IceServer(urls=["stun:stun.example.org"]),
-            IceServer(urls=["turn:t.example.org"], username="u", credential="c"),
+            IceServerSettings(urls=["stun:stun.example.org"]),
+            IceServerSettings(urls=["turn:t.example.org"], username="u", credential="c"),
         )
         async with site(signalling=SignallingSettings(ice_servers=servers)) as s:
             response = await create(s)
