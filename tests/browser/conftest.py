@@ -99,11 +99,11 @@ def playwright() -> Iterator[Playwright]:
         yield driver
 
 
-def launch(playwright: Playwright) -> Browser:
+def launch(playwright: Playwright, *flags: str) -> Browser:
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("chromium is not installed")
-    return playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
+    return playwright.chromium.launch(executable_path=path, args=[*CHROMIUM_FLAGS, *flags])
 
 
 @pytest.fixture(scope="module")
