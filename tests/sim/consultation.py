@@ -8,7 +8,7 @@ import msgspec
 
 from mediaserver.codecs.payload import Codec
 from mediaserver.sfu.stream.engine import Engine
-from mediaserver.sfu.stream.params import LegParams, LegPayload, PayloadParams, TrackParams
+from mediaserver.sfu.stream.params import LegParams, LegPayload, LegPolicy, PayloadParams, TrackParams
 from mediaserver.sfu.wire.packet import ExtKind
 from tests.sim.encoder import Encoding, VideoSpec
 from tests.sim.lab_world import Laboratory
@@ -41,6 +41,7 @@ class SourceSpec(msgspec.Struct, frozen=True):
     floor_frames: int = 0
     alarm_frames: int = 0
     least_height: int = 0
+    rank: int = 0
 
 
 CAMERA = SourceSpec(
@@ -58,6 +59,7 @@ CAMERA = SourceSpec(
     floor_frames=15,
     alarm_frames=15,
     least_height=360,
+    rank=3,
 )
 ULTRASOUND = SourceSpec(
     "ultrasound",
@@ -74,8 +76,9 @@ ULTRASOUND = SourceSpec(
     floor_frames=15,
     alarm_frames=25,
     least_height=480,
+    rank=2,
 )
-STETHOSCOPE = SourceSpec("stethoscope", SoundSpec(128_000), floor_kbps=64, alarm_kbps=96)
+STETHOSCOPE = SourceSpec("stethoscope", SoundSpec(128_000), floor_kbps=64, alarm_kbps=96, rank=1)
 VOICE = SourceSpec("voice", SoundSpec(40_000), floor_kbps=16, alarm_kbps=24)
 CONSULTATION = (CAMERA, ULTRASOUND, STETHOSCOPE, VOICE)
 
@@ -137,7 +140,13 @@ class Consultation:
             fir=video,
             transport_cc=True,
         )
-        params = TrackParams(mid=track.mid, video=video, payloads=(payload,), extensions=EXTENSIONS)
+        params = TrackParams(
+            mid=track.mid,
+            video=video,
+            payloads=(payload,),
+            extensions=EXTENSIONS,
+            rids=tuple(one.rid for one in track.sources if one.rid),
+        )
         self.laboratory.engine.add_track(100 + index, CART, params)
         self.cart.add(track)
 
@@ -177,6 +186,13 @@ class Consultation:
             payloads=(payload,),
             extensions=EXTENSIONS,
             playout_delay=(0, 0) if video else None,
+            policy=LegPolicy(
+                rank=spec.rank,
+                floor_bps=spec.floor_kbps * 1000,
+                floor_frames=spec.floor_frames,
+                least_height=spec.least_height,
+                frames_first=spec.source == "ultrasound",
+            ),
         )
         self.laboratory.engine.add_leg(ssrc, 100 + index, doctor.number, params)
 

@@ -97,14 +97,17 @@ class Encoder:
         self._wanted = True
 
     def allot(self, bps: int) -> None:
-        """Divide a rate as libwebrtc does: the lowest encodings first, each up to its most, none below its least."""
+        """Divide a rate as libwebrtc does: the lowest encodings first, each up to its most, none below its least, and
+        the lowest at its least even where there is less."""
         left = bps
         for index, encoding in enumerate(self.spec.encodings):
             granted = min(left, encoding.most) if left >= encoding.least else 0
+            if index == 0:
+                granted = max(granted, encoding.least)
             if granted and not self.rates[index]:
                 self._wanted = True
             self.rates[index] = granted
-            left -= granted
+            left = max(0, left - granted)
 
     def encode(self, now: int) -> list[Unit]:
         """The units of one picture, the lowest encoding first."""

@@ -42,10 +42,10 @@ class Source:
     """One SSRC with what can be retransmitted of it."""
 
     def __init__(self, ssrc: int, payload_type: int, mid: str, rid: str, draw: random.Random) -> None:
-        self.ssrc, self.payload_type = ssrc, payload_type
+        self.ssrc, self.payload_type, self.rid = ssrc, payload_type, rid
         self.sequence = draw.randrange(1 << 15)
         self.offset = draw.randrange(1 << 32)
-        self.packets = self.octets = 0
+        self.packets = self.octets = self.repairs = 0
         self.rtx_ssrc = self.rtx_type = self.rtx_sequence = 0
         self.kept: OrderedDict[int, bytes] = OrderedDict()
         self.last_timestamp = 0
@@ -59,9 +59,10 @@ class Source:
 
     def extensions(self, repair: bool) -> bytes:
         """The block up to the transport-wide number, which stands at its end."""
-        if self.packets >= NAMED_PACKETS:
-            return self._bare
-        return self._repaired if repair else self._named
+        if repair:
+            self.repairs += 1
+            return self._repaired if self.repairs <= NAMED_PACKETS else self._bare
+        return self._named if self.packets < NAMED_PACKETS else self._bare
 
 
 def extension_block(elements: bytes) -> bytes:
@@ -194,12 +195,12 @@ class Publisher(LabPeer):
     def _pace(self, now: int) -> None:
         """What the pacer lets go until a burst from now; a queue of more than two seconds is cut short."""
         rate = PACING_FACTOR * max(self.estimate.bps, 100_000)
-        at = float(self._next_send)
+        at = float(now)
         while self._queue and at <= now + PACING_BURST:
             _, source, payload, marker, timestamp = self._queue.popleft()
             size = self._send(source, payload, now, timestamp, marker=marker)
-            at = max(at, now) + size * 8 * SECOND / rate
-        self._next_send = max(int(at) - PACING_BURST, now + MS) if self._queue else int(at)
+            at += size * 8 * SECOND / rate
+        self._next_send = int(at)
 
     # Packets
 

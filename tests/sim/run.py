@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tests.sim.consultation import CONSULTATION, WIDE, Consultation, single
-from tests.sim.encoder import VideoSpec
+from tests.sim.consultation import WIDE, Consultation
 from tests.sim.figures import RunFigures, doctor_figures
 from tests.sim.lines import Line
 from tests.sim.network import SECOND
@@ -24,8 +23,7 @@ class Run(NamedTuple):
 
 def run_line(line: Line, *, policy: str = "clinical", seconds: int = 60, seed: int = 1, doctors: int = 1) -> Run:
     """The cart publishes, the doctors join after it, the first one over the line and the others over wide ones."""
-    sources = [single(one) if isinstance(one.medium, VideoSpec) else one for one in CONSULTATION]
-    consultation = Consultation(seed=seed, sources=sources)
+    consultation = Consultation(seed=seed)
     laboratory = consultation.laboratory
     begin = laboratory.now
     doctor = consultation.join(line.down, line.up)
@@ -36,7 +34,7 @@ def run_line(line: Line, *, policy: str = "clinical", seconds: int = 60, seed: i
         laboratory.at(begin + at, lambda addr=addr: laboratory.move(doctor, addr))  # type: ignore[misc]
     laboratory.run(seconds * SECOND)
     end = laboratory.now
-    network, pictures, sounds = doctor_figures(line, sources, doctor, laboratory.events, begin, end)
+    network, pictures, sounds = doctor_figures(line, consultation.sources, doctor, laboratory.events, begin, end)
     cart = consultation.cart
     figures = RunFigures(
         line=line.name,

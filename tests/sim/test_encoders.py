@@ -97,6 +97,8 @@ def test_simulcast_gives_the_lowest_first_and_a_new_encoding_a_keyframe() -> Non
     assert [unit.encoding for unit in made.encode(0)] == [0, 1]
     made.allot(100_000)
     assert made.rates == [100_000, 0, 0]
+    made.allot(10_000)
+    assert made.rates == [60_000, 0, 0]
     made.allot(2_000_000)
     units = made.encode(1)
     assert [(unit.encoding, unit.key) for unit in units] == [(0, True), (1, True), (2, True)]

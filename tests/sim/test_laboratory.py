@@ -20,7 +20,7 @@ def test_on_a_clean_line_everything_arrives() -> None:
         assert picture.first_frame_ms < 1_000
     assert [sound.lost for sound in figures.sounds.values()] == [0.0, 0.0]
     assert figures.network.overflow == 0
-    assert figures.publisher_keyframes <= 6
+    assert figures.publisher_plis <= 6
 
 
 def test_the_same_seed_gives_the_same_figures() -> None:
