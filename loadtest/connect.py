@@ -93,10 +93,7 @@ def open_socket(address: tuple[str, int]) -> socket.socket:
     opened = socket.socket(family, socket.SOCK_DGRAM)
     try:
         opened.setblocking(False)
-        try:
-            opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
-        except PermissionError:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        make_room(opened)
         # From the start: a packet that waits from before this is set would get the stamp of its reading.
         opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         opened.connect(address)
@@ -104,6 +101,14 @@ def open_socket(address: tuple[str, int]) -> socket.socket:
         opened.close()
         raise
     return opened
+
+
+def make_room(opened: socket.socket) -> None:
+    """Let a socket hold what comes while nobody reads."""
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
+    except PermissionError:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
 
 
 async def _check_all(candidates: Iterable[tuple[str, int]], ice: IceParams) -> socket.socket:

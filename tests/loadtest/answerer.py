@@ -7,6 +7,7 @@ import socket
 
 from aioice import stun
 
+from mediaserver.loadtest.connect import make_room
 from mediaserver.loadtest.dtls import Handshake, Identity
 from mediaserver.loadtest.offer import Credentials
 from mediaserver.loadtest.peers import IceParams, Keys
@@ -20,6 +21,7 @@ class Answerer:
         self.credentials = Credentials.make()
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setblocking(False)
+        make_room(self.socket)
         self.socket.bind(("127.0.0.1", 0))
         self.address: tuple[str, int] = self.socket.getsockname()
 
