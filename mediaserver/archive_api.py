@@ -13,6 +13,7 @@ returns the set of rooms the caller is limited to, or None for all.
     GET /api/archive/recordings/{id}                                           `views.RecordingDetail`
     GET /api/archive/recordings/{id}/manifest                                  the manifest as it is on the disk
     GET /api/archive/recordings/{id}/tracks/{track}/media?segment=N            the file: ranges, strong ETag
+    GET /api/archive/recordings/{id}/report                                    the report of its session
     GET, POST /api/archive/recordings/{id}/verify                              `verify.Report`
     GET /api/archive/recordings/{id}/export?format=mkv|mp4                     one file with all tracks
 
@@ -50,6 +51,7 @@ def routes(archive: Archive, authorize: Authorize) -> list[web.RouteDef]:
         ("GET", one, api.show),
         ("GET", f"{one}/manifest", api.manifest),
         ("GET", f"{one}/tracks/{{track}}/media", api.media),
+        ("GET", f"{one}/report", api.report),
         ("GET", f"{one}/verify", api.verify),
         ("POST", f"{one}/verify", api.verify),
         ("GET", f"{one}/export", api.export),
@@ -104,6 +106,10 @@ class _Api:
         if kept.digest:
             response.etag = kept.digest
         return response
+
+    async def report(self, request: web.Request) -> web.StreamResponse:
+        kept = await self._allowed(request, "show")
+        return web.Response(body=await self._archive.report(kept.id), content_type="application/json")
 
     async def media(self, request: web.Request) -> web.StreamResponse:
         await self._allowed(request, "play")

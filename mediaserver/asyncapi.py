@@ -18,6 +18,7 @@ from mediaserver.protocol import ClientMessage, ServerMessage
 Document = dict[str, Any]
 
 CLIENT: tuple[type[msgspec.Struct], ...] = get_args(ClientMessage)
+PARTS_OF_CLIENT = (protocol.Publication, protocol.Subscription, protocol.ViewWish)
 SERVER: tuple[type[msgspec.Struct], ...] = get_args(ServerMessage)
 
 
@@ -136,7 +137,7 @@ def _declare_struct(kind: inspect.StructType, named: dict[str, list[str]]) -> st
     lines = named[name] = [f"/** {' '.join((kind.cls.__doc__ or '').split())} */", f"export interface {name} {{"]
     if kind.tag_field is not None:
         lines.append(f'  {kind.tag_field}: "{kind.tag}";')
-    from_client = kind.cls in CLIENT or kind.cls in (protocol.Publication, protocol.Subscription)
+    from_client = kind.cls in CLIENT or kind.cls in PARTS_OF_CLIENT
     for field in kind.fields:
         # The server writes every field; a client may leave out what has a default.
         optional = "?" if from_client and not field.required else ""

@@ -6,7 +6,10 @@ validated minimums, so nothing that meets them may be called "of diagnostic qual
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 
 class Levels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -16,14 +19,28 @@ class Levels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alarm: float = 0
     target: float = 0
 
+    def __post_init__(self) -> None:
+        said = [figure for figure in (self.floor, self.alarm, self.target) if figure]
+        if min(self.floor, self.alarm, self.target) < 0 or said != sorted(said):
+            raise ValueError("floor, alarm and target are 0 or more, in rising order")
+
 
 class SourceBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The budget of one source. Times are in milliseconds, loss is a fraction, 0 means no demand.
+
+    Where a line does not carry everything, sound goes before any picture and then a smaller `rank` before a larger
+    one: floors first, then targets. An app may move a track from `best_rank` to `worst_rank`. With `frames_first`
+    frames are given up before pixels; without `sized` the picture is sent whole however small it is shown.
 
     A picture is STALE when no new frame came for `stale_frames` frame intervals, but never before `stale_ms`;
     it is dimmed after `dim_ms`, and called unchanging when its content stayed the same for `unchanged_ms`.
     """
 
+    rank: Annotated[int, Meta(ge=0, le=255)] = 4
+    best_rank: Annotated[int, Meta(ge=0, le=255)] = 3
+    worst_rank: Annotated[int, Meta(ge=0, le=255)] = 9
+    frames_first: bool = False
+    sized: bool = True
     frames_per_second: Levels = Levels()
     kbit_per_second: Levels = Levels()
     least_width: int = 0
@@ -39,6 +56,10 @@ class SourceBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dim_ms: float = 2000
     unchanged_ms: float = 2000
 
+    def __post_init__(self) -> None:
+        if not self.best_rank <= self.rank <= self.worst_rank:
+            raise ValueError("best_rank, rank and worst_rank must be in rising order")
+
 
 class Skew(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How far two tracks of one participant may be apart, in milliseconds."""
@@ -50,6 +71,7 @@ class Skew(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _SCOPE = SourceBudget(
+    rank=3,
     frames_per_second=Levels(15, 15, 30),
     kbit_per_second=Levels(800, 1500, 4000),
     least_width=1280,
@@ -70,6 +92,11 @@ _CAMERA = SourceBudget(
 
 DEFAULT_BUDGETS: dict[str, SourceBudget] = {
     "ultrasound": SourceBudget(
+        rank=2,
+        best_rank=2,
+        worst_rank=2,
+        frames_first=True,
+        sized=False,
         frames_per_second=Levels(15, 25, 30),
         kbit_per_second=Levels(1000, 2000, 5000),
         least_width=640,
@@ -82,10 +109,13 @@ DEFAULT_BUDGETS: dict[str, SourceBudget] = {
         first_frame_ms=1000,
     ),
     "camera": _CAMERA,
-    "screen": _CAMERA,
+    "screen": msgspec.structs.replace(_CAMERA, rank=5),
     "dermatoscope": _SCOPE,
     "otoscope": _SCOPE,
     "stethoscope": SourceBudget(
+        rank=1,
+        best_rank=1,
+        worst_rank=1,
         kbit_per_second=Levels(64, 96, 128),
         glass_to_glass_ms=300,
         server_p99_ms=5,
@@ -94,6 +124,9 @@ DEFAULT_BUDGETS: dict[str, SourceBudget] = {
         first_frame_ms=800,
     ),
     "microphone": SourceBudget(
+        rank=0,
+        best_rank=0,
+        worst_rank=0,
         kbit_per_second=Levels(16, 24, 40),
         glass_to_glass_ms=150,
         server_p99_ms=5,
@@ -102,6 +135,7 @@ DEFAULT_BUDGETS: dict[str, SourceBudget] = {
         first_frame_ms=800,
     ),
     "vitals": SourceBudget(
+        rank=6,
         frames_per_second=Levels(1, 1, 1),
         kbit_per_second=Levels(target=2),
         glass_to_glass_ms=1000,
@@ -113,6 +147,11 @@ DEFAULT_BUDGETS: dict[str, SourceBudget] = {
 """Guided ultrasound; `ROBOTIC_ULTRASOUND` replaces it where a robot holds the probe."""
 
 ROBOTIC_ULTRASOUND = SourceBudget(
+    rank=2,
+    best_rank=2,
+    worst_rank=2,
+    frames_first=True,
+    sized=False,
     frames_per_second=Levels(30, 30, 60),
     kbit_per_second=Levels(2000, 4000, 8000),
     least_width=1280,

@@ -6,6 +6,7 @@ A setting comes from, in rising order: its default in `mediaserver.settings`, on
 
 from __future__ import annotations
 
+import copy
 import difflib
 import os
 import tomllib
@@ -16,7 +17,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
-from mediaserver.budgets import DEFAULT_BUDGETS, ROBOTIC_ULTRASOUND
+from mediaserver.budgets import DEFAULT_BUDGETS, ROBOTIC_ULTRASOUND, SourceBudget
 from mediaserver.settings import Config
 
 ENV_PREFIX = "MEDIASERVER_"
@@ -51,7 +52,8 @@ def load(
             if value is not None:
                 _set(tree, section, key, value)
     _check_keys(Config, tree, "", "")
-    _complete_policy(tree)
+    _include_policy(tree, Path(path).parent if path is not None else Path())
+    _complete_policy(tree, "")
     try:
         return msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
@@ -183,8 +185,29 @@ def _set(tree: Tree, section: str, key: str, value: Any) -> None:
     table[key] = list(value) if isinstance(value, tuple) else value
 
 
-def _complete_policy(tree: Tree) -> None:
-    """Fill the figures that a [policy.sources.X] table leaves out from that source's defaults."""
+def _include_policy(tree: Tree, base: Path) -> None:
+    """Lay the file that `policy.file` names, relative to `base`, under the section [policy]."""
+    policy = tree.get("policy")
+    name = policy.get("file") if isinstance(policy, dict) else None
+    if policy is None or not name or not isinstance(name, str):
+        return
+    file = base / name
+    included = _read_file(file)
+    if "file" in included:
+        raise ConfigError(f"{file}: a policy file can't name another one")
+    # Judged by itself first, so that a mistake in it is told with its name.
+    alone = {"policy": copy.deepcopy(included)}
+    _check_keys(Config, alone, "", f"{file}: ")
+    _complete_policy(alone, f"{file}: ")
+    try:
+        msgspec.convert(alone, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{file}: {_explain(error)}") from None
+    tree["policy"] = _merged(included, policy)
+
+
+def _complete_policy(tree: Tree, origin: str) -> None:
+    """Fill the figures that a [policy.sources.X] table leaves out from that source's defaults. Raises `ConfigError`."""
     policy = tree.get("policy")
     if not isinstance(policy, dict) or not isinstance(policy.get("sources"), dict):
         return
@@ -194,6 +217,10 @@ def _complete_policy(tree: Tree) -> None:
     for name, changes in policy["sources"].items():
         if isinstance(changes, dict):
             policy["sources"][name] = _merged(msgspec.to_builtins(defaults[name]), changes)
+            try:  # each by itself: of a table in a table msgspec does not say which
+                msgspec.convert(policy["sources"][name], SourceBudget)
+            except msgspec.ValidationError as error:
+                raise ConfigError(f"{origin}{_explain(error, f'policy.sources.{name}')}") from None
 
 
 def _merged(base: Tree, changes: Tree) -> Tree:
@@ -204,10 +231,10 @@ def _merged(base: Tree, changes: Tree) -> Tree:
     return result
 
 
-def _explain(error: msgspec.ValidationError) -> str:
+def _explain(error: msgspec.ValidationError, root: str = "") -> str:
     """msgspec's "Expected `int`, got `str` - at `$.media.workers`" with the key first."""
     message, _, where = str(error).partition(" - at `$")
-    where = where.rstrip("`").removeprefix(".")
+    where = f"{root}{where.rstrip('`')}".removeprefix(".")
     return f"{where}: {message}" if where else message
 
 

@@ -14,6 +14,7 @@ from prometheus_client.metrics_core import Metric
 from mediaserver import __version__
 from mediaserver.audit import Audit
 from mediaserver.rooms import Rooms
+from mediaserver.session_report import SessionReports
 from mediaserver.stats import ControlStats, Histogram
 
 if TYPE_CHECKING:
@@ -76,11 +77,12 @@ RECORDER_SUMS: Mapping[str, tuple[str, str]] = {
 class Metrics:
     """The registry of one server."""
 
-    def __init__(self, rooms: Rooms, stats: ControlStats, audit: Audit) -> None:
+    def __init__(self, rooms: Rooms, stats: ControlStats, audit: Audit, reports: SessionReports) -> None:
         self.recorder: Recorder | None = None
         self._rooms = rooms
         self._stats = stats
         self._audit = audit
+        self._reports = reports
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -98,6 +100,7 @@ class Metrics:
         yield _gauge("info", "The version that runs.", [({"version": __version__}, 1)])
         yield from self._plane()
         yield from self._control()
+        yield from self._quality()
         yield from self._recorder()
 
     # Data plane
@@ -173,6 +176,21 @@ class Metrics:
         yield _histogram(
             "first_frame_seconds", "From a join to a track's first packet to the participant.", stats.first_frame
         )
+
+    # What viewers get
+
+    def _quality(self) -> Iterator[Metric]:
+        for name, text, values in (
+            (
+                "quality_breaches",
+                "Times that a viewer's line left a track under its floor or paused.",
+                self._reports.breaches,
+            ),
+            ("quality_breach_seconds", "Time that viewers had so little of a track.", self._reports.breach_seconds()),
+        ):
+            samples = [({"source": source, "state": state}, value) for (source, state), value in sorted(values.items())]
+            yield _counter(name, f"{text} By source and state.", samples)
+        yield _counter("report_failures", "Session reports that could not be written.", [({}, self._reports.failures)])
 
     # Recorder
 

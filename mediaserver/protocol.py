@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from mediaserver.budgets import Skew, SourceBudget
-from mediaserver.sfu.session.model import Right, Role, Source, TrackInfo, TransportState
+from mediaserver.sfu.session.model import QualityCause, QualityState, Right, Role, Source, TrackInfo, TransportState
 
 VERSION = 1
 """Grows when a message changes in a way that an older client can't read."""
@@ -80,6 +80,44 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
 
     mid: Mid
     track: ObjectId
+
+
+class ViewWish(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wished of one track; what is left out stays as it was."""
+
+    track: ObjectId
+    height: (
+        Annotated[int, Meta(ge=0, le=65535, description="Of the picture as it is shown, in device pixels; 0: all.")]
+        | None
+    ) = None
+    rank: Annotated[int, Meta(ge=0, le=255, description="0 is served first.")] | None = None
+    paused: bool | None = None
+
+
+class ViewGrant(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds for one track from now on. `height` is 0 where the size as shown makes no difference."""
+
+    track: str
+    height: int
+    rank: int
+    paused: bool
+
+
+class TrackQuality(msgspec.Struct, frozen=True, kw_only=True):
+    """What the client gets of a track.
+
+    `below-floor`: less than its source must hold. `cause`: `line` is the client's own line, `source` the publisher,
+    `viewer` the client's wish. Layers are -1 where nothing is left out; what is not known is 0.
+    """
+
+    track: str
+    state: QualityState
+    cause: QualityCause
+    spatial: int
+    temporal: int
+    frames: int
+    width: int
+    height: int
 
 
 class Binding(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,6 +216,17 @@ class Unsubscribe(Message, frozen=True, kw_only=True, tag="unsubscribe"):
     track: ObjectId
 
 
+class View(Message, frozen=True, kw_only=True, tag="view"):
+    """What the client looks at: how large it shows tracks, which it holds for important, which it does without.
+
+    It can be sent for any track of the room, received already or not, and holds until the next one. The room's
+    policy bounds it; `viewing` answers with what it comes to.
+    """
+
+    id: RequestId
+    tracks: Annotated[list[ViewWish], Meta(max_length=MAX_TRACKS)]
+
+
 class Keyframe(Message, frozen=True, kw_only=True, tag="keyframe"):
     """Ask the publisher of a track for a keyframe; limited by the server."""
 
@@ -227,6 +276,7 @@ class Joined(Message, frozen=True, kw_only=True, tag="joined"):
     resume_seconds: float
     participants: list[ParticipantView]
     tracks: list[TrackInfo]
+    qualities: list[TrackQuality]
     recording: RecordingView
     ice_servers: list[IceServer]
     budgets: dict[Source, SourceBudget]
@@ -277,6 +327,12 @@ class TrackRemoved(Message, frozen=True, kw_only=True, tag="track-removed"):
     track: str
 
 
+class QualityChanged(Message, frozen=True, kw_only=True, tag="quality"):
+    """What the client gets of a track is another than before."""
+
+    quality: TrackQuality
+
+
 class RecordingChanged(Message, frozen=True, kw_only=True, tag="recording"):
     """The recording was switched, or is in trouble; fields as in `RecordingView`."""
 
@@ -289,6 +345,13 @@ class TransportChanged(Message, frozen=True, kw_only=True, tag="transport"):
     """The state of the client's own media connection, as the server sees it."""
 
     state: TransportState
+
+
+class Viewing(Message, frozen=True, kw_only=True, tag="viewing"):
+    """The answer to `view`: what it comes to within the policy of the room."""
+
+    id: RequestId
+    tracks: list[ViewGrant]
 
 
 class Participants(Message, frozen=True, kw_only=True, tag="participants"):
@@ -324,7 +387,18 @@ class Error(Message, frozen=True, kw_only=True, tag="error"):
 
 
 ClientMessage = (
-    Join | Offer | Candidate | Mute | Subscribe | Unsubscribe | Keyframe | Record | ListParticipants | Leave | Ping
+    Join
+    | Offer
+    | Candidate
+    | Mute
+    | Subscribe
+    | Unsubscribe
+    | View
+    | Keyframe
+    | Record
+    | ListParticipants
+    | Leave
+    | Ping
 )
 ServerMessage = (
     Joined
@@ -334,8 +408,10 @@ ServerMessage = (
     | TrackAdded
     | TrackChanged
     | TrackRemoved
+    | QualityChanged
     | RecordingChanged
     | TransportChanged
+    | Viewing
     | Participants
     | Ok
     | Pong

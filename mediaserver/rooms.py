@@ -19,7 +19,7 @@ from mediaserver.auth import Grant
 from mediaserver.clock import Clock
 from mediaserver.sfu.session import events as ev
 from mediaserver.sfu.session.ids import Ids
-from mediaserver.sfu.session.model import ParticipantInfo, PublishMap, Role, SubscribeMap, TrackInfo
+from mediaserver.sfu.session.model import ParticipantInfo, PublishMap, Quality, Role, SubscribeMap, TrackInfo, Wish
 from mediaserver.sfu.session.room import Negotiated, Room, RoomError
 from mediaserver.sfu.session.settings import RoomPolicy
 from mediaserver.sfu.stream.params import EventKind, PlaneEvent
@@ -156,6 +156,13 @@ class LiveRoom:
     def unsubscribe(self, member: Member, track: str) -> None:
         self._publish(self.room.unsubscribe(member.id, track, self._clock.monotonic_us()))
 
+    def wish(self, member: Member, track: str, wish: Wish) -> Wish:
+        return self.room.wish(member.id, track, wish, self._clock.monotonic_us())
+
+    def qualities(self, member: Member) -> list[protocol.TrackQuality]:
+        """What the member gets of its tracks."""
+        return [_track_quality(track, quality) for track, quality in self.room.qualities(member.id).items()]
+
     def keyframe(self, member: Member, track: str) -> None:
         self.room.keyframe(member.id, track, self._clock.monotonic_us())
 
@@ -251,6 +258,12 @@ class LiveRoom:
         if member is not None:
             member.send(protocol.encode(protocol.TransportChanged(state=event.state)))
 
+    def _tell_quality(self, event: ev.LegQuality) -> None:
+        member = self.members.get(event.participant)
+        if member is not None:
+            quality = _track_quality(event.track, event.quality)
+            member.send(protocol.encode(protocol.QualityChanged(quality=quality)))
+
     def _tell_nobody(self, event: ev.Event) -> None:
         """For the observers alone."""
 
@@ -266,6 +279,7 @@ _TELL: Mapping[type, Callable[[LiveRoom, Any], None]] = {
     ev.TrackLive: LiveRoom._tell_nobody,
     ev.PictureChanged: LiveRoom._tell_nobody,
     ev.LegLive: LiveRoom._tell_nobody,
+    ev.LegQuality: LiveRoom._tell_quality,
 }
 
 
@@ -372,6 +386,10 @@ class Rooms(Mapping[str, LiveRoom]):
                 room.plane_event(event, self.clock.monotonic_us())  # the last objects of a room that has closed
         except Exception:
             log.exception("a report of the data plane could not be handled", room=room.name, kind=event.kind)
+
+
+def _track_quality(track: str, quality: Quality) -> protocol.TrackQuality:
+    return protocol.TrackQuality(track=track, **msgspec.structs.asdict(quality))
 
 
 def _view(info: ParticipantInfo) -> protocol.ParticipantView:

@@ -21,12 +21,14 @@ from mediaserver.config import ConfigError
 from mediaserver.events import EventStream
 from mediaserver.metrics import Metrics
 from mediaserver.net import AddressWatch, StartError, listen, machine_addresses
+from mediaserver.policy import source_policies
 from mediaserver.reach import find_addresses, open_worker
 from mediaserver.recording.archive import Archive, ArchiveInUse, ArchiveUnusable
 from mediaserver.recording.recorder import Recorder, RecordingSettings
 from mediaserver.recordings import Recordings
 from mediaserver.relays import IceServers
 from mediaserver.rooms import LiveRoom, RoomEvent, Rooms
+from mediaserver.session_report import SessionReports
 from mediaserver.settings import Config, Endpoint
 from mediaserver.sfu.session import events as ev
 from mediaserver.sfu.session.dtls import Identity
@@ -161,11 +163,18 @@ class MediaServer:
         self._stack.callback(self.audit.close)
         self.stats = ControlStats()
         rooms = settings.rooms
-        policy = RoomPolicy(max_participants=rooms.max_participants, max_tracks=rooms.max_tracks)
+        policy = RoomPolicy(
+            sources=source_policies(settings.policy.sources),
+            max_participants=rooms.max_participants,
+            max_tracks=rooms.max_tracks,
+        )
         self._rooms = Rooms(self.clock, policy, rooms.max_rooms)
         self._start_workers()
-        self.metrics = Metrics(self._rooms, self.stats, self.audit)
+        self.reports = SessionReports(data / "reports", settings.data.reports, self.clock)
+        self._stack.callback(self.reports.close)
+        self.metrics = Metrics(self._rooms, self.stats, self.audit, self.reports)
         await self._start_archive(data / "archive")
+        self._rooms.observe(self.reports.on_event)
         self._rooms.observe(self._account)
         self._stack.callback(self._end_streams)
         await self._start_http(data / "tls")
@@ -245,6 +254,9 @@ class MediaServer:
 
     async def _index(self, recording: str) -> None:
         await self.archive.index(recording)
+        report = self.reports.take(recording)
+        if report is not None:
+            await self.archive.keep_report(recording, report)
 
     async def _start_http(self, tls_folder: Path) -> None:
         settings = self.config

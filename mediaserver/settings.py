@@ -204,7 +204,10 @@ class RecordingSettings(_Section, kw_only=True, frozen=True):
 class DataSettings(_Section, kw_only=True, frozen=True):
     """Where things are kept."""
 
-    dir: Annotated[str, _doc("The folder of the archive, its catalog, the audit trail and a self-signed key.")] = "data"
+    dir: Annotated[
+        str, _doc("The folder of the archive, its catalog, the audit trail, session reports and a self-signed key.")
+    ] = "data"
+    reports: Annotated[int, _doc("Session reports that are kept there, the newest; 0 keeps none.", ge=0)] = 1000
 
 
 class LogSettings(_Section, kw_only=True, frozen=True):
@@ -223,6 +226,9 @@ class PolicySettings(_Section, kw_only=True, frozen=True):
     ultrasound: Annotated[
         Literal["guided", "robotic"], _doc("Whose figures ultrasound starts from: a hand's or a robot's.")
     ] = "guided"
+    file: Annotated[
+        str, _doc("A TOML file with the keys of this section, beside this file; what is set here goes before it.")
+    ] = ""
     sources: dict[Source, SourceBudget] = {}
     skew: Annotated[Skew, _doc("How far two tracks of a participant may be apart.")] = Skew()
 

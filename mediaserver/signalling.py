@@ -25,7 +25,7 @@ from mediaserver.recordings import RecordingRefused, Recordings
 from mediaserver.relays import IceServers
 from mediaserver.rooms import LiveRoom, Member, Rooms
 from mediaserver.settings import SignallingSettings
-from mediaserver.sfu.session.model import Publication, Right, Source
+from mediaserver.sfu.session.model import Publication, Right, Source, Wish
 from mediaserver.sfu.session.room import OfferError, RoomError
 from mediaserver.stats import ControlStats
 
@@ -261,6 +261,7 @@ class Signalling:
             resume_seconds=self.settings.resume_seconds,
             participants=live.visible(),
             tracks=live.tracks,
+            qualities=live.qualities(member),
             recording=live.recording,
             ice_servers=self._ice_servers.for_client(member.id),
             budgets=self._budgets,
@@ -292,6 +293,26 @@ class Signalling:
     def _unsubscribe(self, session: Session, message: p.Unsubscribe) -> None:
         session.live.unsubscribe(session.member, message.track)
         self._reply(session, p.Ok(id=message.id))
+
+    def _view(self, session: Session, message: p.View) -> None:
+        live, member = session.live, session.member
+        grants = []
+        for asked in message.tracks:
+            if asked.track not in live.room.tracks:
+                continue  # it has gone while the message was on its way
+            before = live.room.participants[member.id].wishes.get(asked.track, Wish())
+            wish = Wish(
+                rank=before.rank if asked.rank is None else asked.rank,
+                height=before.height if asked.height is None else asked.height,
+            )
+            granted = live.wish(member, asked.track, wish)
+            leg = live.room.participants[member.id].leg_of(live.room.tracks[asked.track])
+            if asked.paused is not None and leg is not None:
+                (live.unsubscribe if asked.paused else live.subscribe)(member, asked.track)
+            rank = granted.rank if granted.rank is not None else 0
+            paused = leg is not None and leg.paused
+            grants.append(p.ViewGrant(track=asked.track, height=granted.height, rank=rank, paused=paused))
+        self._reply(session, p.Viewing(id=message.id, tracks=grants))
 
     def _keyframe(self, session: Session, message: p.Keyframe) -> None:
         session.live.keyframe(session.member, message.track)
@@ -333,6 +354,7 @@ _HANDLERS: Mapping[type, Callable[[Signalling, Session, Any], None]] = {
     p.Mute: Signalling._mute,
     p.Subscribe: Signalling._subscribe,
     p.Unsubscribe: Signalling._unsubscribe,
+    p.View: Signalling._view,
     p.Keyframe: Signalling._keyframe,
     p.Record: Signalling._record,
     p.ListParticipants: Signalling._participants,

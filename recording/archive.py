@@ -26,7 +26,7 @@ from mediaserver.recording.ledger import Ledger
 from mediaserver.recording.manifest import Manifest, Segment
 from mediaserver.recording.recovery import recover_all
 from mediaserver.recording.storage import LocalStorage, Lock
-from mediaserver.recording.verify import Report, verify
+from mediaserver.recording.verify import REPORT, Report, verify
 from mediaserver.recording.views import RecordingList, RecordingView, from_iso, view
 
 if TYPE_CHECKING:
@@ -179,6 +179,25 @@ class Archive:
         if folder is None:
             raise UnknownRecording(f"there is no recording {recording}")
         return await asyncio.to_thread(verify, folder)
+
+    async def keep_report(self, recording: str, data: bytes) -> bool:
+        """Lay a session report beside the media, in place of an earlier one; False when there is no such recording.
+        Raises OSError."""
+        folder = self._folder(recording)
+        if folder is None:
+            return False
+        await asyncio.to_thread(self._storage.write_atomic, folder / REPORT, data)
+        return True
+
+    async def report(self, recording: str) -> bytes:
+        """The session report that was laid there. Raises `UnknownRecording`."""
+        folder = self._folder(recording)
+        try:
+            if folder is not None:
+                return await asyncio.to_thread((folder / REPORT).read_bytes)
+        except OSError:
+            pass
+        raise UnknownRecording(f"there is no report with recording {recording}")
 
     @asynccontextmanager
     async def export(self, recording: str, container: Format) -> AsyncIterator[Path]:

@@ -11,6 +11,9 @@ import msgspec
 from mediaserver.recording import journal, manifest
 from mediaserver.recording.manifest import Manifest, Segment
 
+REPORT = "report.json"
+"""The session report in a recording's folder. It comes after the manifest, so no digest covers it."""
+
 
 class Problem(msgspec.Struct, frozen=True):
     """`name` is the file's, relative to the recording's folder."""
@@ -35,7 +38,7 @@ def verify(folder: Path) -> Report:
     problems: list[Problem] = []
     kept = _manifest(folder, problems)
     good: list[Segment] = []
-    known = {manifest.NAME}
+    known = {manifest.NAME, REPORT}
     for segment in [s for t in kept.tracks for s in t.segments] if kept else []:
         known.add(segment.file)
         problem = _segment(folder, segment)

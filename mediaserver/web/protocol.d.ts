@@ -67,6 +67,7 @@ export interface Joined {
   resume_seconds: number;
   participants: ParticipantView[];
   tracks: TrackInfo[];
+  qualities: TrackQuality[];
   recording: RecordingView;
   ice_servers: IceServer[];
   budgets: Record<Source, SourceBudget>;
@@ -169,6 +170,16 @@ export interface Publication {
   label?: string;
 }
 
+export type QualityCause = "" | "line" | "source" | "viewer";
+
+/** What the client gets of a track is another than before. */
+export interface QualityChanged {
+  type: "quality";
+  quality: TrackQuality;
+}
+
+export type QualityState = "ok" | "below-floor" | "paused" | "waiting";
+
 /** Switch the recording of the room; needs the right `record`. */
 export interface Record {
   type: "record";
@@ -211,8 +222,13 @@ export interface Skew {
 
 export type Source = "camera" | "ultrasound" | "stethoscope" | "microphone" | "screen" | "dermatoscope" | "otoscope" | "vitals";
 
-/** The budget of one source. Times are in milliseconds, loss is a fraction, 0 means no demand. A picture is STALE when no new frame came for `stale_frames` frame intervals, but never before `stale_ms`; it is dimmed after `dim_ms`, and called unchanging when its content stayed the same for `unchanged_ms`. */
+/** The budget of one source. Times are in milliseconds, loss is a fraction, 0 means no demand. Where a line does not carry everything, sound goes before any picture and then a smaller `rank` before a larger one: floors first, then targets. An app may move a track from `best_rank` to `worst_rank`. With `frames_first` frames are given up before pixels; without `sized` the picture is sent whole however small it is shown. A picture is STALE when no new frame came for `stale_frames` frame intervals, but never before `stale_ms`; it is dimmed after `dim_ms`, and called unchanging when its content stayed the same for `unchanged_ms`. */
 export interface SourceBudget {
+  rank: number;
+  best_rank: number;
+  worst_rank: number;
+  frames_first: boolean;
+  sized: boolean;
   frames_per_second: Levels;
   kbit_per_second: Levels;
   least_width: number;
@@ -268,6 +284,18 @@ export interface TrackInfo {
   live: boolean;
 }
 
+/** What the client gets of a track. `below-floor`: less than its source must hold. `cause`: `line` is the client's own line, `source` the publisher, `viewer` the client's wish. Layers are -1 where nothing is left out; what is not known is 0. */
+export interface TrackQuality {
+  track: string;
+  state: QualityState;
+  cause: QualityCause;
+  spatial: number;
+  temporal: number;
+  frames: number;
+  width: number;
+  height: number;
+}
+
 /** A track is gone. */
 export interface TrackRemoved {
   type: "track-removed";
@@ -289,6 +317,36 @@ export interface Unsubscribe {
   track: string;
 }
 
+/** What the client looks at: how large it shows tracks, which it holds for important, which it does without. It can be sent for any track of the room, received already or not, and holds until the next one. The room's policy bounds it; `viewing` answers with what it comes to. */
+export interface View {
+  type: "view";
+  id: number;
+  tracks: ViewWish[];
+}
+
+/** What holds for one track from now on. `height` is 0 where the size as shown makes no difference. */
+export interface ViewGrant {
+  track: string;
+  height: number;
+  rank: number;
+  paused: boolean;
+}
+
+/** What is wished of one track; what is left out stays as it was. */
+export interface ViewWish {
+  track: string;
+  height?: number | null;
+  rank?: number | null;
+  paused?: boolean | null;
+}
+
+/** The answer to `view`: what it comes to within the policy of the room. */
+export interface Viewing {
+  type: "viewing";
+  id: number;
+  tracks: ViewGrant[];
+}
+
 export type ClientMessage =
   | Join
   | Offer
@@ -296,6 +354,7 @@ export type ClientMessage =
   | Mute
   | Subscribe
   | Unsubscribe
+  | View
   | Keyframe
   | Record
   | ListParticipants
@@ -310,8 +369,10 @@ export type ServerMessage =
   | TrackAdded
   | TrackChanged
   | TrackRemoved
+  | QualityChanged
   | RecordingChanged
   | TransportChanged
+  | Viewing
   | Participants
   | Ok
   | Pong

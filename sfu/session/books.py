@@ -6,13 +6,13 @@ from typing import Any
 
 from mediaserver.sfu.session.events import Event, TrackRemoved, TransportChanged
 from mediaserver.sfu.session.ids import Ids
-from mediaserver.sfu.session.model import Kind, TransportState
+from mediaserver.sfu.session.model import Kind, TransportState, Wish
 from mediaserver.sfu.session.negotiate import match_payloads, outgoing_extensions
 from mediaserver.sfu.session.peer import Line, Participant
 from mediaserver.sfu.session.plan import in_order
 from mediaserver.sfu.session.settings import RoomPolicy, SessionSettings
 from mediaserver.sfu.session.track import Leg, Track
-from mediaserver.sfu.stream.params import LegParams, LegPayload, Plane
+from mediaserver.sfu.stream.params import LegParams, LegPayload, LegPolicy, Plane
 
 
 class RoomError(Exception):
@@ -108,6 +108,8 @@ class Books:
         self.plane.remove_track(track.plane_id)
         del self.tracks[track.id]
         del self.by_track[track.plane_id]
+        for viewer in self.participants.values():
+            viewer.wishes.pop(track.id, None)
         owner = self.participants[track.participant]
         for line in owner.lines.values():
             if line.track is track:
@@ -126,10 +128,24 @@ class Books:
             payloads=payloads,
             extensions=outgoing_extensions(line.extensions),
             playout_delay=self.policy.source(track.source).playout_delay if track.kind is Kind.VIDEO else None,
+            policy=self.leg_policy(viewer, track),
         )
         leg = Leg(self.claim(), track, viewer.id, line.mid, params)
         line.leg = track.legs[leg.plane_id] = self.by_leg[leg.plane_id] = leg
         self.plane.add_leg(leg.plane_id, track.plane_id, viewer.transport.plane_id, params)
+
+    def leg_policy(self, viewer: Participant, track: Track) -> LegPolicy:
+        """What the track is worth to this viewer: its wish within the room's policy."""
+        priority = self.policy.source(track.source).priority
+        wish = viewer.wishes.get(track.id, Wish())
+        return LegPolicy(
+            rank=priority.bounded(wish.rank),
+            floor_bps=priority.floor_bps,
+            floor_frames=priority.floor_frames,
+            least_height=priority.least_height,
+            desired_height=wish.height if priority.sized and track.kind is Kind.VIDEO else 0,
+            frames_first=priority.frames_first,
+        )
 
     def update_leg(self, leg: Leg, params: LegParams) -> None:
         leg.params = params

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from mediaserver.sfu.session.model import ParticipantInfo, TrackInfo, TransportState
+from mediaserver.sfu.session.model import ParticipantInfo, Quality, TrackInfo, TransportState
 
 
 class ParticipantJoined(msgspec.Struct, frozen=True):
@@ -72,6 +72,14 @@ class LegLive(msgspec.Struct, frozen=True):
     since_join_us: int
 
 
+class LegQuality(msgspec.Struct, frozen=True):
+    """What a viewer gets of a track is another than before."""
+
+    participant: str
+    track: str
+    quality: Quality
+
+
 Event = (
     ParticipantJoined
     | ParticipantLeft
@@ -83,4 +91,5 @@ Event = (
     | TrackLive
     | PictureChanged
     | LegLive
+    | LegQuality
 )

@@ -73,6 +73,45 @@ class TransportState(StrEnum):
     CLOSED = "closed"
 
 
+class QualityState(StrEnum):
+    """How much of a track a viewer gets. `waiting`: there is nothing of it to send."""
+
+    OK = "ok"
+    BELOW_FLOOR = "below-floor"
+    PAUSED = "paused"
+    WAITING = "waiting"
+
+
+class QualityCause(StrEnum):
+    """Why it is no more: the viewer's line, the publisher, or the viewer's own wish; none where all is well."""
+
+    NONE = ""
+    LINE = "line"
+    SOURCE = "source"
+    VIEWER = "viewer"
+
+
+class Quality(msgspec.Struct, frozen=True):
+    """What a viewer gets of a track. Layers are -1 where nothing is left out; frames (a second) and the size of the
+    picture are 0 where they are not known, or nothing is sent."""
+
+    state: QualityState = QualityState.OK
+    cause: QualityCause = QualityCause.NONE
+    spatial: int = -1
+    temporal: int = -1
+    frames: int = 0
+    width: int = 0
+    height: int = 0
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """What a viewer wishes of a track. `rank`: how important it is, 0 first, None as the room has it. `height`: of the
+    picture as it is shown, in lines of the screen; 0: no wish."""
+
+    rank: int | None = None
+    height: int = 0
+
+
 class TrackInfo(msgspec.Struct, frozen=True):
     """A published track as others are told of it. `codec` is the rtpmap name, "" until it is known."""
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from mediaserver.sfu.session.dtls import DtlsSession, State
 from mediaserver.sfu.session.ice import Credentials
-from mediaserver.sfu.session.model import Kind, ParticipantInfo, Right, Role, SubscribeAll, TransportState
+from mediaserver.sfu.session.model import Kind, ParticipantInfo, Right, Role, SubscribeAll, TransportState, Wish
 from mediaserver.sfu.session.negotiate import Agreed, AgreedExtension
 from mediaserver.sfu.session.track import Leg, Track
 from mediaserver.sfu.stream.params import Plane
@@ -127,6 +127,8 @@ class Participant:
     transport: Transport | None = None
     subscribe_all: SubscribeAll | None = None
     lines: dict[str, Line] = field(default_factory=dict)
+    wishes: dict[str, Wish] = field(default_factory=dict)
+    """by track; they outlive the leg"""
 
     def __post_init__(self) -> None:
         self.began = self.joined

@@ -6,11 +6,14 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
+
 from mediaserver.sfu.session.agreement import Negotiated, carry_out
 from mediaserver.sfu.session.books import Books, RoomError
 from mediaserver.sfu.session.events import (
     Event,
     LegLive,
+    LegQuality,
     ParticipantJoined,
     ParticipantLeft,
     PictureChanged,
@@ -20,17 +23,35 @@ from mediaserver.sfu.session.events import (
 )
 from mediaserver.sfu.session.ice import Credentials
 from mediaserver.sfu.session.ids import Ids
-from mediaserver.sfu.session.model import PublishMap, Right, Role, SubscribeMap, TransportState
+from mediaserver.sfu.session.model import (
+    Kind,
+    PublishMap,
+    Quality,
+    QualityCause,
+    QualityState,
+    Right,
+    Role,
+    SubscribeMap,
+    TransportState,
+    Wish,
+)
 from mediaserver.sfu.session.negotiate import CODEC_NAMES
 from mediaserver.sfu.session.peer import Participant
 from mediaserver.sfu.session.plan import make_plan
 from mediaserver.sfu.session.settings import RoomPolicy, SessionSettings
 from mediaserver.sfu.session.track import Leg, Track
-from mediaserver.sfu.stream.params import EventKind, Plane, PlaneEvent
+from mediaserver.sfu.stream.params import EventKind, Plane, PlaneEvent, QualityReason
+from mediaserver.sfu.stream.params import LegQuality as PlaneQuality
 from mediaserver.sfu.wire.sdp import OfferError, parse, parse_candidate
 
 __all__ = ["Negotiated", "OfferError", "Room", "RoomError"]
 
+_QUALITY: Final = {
+    QualityReason.OK: (QualityState.OK, QualityCause.NONE),
+    QualityReason.BELOW_FLOOR: (QualityState.BELOW_FLOOR, QualityCause.LINE),
+    QualityReason.PAUSED_BY_LINE: (QualityState.PAUSED, QualityCause.LINE),
+    QualityReason.NO_SOURCE: (QualityState.WAITING, QualityCause.SOURCE),
+}
 PARTICIPANT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -151,13 +172,25 @@ class Room:
 
     def subscribe(self, participant: str, track: str, now: int) -> list[Event]:
         """Resume a track that the participant's m-lines carry."""
-        self._pause(self._books.leg(participant, track), False)
-        return []
+        return self._pause(self._books.leg(participant, track), False)
 
     def unsubscribe(self, participant: str, track: str, now: int) -> list[Event]:
         """Pause a track: no bytes, until `subscribe`."""
-        self._pause(self._books.leg(participant, track), True)
-        return []
+        return self._pause(self._books.leg(participant, track), True)
+
+    def wish(self, participant: str, track: str, wish: Wish, now: int) -> Wish:
+        """What the participant wishes of a track, got already or not yet; gives what it comes to in this room."""
+        viewer, wished = self._books.participant(participant), self._books.track(track)
+        viewer.wishes[track] = wish
+        policy = self._books.leg_policy(viewer, wished)
+        leg = viewer.leg_of(wished)
+        if leg is not None and leg.params.policy != policy:
+            self._books.update_leg(leg, msgspec.structs.replace(leg.params, policy=policy))
+        return Wish(policy.rank, policy.desired_height)
+
+    def qualities(self, participant: str) -> dict[str, Quality]:
+        """What the participant gets of the tracks that its m-lines carry."""
+        return {leg.track.id: _quality(leg) for leg in self._books.participant(participant).legs()}
 
     def keyframe(self, participant: str, track: str, now: int) -> None:
         """Ask the publisher for a keyframe, for one who gets the track."""
@@ -198,10 +231,12 @@ class Room:
             (due for one in self._books.participants.values() if (due := self._due(one)) is not None), default=None
         )
 
-    def _pause(self, leg: Leg, paused: bool) -> None:
-        if leg.paused != paused:
-            leg.paused = paused
-            self._books.plane.pause_leg(leg.plane_id, paused)
+    def _pause(self, leg: Leg, paused: bool) -> list[Event]:
+        if leg.paused == paused:
+            return []
+        leg.paused = paused
+        self._books.plane.pause_leg(leg.plane_id, paused)
+        return [LegQuality(leg.participant, leg.track.id, _quality(leg))]
 
     # Reports of the data plane
 
@@ -258,12 +293,31 @@ class Room:
             viewer = self._books.participants[leg.participant]
             since = max(viewer.began, leg.track.added)
             return [LegLive(leg.participant, leg.track.id, max(0, event.time - since))]
+        if event.kind is EventKind.LEG_QUALITY:
+            return self._quality_changed(leg, PlaneQuality.of(event.value))
         if event.kind is EventKind.REFUSED:
             line = self._books.participants[leg.participant].lines.get(leg.mid)
             if line is not None and line.leg is leg:
                 line.leg = None
             self._books.remove_leg(leg)
         return []
+
+    def _quality_changed(self, leg: Leg, told: PlaneQuality) -> list[Event]:
+        state, cause = _QUALITY[told.reason]
+        sends = state in (QualityState.OK, QualityState.BELOW_FLOOR)
+        stats = self._books.plane.leg_stats(leg.plane_id) if sends else {}
+        picture = leg.track.kind is Kind.VIDEO and sends
+        leg.quality = Quality(
+            state,
+            cause,
+            told.spatial,
+            told.temporal,
+            frames=stats.get("frames", 0),
+            # Without layers of its own the picture is the publisher's.
+            width=(stats.get("width", 0) or (leg.track.width if told.spatial < 0 else 0)) if picture else 0,
+            height=(stats.get("height", 0) or (leg.track.height if told.spatial < 0 else 0)) if picture else 0,
+        )
+        return [] if leg.paused else [LegQuality(leg.participant, leg.track.id, leg.quality)]
 
     # What is due
 
@@ -282,3 +336,7 @@ class Room:
         if transport is None or offered is None or transport.dtls.keys is not None:
             return False
         return now >= offered + self._books.settings.connect_timeout_us
+
+
+def _quality(leg: Leg) -> Quality:
+    return Quality(QualityState.PAUSED, QualityCause.VIEWER) if leg.paused else leg.quality

@@ -32,6 +32,28 @@ class SessionSettings(msgspec.Struct, frozen=True):
     max_media_lines: int = 64
 
 
+class Priority(msgspec.Struct, frozen=True):
+    """What a source is worth where a viewer's line does not carry everything, and what its app may change of that.
+
+    Smaller ranks are served first; an app may choose from `best_rank` to `worst_rank`. Sound comes before any
+    picture. With `frames_first` frames are given up before pixels; without `sized` the whole picture is sent however
+    small it is shown. 0 stands for no demand.
+    """
+
+    rank: int = 4
+    best_rank: int = 4
+    worst_rank: int = 9
+    floor_bps: int = 0
+    floor_frames: int = 0
+    least_height: int = 0
+    frames_first: bool = False
+    sized: bool = True
+
+    def bounded(self, rank: int | None) -> int:
+        """The rank that a wish comes to."""
+        return self.rank if rank is None else max(self.best_rank, min(self.worst_rank, rank))
+
+
 class SourcePolicy(msgspec.Struct, frozen=True):
     """What is asked of the publisher of one source, and of those who watch it."""
 
@@ -45,6 +67,7 @@ class SourcePolicy(msgspec.Struct, frozen=True):
     opus_fec: bool = True
     playout_delay: tuple[int, int] | None = None
     """least and greatest, in units of 10 ms, asked of viewers; (0, 0) is "show at once" """
+    priority: Priority = Priority()
 
 
 DEFAULT_SOURCES: Mapping[Source, SourcePolicy] = {

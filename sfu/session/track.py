@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mediaserver.sfu.session.model import Kind, Publication, Source, TrackInfo
+from mediaserver.sfu.session.model import Kind, Publication, Quality, Source, TrackInfo
 from mediaserver.sfu.session.negotiate import Agreed
 from mediaserver.sfu.stream.params import LegParams, TrackParams
 
@@ -61,3 +61,5 @@ class Leg:
     mid: str
     params: LegParams
     paused: bool = False
+    quality: Quality = field(default_factory=Quality)
+    """as the data plane last told, but for the viewer's own pause"""

@@ -183,3 +183,36 @@ def test_endpoints(text: str, endpoint: tuple[str, int], shown: str) -> None:
 def test_no_endpoints(text: str) -> None:
     with pytest.raises(ValueError, match="is not ADDR:PORT"):
         parse_endpoint(text)
+
+
+def test_a_policy_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "policy.toml").write_text(
+        "[sources.camera]\nrank = 5\nsized = false\n[sources.ultrasound]\nkbit_per_second = { floor = 1500 }\n"
+    )
+    main = "[policy]\nfile = 'policy.toml'\nultrasound = 'robotic'\n[policy.sources.camera]\nrank = 6\n"
+    sources = load(written(tmp_path, main), {}).policy.sources
+    assert (sources[Source.CAMERA].rank, sources[Source.CAMERA].sized) == (6, False)
+    assert sources[Source.CAMERA].stale_ms == Config().policy.sources[Source.CAMERA].stale_ms
+    assert sources[Source.ULTRASOUND].kbit_per_second.floor == 1500
+    assert sources[Source.ULTRASOUND].kbit_per_second.target == 8000  # the robot's
+    by_environment = load(None, {"MEDIASERVER_POLICY_FILE": str(tmp_path / "policy.toml")})
+    assert by_environment.policy.sources[Source.CAMERA].rank == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[sources.ultrasound]\nrang = 1", ['"policy.sources.ultrasound.rang"', "rank"]),
+        ("[sources.camera]\nrank = 300", ["policy.sources", "camera", "rank", "255"]),
+        ("[sources.camera]\nrank = 2", ["policy.sources", "camera", "rising order"]),
+        ("[sources.camera.kbit_per_second]\nfloor = 900", ["policy.sources", "camera", "kbit_per_second", "rising"]),
+        ("file = 'another.toml'", ["policy.toml", "another one"]),
+        ("[sources", ["policy.toml"]),
+    ],
+)
+def test_a_policy_file_with_a_mistake_names_it(tmp_path: Path, text: str, words: list[str]) -> None:
+    (tmp_path / "policy.toml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, "[policy]\nfile = 'policy.toml'\n"), {})
+    for word in ["policy.toml", *words]:
+        assert word in str(caught.value)

@@ -32,6 +32,7 @@ class RecordingPlane:
 
     def __init__(self) -> None:
         self.commands: list[tuple[Any, ...]] = []
+        self.stats: dict[int, Mapping[str, int]] = {}
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -52,6 +53,9 @@ class RecordingPlane:
 
     def counters(self) -> Mapping[str, int]:
         return {}
+
+    def leg_stats(self, leg: int) -> Mapping[str, int]:
+        return self.stats.get(leg, {})
 
 
 def make_room(seed: int = 1, policy: RoomPolicy | None = None, plane: Any = None) -> tuple[Room, Any]:

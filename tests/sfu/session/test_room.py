@@ -154,8 +154,8 @@ def test_muting(at: Consultation) -> None:
 def test_pausing_and_resuming(at: Consultation) -> None:
     track = at.track(Source.ULTRASOUND)
     [leg] = track.legs
-    assert at.room.unsubscribe("doctor", track.id, 0) == []
     at.room.unsubscribe("doctor", track.id, 0)
+    assert at.room.unsubscribe("doctor", track.id, 0) == []
     at.room.subscribe("doctor", track.id, 0)
     assert at.plane.take() == [("pause_leg", leg, True), ("pause_leg", leg, False)]
 
