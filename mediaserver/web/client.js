@@ -21,6 +21,7 @@
  * - `media` {info, track, receiver, mid}: a subscribed track; `track` is the MediaStreamTrack
  * - `unavailable` {info, reason}: a track that can't be received here, for want of its codec most of all
  * - `publication-ended` {publication, reason}: the device is gone, or the server refused it after a new join
+ * - `quality` {quality}: what arrives of a track is another than before: a TrackQuality, also in `qualities`
  * - `recording` {state, recording, detail}
  * - `error` {error}: a SignallingError that belongs to no call
  */
@@ -88,6 +89,8 @@ export class Publication {
 
 export class MediaClient extends EventTarget {
   #options;
+  /** @type {Map<string, import("./protocol.d.ts").ViewWish>} by track; a new session is told again */
+  #wishes = new Map();
   /** @type {Signalling | null} */
   #signalling = null;
   /** @type {Peer | null} */
@@ -122,6 +125,8 @@ export class MediaClient extends EventTarget {
     this.participants = new Map();
     /** @type {Map<string, TrackInfo>} every track of the room, this client's too */
     this.tracks = new Map();
+    /** @type {Map<string, import("./protocol.d.ts").TrackQuality>} what arrives here of each track, by its id */
+    this.qualities = new Map();
     /** @type {Set<Publication>} */
     this.publications = new Set();
     /** @type {import("./protocol.d.ts").RecordingView} */
@@ -209,6 +214,17 @@ export class MediaClient extends EventTarget {
   /** The server stops sending the track here; `subscribe` goes on at once. @param {string} id of the track */
   async unsubscribe(id) {
     await this.#request({ type: "unsubscribe", track: id });
+  }
+
+  /**
+   * Says what is looked at: `height` of a picture as it is shown, in device pixels; `rank`, 0 for the most important;
+   * `paused`. What is left out of a wish stays as it was. The room's policy bounds it.
+   * @param {import("./protocol.d.ts").ViewWish[]} wishes
+   * @returns {Promise<import("./protocol.d.ts").ViewGrant[]>} what holds now
+   */
+  async view(wishes) {
+    for (const wish of wishes) this.#wishes.set(wish.track, { ...this.#wishes.get(wish.track), ...wish });
+    return (await this.#request({ type: "view", tracks: wishes })).tracks;
   }
 
   /** @param {string} id of a track of this client @param {boolean} muted */
@@ -300,6 +316,8 @@ export class MediaClient extends EventTarget {
       this.#send(publication).catch((error) => this.#lose(publication, error.message));
     }
     this.#catchUp(joined);
+    const wishes = [...this.#wishes.values()];
+    if (wishes.length) this.view(wishes).catch((error) => this.#emit("error", { error }));
   }
 
   /** Brings participants, tracks and recording in line with what the server says now. */
@@ -310,6 +328,7 @@ export class MediaClient extends EventTarget {
     const there = new Set(joined.tracks.map(({ id }) => id));
     for (const id of [...this.tracks.keys()]) if (!there.has(id)) this.#trackRemoved(id);
     for (const track of joined.tracks) this.#trackSeen(track);
+    for (const quality of joined.qualities) this.#onQuality(quality);
     this.#onRecording(joined.recording);
   }
 
@@ -440,7 +459,10 @@ export class MediaClient extends EventTarget {
       case "track-changed":
         return this.#trackSeen(message.track);
       case "track-removed":
+        this.#wishes.delete(message.track);
         return this.#trackRemoved(message.track);
+      case "quality":
+        return this.#onQuality(message.quality);
       case "recording":
         return this.#onRecording(message);
       case "error":
@@ -474,8 +496,14 @@ export class MediaClient extends EventTarget {
   #trackRemoved(id) {
     const track = this.tracks.get(id);
     if (!this.tracks.delete(id)) return;
+    this.qualities.delete(id);
     this.#emit("track-removed", { track });
     this.#peer?.release(id).catch((error) => this.#emit("error", { error }));
+  }
+
+  #onQuality(quality) {
+    this.qualities.set(quality.track, quality);
+    this.#emit("quality", { quality });
   }
 
   #onRecording({ state, recording, detail }) {

@@ -57,6 +57,7 @@ export class Tile {
   #strip;
   #sign;
   #unchangedMs;
+  #quality = /** @type {{ state: string, cause: string } | null} */ (null);
   #shownSince = performance.now();
   #lossShown = /** @type {number | null} */ (null);
   #rateShown = /** @type {number | null} */ (null);
@@ -124,6 +125,11 @@ export class Tile {
     this.#rateShown = stats?.framesPerSecond ?? null;
   }
 
+  /** @param {{ state: string, cause: string } | null} quality what the server says arrives here; null: not known */
+  allow(quality) {
+    this.#quality = quality;
+  }
+
   /** The page came back into sight: frames were not shown meanwhile, which is no fault of the stream. */
   seen(now) {
     this.#shownSince = now;
@@ -132,7 +138,8 @@ export class Tile {
   /** Brings the sign in line with the clock; called many times a second. @param {number} now ms */
   judge(now) {
     if (this.#watch.freshness.state(now) === "live") this.#change?.look(this.video, now);
-    const state = this.#state(now);
+    let state = this.#state(now);
+    if (state === "live" && this.#quality?.state === "below-floor") state = "below";
     if (this.root.dataset.state !== state) this.root.dataset.state = state;
     write(this.#sign, this.#words(state, now));
   }
@@ -159,10 +166,11 @@ export class Tile {
     this.root.remove();
   }
 
-  /** @returns {string} waiting, live, unchanging, stale, frozen, paused or unavailable */
+  /** @returns {string} thin, off, waiting, live, unchanging, stale, frozen, paused or unavailable */
   #state(now) {
     if (this.trouble) return "unavailable";
     if (this.info.muted) return "paused";
+    if (this.#quality?.state === "paused") return this.#quality.cause === "line" ? "thin" : "off";
     const freshness = this.#watch.freshness;
     const state = freshness.state(now);
     if (state === "live" && this.#change?.changed && now - this.#change.changed > this.#unchangedMs) return "unchanging";
@@ -181,6 +189,12 @@ export class Tile {
         return "Picture not changing";
       case "paused":
         return "Paused by the sender";
+      case "thin":
+        return "Paused: your line is too thin";
+      case "off":
+        return "Paused here";
+      case "below":
+        return "Below its floor";
       case "unavailable":
         return this.trouble;
       default:

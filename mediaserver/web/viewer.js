@@ -1,5 +1,6 @@
 /** The viewer's page: all tracks of a room, the examination large, the rest beside it. */
 
+import { Attention } from "./attention.js";
 import { MediaClient } from "./client.js";
 import { Sounds } from "./sound.js";
 import { profile } from "./sources.js";
@@ -17,6 +18,8 @@ const tiles = new Map();
 const sounds = new Sounds();
 /** @type {MediaClient} */
 let client;
+/** @type {Attention} */
+let attention;
 let chosen = /** @type {string | null} */ (null);
 let voice = /** @type {import("./client.js").Publication | null} */ (null);
 
@@ -45,13 +48,16 @@ function arrange() {
 
 function choose(tile) {
   chosen = tile.info.id;
+  attention.choose(chosen);
   arrange();
 }
 
 function addTile(info) {
   const tile = new Tile(info, ownerOf(info), client.joined?.budgets?.[info.source], choose);
   tiles.set(info.id, tile);
+  tile.allow(client.qualities.get(info.id) ?? null);
   arrange();
+  attention.watch(tile);
   return tile;
 }
 
@@ -69,11 +75,20 @@ function onTrackChanged({ detail: { track } }) {
   sounds.update(track, ownerOf(track));
 }
 
+function onQuality({ detail: { quality } }) {
+  tiles.get(quality.track)?.allow(quality);
+}
+
 function onTrackRemoved({ detail: { track } }) {
-  tiles.get(track.id)?.remove();
+  const tile = tiles.get(track.id);
+  if (tile) attention.forget(tile);
+  tile?.remove();
   tiles.delete(track.id);
   sounds.remove(track.id);
-  if (chosen === track.id) chosen = null;
+  if (chosen === track.id) {
+    chosen = null;
+    attention.choose(null);
+  }
   arrange();
 }
 
@@ -219,6 +234,10 @@ function listen() {
   on("media", onMedia);
   on("track-changed", onTrackChanged);
   on("track-removed", onTrackRemoved);
+  on("quality", onQuality);
+  on("reconnecting", () => {
+    for (const tile of tiles.values()) tile.allow(null); // what the server said is no longer of now
+  });
   on("unavailable", onUnavailable);
   on("participant-joined", listPeople);
   on("participant-left", listPeople);
@@ -270,6 +289,7 @@ async function start() {
   byId("consultation").hidden = false;
   ui.showConnection("warn", "Connecting");
   client = new MediaClient({ room, token, name });
+  attention = new Attention(client, tiles);
   listen();
   ui.write(byId("empty"), "Joining the room.");
   performance.mark("join");
