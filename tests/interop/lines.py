@@ -2,6 +2,8 @@
 
     python -m tests.interop.lines --line 2.5m --seconds 60 --json FILE
 
+With `--tunnel` (as root) the viewer's browser stands in a network namespace, and all that it says takes the line.
+
 The cart's page sends ultrasound (a canvas whose frames carry their number), camera and sounds from fake devices over
 the relay's door that the server announces, which delays nothing; the viewer's page takes another door for the server,
 and behind that is the line. The line's own time starts as the viewer's page is opened.
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shutil
 import socket
 import sys
 import tempfile
@@ -23,15 +26,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tests.browser import consultation as c
 from tests.browser import framecode
 from tests.browser.conftest import Pages, Server, launch
+from tests.browser.drivers import CHROMIUM_FLAGS
 from tests.interop import gauge
 from tests.interop.measured import pictures, rates, sounds
-from tests.interop.relay import Address, RelayProcess, relaying
+from tests.interop.relay import Address, ShaperProcess, relaying, text_of
 from tests.interop.shape import DIRECT
+from tests.interop.tunnel import OUTSIDE, inside, tunnelling
 from tests.sim.lines import ALL_LINES
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Playwright
 
+NAMESPACE = "doctor"
 HOST, ANNOUNCED, DOCTORS = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 HEAD_START_S = 8.0
 """What the cart's encoders and its own estimate take to come to their full rate."""
@@ -43,7 +49,7 @@ class Ends(NamedTuple):
 
     cart: Page
     viewer: Page
-    relay: RelayProcess
+    relay: ShaperProcess
     door: str
     begin: float
     """ms of the wall clock"""
@@ -62,12 +68,50 @@ def consultation(browser: Browser, line: str, *, head_start: float = HEAD_START_
         doors: dict[Address, str] = {(ANNOUNCED, port): DIRECT, doctors: line}
         relay = stack.enter_context(relaying((HOST, port), doors, seed))
         cart = start_cart(opened, server, gauge.script())
-        cart.wait_for_timeout(1000 * head_start)
-        gauge.take(cart)
-        relay.begin()
-        begin = 1000 * time.time()
-        viewer = opened.open(server.address("viewer", "line", name="Dr. Rivera"), script=gauge.script(doctors))
-        yield Ends(cart, viewer, relay, "{}:{}".format(*doctors), begin)
+        yield begin(cart, head_start, opened, server.base, server, gauge.script(doctors), relay, text_of(doctors))
+
+
+@contextlib.contextmanager
+def tunnelled(driver: Playwright, line: str, *, head_start: float = HEAD_START_S, seed: int = 1) -> Iterator[Ends]:
+    """The same with the viewer's browser in a network namespace: signalling and pages take the line too. Needs root."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        relay = stack.enter_context(tunnelling(NAMESPACE, line, seed))
+        server = Server(Path(folder), "--announce", OUTSIDE, http=":0", udp=f"0.0.0.0:{port}")
+        stack.callback(server.stop)
+        http = server.base.rpartition(":")[2]
+        # Devices open on pages of this machine alone, or by HTTPS.
+        server.base = f"http://{HOST}:{http}"
+        near = launch(driver)
+        stack.callback(near.close)
+        script = stack.enter_context(inside(NAMESPACE, str(shutil.which("chromium"))))
+        far = driver.chromium.launch(executable_path=str(script), args=list(CHROMIUM_FLAGS))
+        stack.callback(far.close)
+        here, there = Pages(near), Pages(far)
+        stack.callback(here.close)
+        stack.callback(there.close)
+        cart = start_cart(here, server, gauge.script())
+        base = f"http://{OUTSIDE}:{http}"
+        yield begin(cart, head_start, there, base, server, gauge.script(), relay, NAMESPACE)
+
+
+def begin(
+    cart: Page,
+    head_start: float,
+    opened: Pages,
+    base: str,
+    server: Server,
+    script: str,
+    relay: ShaperProcess,
+    door: str,
+) -> Ends:
+    """Open the viewer's page, once the cart has had its head start."""
+    cart.wait_for_timeout(1000 * head_start)
+    gauge.take(cart)
+    relay.begin()
+    moment = 1000 * time.time()
+    address = server.address("viewer", "line", name="Dr. Rivera").replace(server.base, base)
+    return Ends(cart, opened.open(address, script=script), relay, door, moment)
 
 
 def start_cart(opened: Pages, server: Server, script: str) -> Page:
@@ -118,18 +162,20 @@ def figures(ends: Ends, line: str) -> dict[str, Any]:
     }
 
 
-def run(line: str, seconds: float, *, head_start: float = HEAD_START_S, seed: int = 1) -> dict[str, Any]:
+def run(line: str, seconds: float, *, tunnel: bool = False, seed: int = 1) -> dict[str, Any]:
+    """The figures of one run; `tunnel`: as `tunnelled`."""
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as driver:
-        browser = launch(driver)
-        try:
-            with consultation(browser, line, head_start=head_start, seed=seed) as ends:
-                watch_frames(ends)
-                ends.viewer.wait_for_timeout(max(0.0, ends.begin + 1000 * seconds - 1000 * time.time()))
-                return figures(ends, line)
-        finally:
-            browser.close()
+    with sync_playwright() as driver, contextlib.ExitStack() as stack:
+        if tunnel:
+            ends = stack.enter_context(tunnelled(driver, line, seed=seed))
+        else:
+            browser = launch(driver)
+            stack.callback(browser.close)
+            ends = stack.enter_context(consultation(browser, line, seed=seed))
+        watch_frames(ends)
+        ends.viewer.wait_for_timeout(max(0.0, ends.begin + 1000 * seconds - 1000 * time.time()))
+        return figures(ends, line)
 
 
 # ---- beside the laboratory
@@ -189,12 +235,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--line", action="append", required=True, choices=[DIRECT, *ALL_LINES])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--tunnel", action="store_true", help="the viewer in a network namespace; needs root")
     parser.add_argument("--alone", action="store_true", help="without the laboratory's figures")
     parser.add_argument("--json", type=Path, help="write both there")
     options = parser.parse_args(arguments)
     both = []
     for line in options.line:
-        real = run(line, options.seconds, seed=options.seed)
+        real = run(line, options.seconds, tunnel=options.tunnel, seed=options.seed)
         virtual = None
         if not options.alone and line in ALL_LINES:
             virtual = laboratory(line, options.seconds, options.seed)

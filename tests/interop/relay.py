@@ -25,13 +25,14 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mediaserver.loadtest.connect import make_room
 from tests.interop.shape import Direction, Shape, find
 
 Address = tuple[str, int]
+Send = Callable[[bytes], object]
 
 SO_TIMESTAMPNS = 35
 STAMP = struct.Struct("qq")
@@ -52,6 +53,10 @@ class Flow:
         self.socket = _open()
         self.socket.connect(server)
 
+    def back(self, data: bytes) -> None:
+        """To the peer, from the door."""
+        self.door.socket.sendto(data, self.peer)
+
 
 class Door:
     """An address that peers take for the server's, and the line behind it."""
@@ -64,32 +69,39 @@ class Door:
         self.flows: dict[Address, Flow] = {}
 
 
-class Relay:
-    """Passes datagrams on when their lines let them. Not thread-safe: `run` is its whole life."""
+class Shaper:
+    """Sends on what is offered when its line lets it. `run` is its whole life; who derives from it reads."""
 
-    def __init__(self, server: Address, doors: Mapping[Address, Shape]) -> None:
-        self._server = server
-        self._doors = [Door(address, shape) for address, shape in doors.items()]
-        self._readers: dict[int, Door | Flow] = {door.socket.fileno(): door for door in self._doors}
-        self._way: list[tuple[int, int, Direction, socket.socket, bytes, Address | None]] = []
+    def __init__(self, shapes: Mapping[str, Shape]) -> None:
+        self._shapes = shapes
+        self._way: list[tuple[int, int, Direction, Send, bytes]] = []
         self._count = 0
         self._poll = select.epoll()
-        for fd in self._readers:
-            self._poll.register(fd, select.EPOLLIN)
 
     def close(self) -> None:
-        for reader in self._readers.values():
-            reader.socket.close()
         self._poll.close()
 
+    def read(self, fd: int) -> None:
+        """Offer what has come there."""
+        raise NotImplementedError
+
+    def watch(self, fd: int) -> None:
+        self._poll.register(fd, select.EPOLLIN)
+
+    def offer(self, direction: Direction, arrived: int, data: bytes, send: Send) -> None:
+        due = direction.offer(arrived, data)
+        if due >= 0:
+            self._count += 1
+            heapq.heappush(self._way, (due, self._count, direction, send, data))
+
     def run(self, commands: int) -> None:
-        """Relay until the end of the file `commands`."""
-        self._poll.register(commands, select.EPOLLIN)
+        """Go on until the end of the file `commands`."""
+        self.watch(commands)
         text = b""
         while True:
             for fd in self._wait():
                 if fd != commands:
-                    self._read(self._readers[fd])
+                    self.read(fd)
                     continue
                 more = os.read(commands, 4096)
                 if not more:
@@ -100,13 +112,12 @@ class Relay:
             self._send_due()
 
     def _obey(self, word: str) -> None:
-        for door in self._doors:
-            if word == "begin":
-                door.shape.begin(now_us())
+        now = now_us()
+        if word == "begin":
+            for shape in self._shapes.values():
+                shape.begin(now)
         if word == "report":
-            now = now_us()
-            figures = {"{}:{}".format(*door.address): door.shape.figures(now) for door in self._doors}
-            print(json.dumps(figures), flush=True)
+            print(json.dumps({name: shape.figures(now) for name, shape in self._shapes.items()}), flush=True)
 
     def _wait(self) -> list[int]:
         pause = IDLE_S
@@ -118,7 +129,35 @@ class Relay:
             select.select([self._poll], [], [], pause)
         return [fd for fd, _ in self._poll.poll(0)]
 
-    def _read(self, reader: Door | Flow) -> None:
+    def _send_due(self) -> None:
+        while self._way:
+            now = now_us()
+            if self._way[0][0] > now:
+                return
+            due, _, direction, send, data = heapq.heappop(self._way)
+            direction.left(due, now)
+            # A full buffer or a port that has closed is a loss like any other.
+            with contextlib.suppress(OSError):
+                send(data)
+
+
+class Relay(Shaper):
+    """Between one server and its peers, over UDP."""
+
+    def __init__(self, server: Address, doors: Mapping[Address, Shape]) -> None:
+        super().__init__({text_of(address): shape for address, shape in doors.items()})
+        self._server = server
+        self._readers: dict[int, Door | Flow] = {}
+        for address, shape in doors.items():
+            self._enter(Door(address, shape))
+
+    def close(self) -> None:
+        super().close()
+        for reader in self._readers.values():
+            reader.socket.close()
+
+    def read(self, fd: int) -> None:
+        reader = self._readers[fd]
         ahead = time.time_ns() // 1000 - now_us()
         for _ in range(BATCH):
             try:
@@ -133,36 +172,19 @@ class Relay:
                     seconds, nanoseconds = STAMP.unpack(note[: STAMP.size])
                     arrived = seconds * 1_000_000 + nanoseconds // 1000 - ahead
             if isinstance(reader, Flow):
-                self._pass_on(reader.door.shape.down, arrived, reader.door.socket, data, reader.peer)
+                self.offer(reader.door.shape.down, arrived, data, reader.back)
             else:
                 flow = reader.flows.get(source) or self._meet(reader, source)
-                self._pass_on(reader.shape.up, arrived, flow.socket, data, None)
+                self.offer(reader.shape.up, arrived, data, flow.socket.send)
 
     def _meet(self, door: Door, peer: Address) -> Flow:
         flow = door.flows[peer] = Flow(door, peer, self._server)
-        self._readers[flow.socket.fileno()] = flow
-        self._poll.register(flow.socket.fileno(), select.EPOLLIN)
+        self._enter(flow)
         return flow
 
-    def _pass_on(self, direction: Direction, arrived: int, out: socket.socket, data: bytes, to: Address | None) -> None:
-        due = direction.offer(arrived, data)
-        if due >= 0:
-            self._count += 1
-            heapq.heappush(self._way, (due, self._count, direction, out, data, to))
-
-    def _send_due(self) -> None:
-        while self._way:
-            now = now_us()
-            if self._way[0][0] > now:
-                return
-            due, _, direction, out, data, to = heapq.heappop(self._way)
-            direction.left(due, now)
-            # A full buffer or a port that has closed is a loss like any other.
-            with contextlib.suppress(OSError):
-                if to is None:
-                    out.send(data)
-                else:
-                    out.sendto(data, to)
+    def _enter(self, reader: Door | Flow) -> None:
+        self._readers[reader.socket.fileno()] = reader
+        self.watch(reader.socket.fileno())
 
 
 def _open() -> socket.socket:
@@ -173,23 +195,21 @@ def _open() -> socket.socket:
     return opened
 
 
-class RelayProcess:
-    """A relay as a process. `doors`: address -> name of its line."""
+class ShaperProcess:
+    """A relay as a process."""
 
-    def __init__(self, server: Address, doors: Mapping[Address, str], seed: int = 1) -> None:
-        command = [sys.executable, "-m", "tests.interop.relay", "--seed", str(seed), "--server", _text(server)]
-        for address, line in doors.items():
-            command += ["--door", f"{_text(address)}={line}"]
+    def __init__(self, module: str, *arguments: str) -> None:
+        command = [sys.executable, "-m", module, *arguments]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if self._line() != "ready":
-            raise RuntimeError("the relay did not start")
+            raise RuntimeError(f"{module} did not start")
 
     def begin(self) -> None:
         """The line's own time starts now, and the figures anew."""
         self._say("begin")
 
     def figures(self) -> dict[str, Any]:
-        """By door: see `Shape.figures`."""
+        """By door or tunnel: see `Shape.figures`."""
         self._say("report")
         found: dict[str, Any] = json.loads(self._line())
         return found
@@ -212,8 +232,10 @@ class RelayProcess:
 
 
 @contextlib.contextmanager
-def relaying(server: Address, doors: Mapping[Address, str], seed: int = 1) -> Iterator[RelayProcess]:
-    process = RelayProcess(server, doors, seed)
+def relaying(server: Address, doors: Mapping[Address, str], seed: int = 1) -> Iterator[ShaperProcess]:
+    """A relay to that server. `doors`: address -> name of its line."""
+    arguments = [part for address, line in doors.items() for part in ("--door", f"{text_of(address)}={line}")]
+    process = ShaperProcess("tests.interop.relay", "--seed", str(seed), "--server", text_of(server), *arguments)
     try:
         yield process
     finally:
@@ -227,7 +249,17 @@ def hurry() -> None:
     gc.disable()
 
 
-def _text(address: Address) -> str:
+def serve(shaper: Shaper) -> None:
+    """The life of a relay's process: commands come on its standard input."""
+    hurry()
+    print("ready", flush=True)
+    try:
+        shaper.run(sys.stdin.fileno())
+    finally:
+        shaper.close()
+
+
+def text_of(address: Address) -> str:
     return f"{address[0]}:{address[1]}"
 
 
@@ -247,12 +279,7 @@ def main() -> None:
         address, _, line = door.partition("=")
         doors[_address(address)] = Shape(find(line), given.seed + number, now_us())
     relay = Relay(given.server, doors)
-    hurry()
-    print("ready", flush=True)
-    try:
-        relay.run(sys.stdin.fileno())
-    finally:
-        relay.close()
+    serve(relay)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from tests.browser.conftest import launch
 from tests.interop.lines import consultation, figures, run, table, watch_frames
 from tests.interop.measured import by_codes, by_second, counted, picture, sounds
 from tests.interop.shape import find
+from tests.interop.tunnel import possible
 from tests.sim.lines import LINES
 
 if TYPE_CHECKING:
@@ -71,6 +72,18 @@ def test_the_lines_of_the_table(line: str, keep: Callable[[Any], None]) -> None:
     assert told["pictures"]["ultrasound"]["shown"] > 0
     assert told["network"]["use"] <= 1.02
     assert told["network"]["late_p99_ms"] < 20
+
+
+@pytest.mark.soak
+@pytest.mark.browser
+@pytest.mark.timeout(300)
+def test_a_namespace_has_the_line_as_its_only_way_out(keep: Callable[[Any], None]) -> None:
+    if not possible():
+        pytest.skip("network namespaces and TUN devices need root")
+    told = run("4m-40ms", 20.0, tunnel=True)
+    keep(told)
+    assert told["pictures"]["ultrasound"]["delay_p50_ms"] >= 40
+    assert told["uplink"]["packets"] > 100
 
 
 # ---- the figures

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from mediaserver.loadtest.connect import make_room
-from tests.interop.relay import Address, RelayProcess, relaying
+from tests.interop.relay import Address, ShaperProcess, relaying
 from tests.interop.shape import Direction, find
 from tests.sim.network import MS, SECOND, LinkSpec
 
@@ -48,7 +48,7 @@ def send(sender: socket.socket, there: Address, count: int, size: int = 1000) ->
         sender.sendto(number.to_bytes(4, "big").ljust(size, b"x"), there)
 
 
-def numbers(receiver: socket.socket, relay: RelayProcess, place: Address, way: str) -> list[int]:
+def numbers(receiver: socket.socket, relay: ShaperProcess, place: Address, way: str) -> list[int]:
     """What comes, until all has come that the line let through."""
     found: list[int] = []
     until = time.monotonic() + PATIENCE_S
