@@ -23,6 +23,8 @@ CHECK_TIMES = (0.0, 0.05, 0.15, 0.35, 0.75, 1.5, 3.0)
 STAGGER = 0.05
 """A further candidate is tried when those before it have been silent for so long each."""
 CONNECT_SECONDS = 10.0
+CLOSING_SECONDS = 30.0
+"""For the last flight of a handshake, where many of them leave at once."""
 RECEIVE_BUFFER = 4 << 20
 
 _SO_TIMESTAMPNS = 35
@@ -74,7 +76,7 @@ async def connect(
                 if holds is not None:
                     limit.reschedule(None)
                     await holds.almost_up()
-                    limit.reschedule(loop.time() + CONNECT_SECONDS)
+                    limit.reschedule(loop.time() + CLOSING_SECONDS)
                 up = await _finish(chosen, handshake, ice, outgoing)
                 keys = handshake.keys(answer.fingerprint)
             except BaseException:

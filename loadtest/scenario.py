@@ -26,8 +26,8 @@ MAKERS: dict[str, Maker] = {
     "stethoscope": loops.stethoscope,
 }
 
-STORM_BITRATE = 1_000_000
-"""Of the ultrasound of a storm: its floor, as a thousand viewers and their server share one machine here."""
+STORM_BITRATE = 300_000
+"""Of the ultrasound of a storm: a packet or two a frame, so that one machine carries a thousand viewers and a server."""
 
 PROFILES: dict[str, dict[str, int]] = {
     "ultrasound": {"ultrasound": 5_000_000, "camera": 2_000_000, "microphone": 32_000, "stethoscope": 128_000},

@@ -41,6 +41,7 @@ class Negotiated(msgspec.Struct, frozen=True):
 
 def carry_out(books: Books, plan: Plan, offering: Participant, subscribe: SubscribeMap, now: int) -> Negotiated:
     events: list[Event] = []
+    tracks = set(books.tracks)
     for track in plan.gone:
         events += books.remove_track(track)
     events += _agree_transport(books, plan, offering, now)
@@ -57,7 +58,8 @@ def carry_out(books: Books, plan: Plan, offering: Participant, subscribe: Subscr
         if line.track is not None:
             bound[line.mid] = line.track.id
     answer = _answer(books, plan, offering)
-    books.fill_slots()
+    # Only what is published or no longer published concerns others.
+    books.fill_slots(offering if books.tracks.keys() == tracks else None)
     return Negotiated(answer, bound, events, plan.refused)
 
 

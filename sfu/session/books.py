@@ -156,9 +156,9 @@ class Books:
         del leg.track.legs[leg.plane_id]
         del self.by_leg[leg.plane_id]
 
-    def fill_slots(self) -> None:
-        """Give tracks that a subscriber to everything does not get yet to its free m-lines."""
-        for viewer in self.participants.values():
+    def fill_slots(self, only: Participant | None = None) -> None:
+        """Give tracks that a subscriber to everything (or this one) does not get yet to its free m-lines."""
+        for viewer in self.participants.values() if only is None else (only,):
             if viewer.subscribe_all is None:
                 continue
             got = {leg.track.id for leg in viewer.legs()}

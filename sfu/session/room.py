@@ -39,6 +39,7 @@ from mediaserver.sfu.session.negotiate import CODEC_NAMES
 from mediaserver.sfu.session.peer import Participant
 from mediaserver.sfu.session.plan import make_plan
 from mediaserver.sfu.session.settings import RoomPolicy, SessionSettings
+from mediaserver.sfu.session.timers import Timers
 from mediaserver.sfu.session.track import Leg, Track
 from mediaserver.sfu.stream.params import EventKind, Plane, PlaneEvent, QualityReason
 from mediaserver.sfu.stream.params import LegQuality as PlaneQuality
@@ -72,6 +73,7 @@ class Room:
         self._books = Books(self, plane, settings, ids, policy)
         self.participants = self._books.participants
         self.tracks = self._books.tracks
+        self._timers = Timers(self._due)
 
     # Coming and going
 
@@ -107,9 +109,11 @@ class Room:
     def leave(self, participant: str, reason: str, now: int) -> list[Event]:
         """Somebody goes, with everything that is theirs."""
         leaving = self._books.participant(participant)
+        tracks = len(self._books.tracks)
         events = self._books.end_media(leaving)
         del self._books.participants[participant]
-        self._books.fill_slots()
+        if len(self._books.tracks) != tracks:
+            self._books.fill_slots()
         return [*events, ParticipantLeft(participant, reason, leaving.hidden)]
 
     def close(self, now: int) -> list[Event]:
@@ -136,7 +140,9 @@ class Room:
             raise OfferError("not-allowed", f"the room holds {self._books.policy.max_tracks} tracks")
         if plan.remote is None and offering.transport is None:
             raise OfferError("unsupported", "every m-line is rejected", str(offer.media[0].line))
-        return carry_out(self._books, plan, offering, subscribe, now)
+        negotiated = carry_out(self._books, plan, offering, subscribe, now)
+        self._timers.note(participant)
+        return negotiated
 
     def move(self, settings: SessionSettings) -> None:
         """The worker is reached at other addresses: the next answers say so."""
@@ -204,7 +210,10 @@ class Room:
             self._books.ids.release(event.id)
             return []
         if event.id in self._books.by_peer:
-            return self._peer_event(event, self._books.by_peer[event.id], now)
+            participant = self._books.by_peer[event.id]
+            events = self._peer_event(event, participant, now)
+            self._timers.note(participant.id)
+            return events
         if event.id in self._books.by_track:
             return self._track_event(event, self._books.by_track[event.id], now)
         if event.id in self._books.by_leg:
@@ -214,22 +223,21 @@ class Room:
     def tick(self, now: int) -> list[Event]:
         """Do what is due: handshake timers, participants that never connect. Call at `deadline`."""
         events: list[Event] = []
-        for participant in list(self._books.participants.values()):
-            due = self._due(participant)
-            if due is None or due > now:
-                continue
+        for name in self._timers.take(now):
+            participant = self._books.participants.get(name)
+            if participant is None:
+                continue  # gone with one before it
             transport = participant.transport
             if transport is not None and transport.tick(now):
                 events += self._transport_changed(participant, now)
-            if participant.id in self._books.participants and self._expired(participant, now):
-                events += self.leave(participant.id, "never-connected", now)
+            if name in self._books.participants and self._expired(participant, now):
+                events += self.leave(name, "never-connected", now)
+            self._timers.note(name)
         return events
 
     def deadline(self) -> int | None:
         """When `tick` has something to do, µs; None when nothing waits for time."""
-        return min(
-            (due for one in self._books.participants.values() if (due := self._due(one)) is not None), default=None
-        )
+        return self._timers.earliest()
 
     def _pause(self, leg: Leg, paused: bool) -> list[Event]:
         if leg.paused == paused:
@@ -321,9 +329,10 @@ class Room:
 
     # What is due
 
-    def _due(self, participant: Participant) -> int | None:
-        transport = participant.transport
-        if transport is None:
+    def _due(self, name: str) -> int | None:
+        participant = self._books.participants.get(name)
+        transport = participant.transport if participant is not None else None
+        if participant is None or transport is None:
             return None
         due = transport.dtls.deadline
         if transport.dtls.keys is None and participant.offered is not None:

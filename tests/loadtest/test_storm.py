@@ -141,8 +141,9 @@ async def test_the_publisher_is_followed_from_before_the_release() -> None:
     ("changes", "names"),
     [
         ({}, []),
-        ({"request_gap_ms": 300.0}, ["storm: keyframe requests"]),
+        ({"requests": [100.0, 400.0, 700.0, 1000.0, 1300.0]}, ["storm: keyframe requests"]),
         ({"requests": [5.0], "request_gap_ms": 0.0}, []),
+        ({"requests": [], "request_gap_ms": 0.0}, []),
         ({"first_frame_ms": [100.0, 1001.0]}, ["storm: last first frame"]),
         ({"without_picture": 1}, ["storm: all have a picture"]),
     ],
