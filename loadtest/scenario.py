@@ -27,7 +27,7 @@ MAKERS: dict[str, Maker] = {
 }
 
 STORM_BITRATE = 300_000
-"""Of the ultrasound of a storm: a packet or two a frame, so that one machine carries a thousand viewers and a server."""
+"""Of a storm's ultrasound: a packet or two a frame, so that one machine carries a thousand viewers and the server."""
 
 PROFILES: dict[str, dict[str, int]] = {
     "ultrasound": {"ultrasound": 5_000_000, "camera": 2_000_000, "microphone": 32_000, "stethoscope": 128_000},
