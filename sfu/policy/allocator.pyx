@@ -16,14 +16,16 @@ cdef enum:
     FLOOR_MARGIN = 5
     MORE_MARGIN = 3
     LINE_MARGIN = 5
-    KEY_SPATIAL = 42
-    KEY_FRAMES = 26
-    KEY_TEMPORAL = 22
     KEY_HEIGHT = 46
-    KEY_RATE_MAX = (1 << 21) - 1
+    KEY_SPATIAL = 41
+    KEY_FRAMES = 25
+    KEY_TEMPORAL = 21
+    KEY_RATE_MAX = (1 << 20) - 1
 
 cdef uint64_t KEY_FLOOR = <uint64_t>1 << 63    # meets the floor
-cdef uint64_t KEY_FLUID = <uint64_t>1 << 62    # has the frames of the floor at least
+# Has the frames of the floor at least: worth more than size, or less where frames are given up first.
+cdef uint64_t KEY_FLUID = <uint64_t>1 << 62
+cdef uint64_t KEY_FLUID_LESS = <uint64_t>1 << 45
 
 # A track while it is decided upon.
 cdef struct Choice:
@@ -107,8 +109,8 @@ cdef void judge(Choice* self) noexcept nogil:
         current = track.running and layer.spatial == track.spatial and layer.temporal == track.temporal
         fluid = reaches(layer.frames, need_frames, current)
         key = self.keys[i]
-        if fluid and not track.frames_first:
-            key |= KEY_FLUID
+        if fluid:
+            key |= KEY_FLUID_LESS if track.frames_first else KEY_FLUID
         if not track.video or (fluid and layer.height >= need_height and reaches(layer.bps, need_bps, current)):
             key |= KEY_FLOOR
         self.keys[i] = key
