@@ -8,7 +8,7 @@ cdef enum:
     ALLOC_HOLD_US = 2000000     # after a layer was lowered it is not raised for so long
     ALLOC_TRIAL_US = 10000000   # a raise that did not last so long has failed: the hold doubles, above the floor
     ALLOC_FAILURES = 3          # doublings at most
-    ALLOC_GRACE_US = 1000000    # so long the first picture keeps its floor on an estimate that is a little short
+    ALLOC_GRACE_US = 3000000    # so long the first picture keeps its floor on an estimate that is a little short
 
 cpdef enum AllocMode:
     ALLOC_CLINICAL = 0          # by rank: floors first, then more

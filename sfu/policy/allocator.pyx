@@ -11,9 +11,9 @@ that a choice is made by comparing integers.
 from libc.string cimport memset
 
 cdef enum:
-    # To raise a layer needs more than its rate (shifts): 1/32 of it for sound and for the first picture's floor, which
+    # To raise a layer needs more than its rate (shifts): 1/128 of it for sound and for the first picture's floor, which
     # are worth another try soon; 1/8 of it and 1/32 of the line for everything else.
-    FLOOR_MARGIN = 5
+    FLOOR_MARGIN = 7
     MORE_MARGIN = 3
     LINE_MARGIN = 5
     KEY_HEIGHT = 46
@@ -212,7 +212,8 @@ cdef int pick_cheapest(const Choice* self, uint64_t required) noexcept nogil:
 
 cdef int in_grace(Choice* self, uint64_t budget, int64_t now) noexcept nogil:
     """The layer at which the first picture stays when the estimate has just fallen a little short of its floor; else -1.
-    Estimates dip where they probe: the pacer's queue bears a quarter too much for a second, and no picture is lost."""
+    Estimates fall to some 85 % of what has arrived when a queue grows, and climb back in seconds. What arrived was
+    enough then; if it is so no more, the next fall goes beyond a quarter, and the grace ends at once."""
     cdef AllocTrack* track = self.track
     cdef int cheapest
     if not self.current & KEY_FLOOR:

@@ -279,12 +279,12 @@ def test_the_hold_grows_while_raises_fail() -> None:
 def test_a_dip_of_the_estimate_does_not_take_the_first_picture() -> None:
     line = Line(voice(1), ultrasound(2), camera(3))
     assert line.step(1_200_000)[2].reason == OK
-    for _ in range(9):
+    for _ in range(29):
         got = line.step(900_000, SECOND // 10)
         assert (got[2].reason, got[3].reason) == (OK, PAUSED)
     assert line.step(1_200_000, SECOND // 10)[2].reason == OK
     line.step(900_000, SECOND)
-    assert line.step(900_000, SECOND)[2].reason == PAUSED  # the line has become thinner indeed
+    assert line.step(900_000, Allocator.GRACE_US)[2].reason == PAUSED  # the line has become thinner indeed
     assert line.step(1_200_000, 2 * SECOND)[2].reason == OK
     assert line.step(700_000, SECOND)[2].reason == PAUSED  # far too little: at once
 
