@@ -76,12 +76,15 @@ cdef struct LayerGate:
     uint64_t highest        # sequence
     uint64_t plain_until    # sequence up to which everything passed as it was
     int8_t plain_encoding
+    uint32_t plain_key      # of the newest picture that passed as it was
+    uint32_t plain_timestamp
+    uint8_t plain_ids       # its key is the picture id
     # layers
     uint8_t top             # highest spatial layer that is forwarded
     uint8_t reach           # highest temporal layer that is forwarded
     uint8_t layer_count     # spatial layers that are known of; 0 none
     uint8_t temporal_count
-    uint8_t up_ready        # all of the newest picture says that higher temporal layers may follow
+    uint8_t up_ready        # whether all of the newest picture says that higher temporal layers may follow
     int8_t tids[8]          # VP8: the temporal layer of the latest picture with these lowest bits of its id
     # decode targets (dependency descriptor)
     uint8_t target

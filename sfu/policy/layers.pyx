@@ -30,6 +30,11 @@ cdef enum:
     NUMBERED_FRAME = 8
     GUESSED_MAX = 16      # pictures in a row that may be missing and still get a number by their pattern
     WINDOW = 64
+    # Whether higher temporal layers may follow the newest picture: nothing of it was forwarded yet, a packet denied it,
+    # all did say so.
+    UP_OPEN = 0
+    UP_DENIED = 1
+    UP_SAID = 2
 
 
 cdef void gate_init(LayerGate* gate, int encodings) noexcept nogil:
@@ -107,10 +112,21 @@ cdef void tell_state(LayerGate* gate) noexcept nogil:
 
 
 cdef void leave_plain(LayerGate* gate) noexcept nogil:
-    if gate.plain:
-        gate.plain = 0
-        gate.plain_until = gate.highest
-        gate.plain_encoding = gate.encoding
+    """From here on pictures are decided one by one; the one under way goes on, and all before it has been forwarded."""
+    cdef GatePicture* picture
+    if not gate.plain:
+        return
+    gate.plain = 0
+    gate.plain_until = gate.highest
+    gate.plain_encoding = gate.encoding
+    gate.target_count = 0
+    gate.window = ~<uint64_t>0
+    gate.window_head = gate.frame_out
+    if gate.open:
+        picture = remember(gate, gate.plain_key, <uint32_t>gate.highest, gate.plain_timestamp)
+        picture.verdict = GATE_FORWARD
+        if gate.plain_ids:
+            picture.id_out = gate.id_out
 
 
 cdef void gate_target(LayerGate* gate, int spatial, int temporal) noexcept nogil:
@@ -342,6 +358,8 @@ cdef void begin_frame(LayerGate* gate, GatePicture* picture, const GateInput* pa
         return  # its structure is not in force any more, or has not come
     if newest:
         # The state may be ahead by the rest of a batch.
+        if gate.target_count == 0:
+            gate.target = <uint8_t>max(best_of(structure, packet.dependency.active), 0)
         if gate.version != packet.dependency.version and facts.version == packet.dependency.version & 0xFF:
             adopt_structure(gate, packet.dependency)
         if facts.keyframe and facts.depends == 0:
@@ -381,13 +399,13 @@ cdef void raise_reach(LayerGate* gate, const GateInput* packet) noexcept nogil:
         gate.reach = <uint8_t>goal
     elif packet.codec == CODEC_VP9:
         # The switching up point (RFC 9628, section 4.2) speaks of what follows it.
-        if gate.up_ready:
+        if gate.up_ready == UP_SAID:
             gate.reach = <uint8_t>goal
     elif temporal == gate.reach + 1 and temporal <= goal and (facts.switch_up or facts.temporal_id < 0):
         # VP8's layer sync and H.265's TSA and STSA pictures speak of themselves. One layer at a time: what a picture
         # of a layer between refers to is not known.
         gate.reach = <uint8_t>temporal
-    gate.up_ready = 1
+    gate.up_ready = UP_OPEN
 
 
 cdef void begin_picture(LayerGate* gate, GatePicture* picture, const GateInput* packet, bint newest) noexcept nogil:
@@ -424,7 +442,9 @@ cdef GateVerdict within_picture(LayerGate* gate, GatePicture* picture, const Gat
         gate.top = facts.spatial_id
         picture.top = gate.top
     if not facts.switch_up:
-        gate.up_ready = 0
+        gate.up_ready = UP_DENIED
+    elif gate.up_ready == UP_OPEN:
+        gate.up_ready = UP_SAID
     return GATE_FORWARD
 
 
@@ -484,6 +504,8 @@ cdef void confirm_guess(LayerGate* gate, GatePicture* picture, const GateInput* 
 cdef void open_encoding(LayerGate* gate, int encoding, const GateInput* packet) noexcept nogil:
     """A keyframe: everything that follows goes on from the numbers that were sent before."""
     cdef const PayloadFacts* facts = packet.facts
+    if gate.numbered:
+        leave_plain(gate)
     gate.switched = gate.encoding >= 0 and gate.encoding != encoding
     gate.opened = 1
     gate.open = 1
@@ -493,7 +515,7 @@ cdef void open_encoding(LayerGate* gate, int encoding, const GateInput* packet) 
     gate.highest = packet.sequence - 1
     gate.reach = <uint8_t>(ALL_LAYERS if gate.goal_temporal < 0 else gate.goal_temporal)
     gate.top = <uint8_t>goal_layer(gate)
-    gate.up_ready = 0
+    gate.up_ready = UP_DENIED
     gate.window = 0
     gate.window_head = facts.frame_number
     gate.version = 0
@@ -516,9 +538,6 @@ cdef void open_encoding(LayerGate* gate, int encoding, const GateInput* packet) 
             gate.template_offset = (gate.template_first + gate.template_count
                                     - packet.dependency.structure.template_offset) & 0x3F
         gate.masked = 0
-    if gate.encodings > 1 or gate.tl0_offset or gate.key_offset or gate.frame_offset or gate.id_offset \
-            or gate.template_offset:
-        leave_plain(gate)
 
 
 cdef bint may_open(const LayerGate* gate, int encoding, const PayloadFacts* facts) noexcept nogil:
@@ -651,6 +670,11 @@ cdef GateVerdict gate_decide(LayerGate* gate, int encoding, const GateInput* pac
     if gate.plain:
         if packet.sequence > gate.highest:
             note_sent(gate, NULL, packet)
+            if is_described(packet) and gate.version != packet.dependency.version:
+                adopt_structure(gate, packet.dependency)
+            gate.plain_key = picture_key(packet)
+            gate.plain_timestamp = packet.timestamp
+            gate.plain_ids = packet.codec == CODEC_VP8 and packet.facts.picture_id >= 0
     else:
         verdict = decide_layers(gate, encoding, packet)
     if packet.sequence > gate.highest:

@@ -31,7 +31,7 @@ STEP = 12
 VIDEO_FRAMES = 12
 SOUND_PACKETS = 20
 INTERVAL_MS = 20  # between the packets of a file, by its own account
-PAGE = """async ({kind, mime, fmtp, mode, width, height, step, bitrate, contrast}) => {
+PAGE = """async ({kind, mime, fmtp, mode, width, height, step, bitrate, contrast, encodings}) => {
   const connection = window.connection = new RTCPeerConnection();
   let track;
   if (kind === 'video') {
@@ -65,7 +65,7 @@ PAGE = """async ({kind, mime, fmtp, mode, width, height, step, bitrate, contrast
   }
   const encoding = {maxBitrate: bitrate};
   if (mode) encoding.scalabilityMode = mode;
-  const transceiver = connection.addTransceiver(track, {direction: 'sendonly', sendEncodings: [encoding]});
+  const transceiver = connection.addTransceiver(track, {direction: 'sendonly', sendEncodings: encodings || [encoding]});
   const all = RTCRtpSender.getCapabilities(kind).codecs;
   const wanted = all.filter(codec => codec.mimeType === mime && (codec.sdpFmtpLine || '').includes(fmtp));
   if (!wanted.length) throw new Error(all.map(codec => codec.mimeType + ' ' + codec.sdpFmtpLine).join('; '));
