@@ -17,7 +17,7 @@ from mediaserver.sfu.session import dtls
 from mediaserver.sfu.stream.backlog import FrameBacklog
 from mediaserver.sfu.wire import framing, sdp
 
-from . import seeds
+from . import layers, seeds
 from .engine import engine
 from .sessions import dtls_session, fragment, offers
 from .steps import steps
@@ -126,6 +126,8 @@ TARGETS = {
     "assemble_h264": Target(seeds.assemblies, assemble(codecs.Codec.CODEC_H264), 4096),
     "assemble_h265": Target(seeds.assemblies, assemble(codecs.Codec.CODEC_H265), 4096),
     "assemble_av1": Target(seeds.assemblies, assemble(codecs.Codec.CODEC_AV1), 4096),
+    "dependency": Target(layers.descriptor_seeds, layers.dependency),
+    "gate": Target(layers.gate_seeds, layers.gate, 4096),
     "sdp": Target(seeds.descriptions, session_description, 16384, seeds.SDP_WORDS, True),
     "candidate": Target(seeds.candidates, candidate, 400, seeds.CANDIDATE_WORDS, True),
     "message": Target(seeds.messages, message, 4096, seeds.MESSAGE_WORDS),

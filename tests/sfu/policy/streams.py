@@ -87,7 +87,9 @@ class Stream:
                 if not key:
                     highest = 0 if sync else temporal
                     needs += sorted({latest[spatial, t] for t in range(highest + 1) if (spatial, t) in latest})
-                frame = Frame(self.encoding, number, picture, spatial, temporal, key, needs, spatial == self.spatial - 1)
+                frame = Frame(
+                    self.encoding, number, picture, spatial, temporal, key, needs, spatial == self.spatial - 1
+                )
                 frame.sync, frame.key_index, frame.tl0 = sync, key_index, tl0
                 self.frames.append(frame)
                 latest[spatial, temporal] = number
