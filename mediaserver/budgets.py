@@ -33,7 +33,8 @@ class SourceBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     frames are given up before pixels; without `sized` the picture is sent whole however small it is shown.
 
     A picture is STALE when no new frame came for `stale_frames` frame intervals, but never before `stale_ms`;
-    it is dimmed after `dim_ms`, and called unchanging when its content stayed the same for `unchanged_ms`.
+    it is dimmed after `dim_ms`, and called unchanging when its content stayed the same for `unchanged_ms`. Sound is
+    STALE when no packet came for so long. Frame intervals count up to 0.4 s, so that everybody can be told in 0.5 s.
     """
 
     rank: Annotated[int, Meta(ge=0, le=255)] = 4
@@ -54,7 +55,7 @@ class SourceBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stale_frames: int = 3
     stale_ms: float = 250
     dim_ms: float = 2000
-    unchanged_ms: float = 2000
+    unchanged_ms: float = 0
 
     def __post_init__(self) -> None:
         if not self.best_rank <= self.rank <= self.worst_rank:
@@ -70,8 +71,12 @@ class Skew(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stethoscope_picture_ms: float = 100
 
 
+EXAMINED_UNCHANGED_MS = 2000
+"""Only what is examined is judged: a room in which nobody moves is no cause for alarm."""
+
 _SCOPE = SourceBudget(
     rank=3,
+    unchanged_ms=EXAMINED_UNCHANGED_MS,
     frames_per_second=Levels(15, 15, 30),
     kbit_per_second=Levels(800, 1500, 4000),
     least_width=1280,
@@ -97,6 +102,7 @@ DEFAULT_BUDGETS: dict[str, SourceBudget] = {
         worst_rank=2,
         frames_first=True,
         sized=False,
+        unchanged_ms=EXAMINED_UNCHANGED_MS,
         frames_per_second=Levels(15, 25, 30),
         kbit_per_second=Levels(1000, 2000, 5000),
         least_width=640,
@@ -109,7 +115,8 @@ DEFAULT_BUDGETS: dict[str, SourceBudget] = {
         first_frame_ms=1000,
     ),
     "camera": _CAMERA,
-    "screen": msgspec.structs.replace(_CAMERA, rank=5),
+    # Browsers send a screen when it changes, and else about once a second.
+    "screen": msgspec.structs.replace(_CAMERA, rank=5, stale_ms=2500),
     "dermatoscope": _SCOPE,
     "otoscope": _SCOPE,
     "stethoscope": SourceBudget(
@@ -128,6 +135,7 @@ DEFAULT_BUDGETS: dict[str, SourceBudget] = {
         best_rank=0,
         worst_rank=0,
         kbit_per_second=Levels(16, 24, 40),
+        stale_ms=1500,  # a silent encoder with DTX sends a packet each 400 ms
         glass_to_glass_ms=150,
         server_p99_ms=5,
         raw_loss=0.1,
@@ -152,6 +160,7 @@ ROBOTIC_ULTRASOUND = SourceBudget(
     worst_rank=2,
     frames_first=True,
     sized=False,
+    unchanged_ms=EXAMINED_UNCHANGED_MS,
     frames_per_second=Levels(30, 30, 60),
     kbit_per_second=Levels(2000, 4000, 8000),
     least_width=1280,

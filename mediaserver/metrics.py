@@ -170,6 +170,7 @@ class Metrics:
         yield _counter(
             "dropped_clients", "Signalling clients dropped, by reason.", _labelled("reason", stats.dropped_clients)
         )
+        yield from self._freshness()
         yield _counter(
             "audit_failures", "Lines of the audit trail that could not be written.", [({}, self._audit.failures)]
         )
@@ -191,6 +192,16 @@ class Metrics:
             samples = [({"source": source, "state": state}, value) for (source, state), value in sorted(values.items())]
             yield _counter(name, f"{text} By source and state.", samples)
         yield _counter("report_failures", "Session reports that could not be written.", [({}, self._reports.failures)])
+
+    def _freshness(self) -> Iterator[Metric]:
+        spells = self._stats.spells
+        seconds = spells.seconds(self._rooms.clock.monotonic_us())
+        for name, text, values in (
+            ("freshness_episodes", "Times that a track went stale or stopped changing.", spells.episodes),
+            ("freshness_seconds", "Time that tracks were stale or did not change.", seconds),
+        ):
+            samples = [({"source": source, "state": state}, value) for (source, state), value in sorted(values.items())]
+            yield _counter(name, f"{text} By source and state.", samples)
 
     # Recorder
 

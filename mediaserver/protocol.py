@@ -12,7 +12,16 @@ import msgspec
 from msgspec import Meta
 
 from mediaserver.budgets import Skew, SourceBudget
-from mediaserver.sfu.session.model import QualityCause, QualityState, Right, Role, Source, TrackInfo, TransportState
+from mediaserver.sfu.session.model import (
+    Freshness,
+    QualityCause,
+    QualityState,
+    Right,
+    Role,
+    Source,
+    TrackInfo,
+    TransportState,
+)
 
 VERSION = 1
 """Grows when a message changes in a way that an older client can't read."""
@@ -321,6 +330,17 @@ class TrackChanged(Message, frozen=True, kw_only=True, tag="track-changed"):
     track: TrackInfo
 
 
+class TrackFreshness(Message, frozen=True, kw_only=True, tag="track-freshness"):
+    """Nothing new comes of a track (`stale`), its pictures show nothing new (`unchanging`), or it is live again.
+
+    The server judges by packets and by what frames cost, so a small change may pass for none: who sees the pixels
+    knows better than `unchanging`. Whether what arrives is of now a client must judge by its own clock as well.
+    """
+
+    track: str
+    state: Freshness
+
+
 class TrackRemoved(Message, frozen=True, kw_only=True, tag="track-removed"):
     """A track is gone."""
 
@@ -407,6 +427,7 @@ ServerMessage = (
     | ParticipantLeft
     | TrackAdded
     | TrackChanged
+    | TrackFreshness
     | TrackRemoved
     | QualityChanged
     | RecordingChanged

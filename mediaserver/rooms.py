@@ -253,6 +253,9 @@ class LiveRoom:
     def _tell_track_removed(self, event: ev.TrackRemoved) -> None:
         self.broadcast(protocol.TrackRemoved(track=event.track))
 
+    def _tell_freshness(self, event: ev.FreshnessChanged) -> None:
+        self.broadcast(protocol.TrackFreshness(track=event.track, state=event.state))
+
     def _tell_transport(self, event: ev.TransportChanged) -> None:
         member = self.members.get(event.participant)
         if member is not None:
@@ -278,6 +281,7 @@ _TELL: Mapping[type, Callable[[LiveRoom, Any], None]] = {
     ev.TransportChanged: LiveRoom._tell_transport,
     ev.TrackLive: LiveRoom._tell_nobody,
     ev.PictureChanged: LiveRoom._tell_nobody,
+    ev.FreshnessChanged: LiveRoom._tell_freshness,
     ev.LegLive: LiveRoom._tell_nobody,
     ev.LegQuality: LiveRoom._tell_quality,
 }

@@ -356,6 +356,10 @@ class MediaServer:
             case ev.ParticipantLeft(participant=participant, reason=reason):
                 self.stats.leaves[reason] += 1
                 self.audit.write("leave", room=live.name, participant=participant, reason=reason)
+            case ev.FreshnessChanged(track=track, state=state, time=time):
+                self.stats.spells.change(track, str(live.room.tracks[track].source), state, time)
+            case ev.TrackRemoved(track=track):
+                self.stats.spells.end(track, self.clock.monotonic_us())
             case ev.LegLive(since_join_us=since):
                 self.stats.first_frame.add(since / 1e6)
             case _:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 
+from mediaserver.sfu.session.model import Freshness
+
 
 class Histogram:
     """Counts of values up to each bound; one more count for those above the last."""
@@ -19,6 +21,36 @@ class Histogram:
     def add(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
+
+
+class Spells:
+    """How often and for how long tracks were stale, or did not change; by source and state. Times are µs."""
+
+    def __init__(self) -> None:
+        self.episodes: Counter[tuple[str, str]] = Counter()
+        self._ended: Counter[tuple[str, str]] = Counter()
+        self._open: dict[str, tuple[tuple[str, str], int]] = {}
+
+    def change(self, track: str, source: str, state: Freshness, now: int) -> None:
+        """The track is in this state from `now` on."""
+        self.end(track, now)
+        if state is not Freshness.LIVE:
+            key = (source, str(state))
+            self.episodes[key] += 1
+            self._open[track] = (key, now)
+
+    def end(self, track: str, now: int) -> None:
+        """The track is live, or gone."""
+        if track in self._open:
+            key, since = self._open.pop(track)
+            self._ended[key] += max(0, now - since)
+
+    def seconds(self, now: int) -> dict[tuple[str, str], float]:
+        """Those that go on included."""
+        total = self._ended.copy()
+        for key, since in self._open.values():
+            total[key] += max(0, now - since)
+        return {key: total[key] / 1e6 for key in self.episodes}
 
 
 class ControlStats:
@@ -40,5 +72,6 @@ class ControlStats:
         self.dropped_clients: Counter[str] = Counter()
         """too-slow, too-fast"""
         self.sockets = 0
+        self.spells = Spells()
         self.first_frame = Histogram((0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0))
         """seconds from a join to the first packet of a track to that participant"""

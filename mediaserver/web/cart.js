@@ -247,7 +247,7 @@ function hear(on) {
     if (track.kind !== "audio" || track.participant === client.participant || !client.may("subscribe")) return;
     client.subscribe(track.id).catch((error) => ui.notify(error.message, "alarm"));
   });
-  on("media", ({ detail: { info, track, receiver } }) => sounds.add(info, ownerOf(info), track, receiver));
+  on("media", ({ detail: { info, track, receiver } }) => sounds.add(info, ownerOf(info), track, receiver, client.joined?.budgets?.[info.source]));
   on("track-changed", ({ detail: { track } }) => sounds.update(track, ownerOf(track)));
   on("track-removed", ({ detail: { track } }) => sounds.remove(track.id));
 }
@@ -266,6 +266,7 @@ function listen() {
     ui.showRecording(detail);
     if (detail.state === "alarm") ui.notify(`Recording in trouble. ${detail.detail ?? ""}`, "alarm");
   });
+  on("reconnecting", () => sounds.unheard());
   for (const name of ["transport", "reconnecting", "resumed"]) on(name, showState);
   on("closed", onClosed);
   on("publication-ended", ({ detail: { publication, reason } }) => {

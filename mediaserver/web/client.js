@@ -17,7 +17,8 @@
  * - `closed` {code, message}: the client has ended for good, by `leave()` or by the server's word
  * - `transport` {state}: of the media connection, an RTCPeerConnectionState
  * - `participant-joined` {participant}, `participant-left` {participant, reason}
- * - `track-added` {track}, `track-changed` {track}, `track-removed` {track}: the server's TrackInfo
+ * - `track-added` {track}, `track-changed` {track}, `track-removed` {track}: the server's TrackInfo; its `freshness` is
+ *   what the server sees arrive ("live", "stale", "unchanging"), and of no worth while `reconnecting`
  * - `media` {info, track, receiver, mid}: a subscribed track; `track` is the MediaStreamTrack
  * - `unavailable` {info, reason}: a track that can't be received here, for want of its codec most of all
  * - `publication-ended` {publication, reason}: the device is gone, or the server refused it after a new join
@@ -458,6 +459,8 @@ export class MediaClient extends EventTarget {
       case "track-added":
       case "track-changed":
         return this.#trackSeen(message.track);
+      case "track-freshness":
+        return this.#trackFreshness(message);
       case "track-removed":
         this.#wishes.delete(message.track);
         return this.#trackRemoved(message.track);
@@ -491,6 +494,11 @@ export class MediaClient extends EventTarget {
     if (!known && remote && this.#options.autoSubscribe && this.may("subscribe")) {
       this.subscribe(track.id).catch((error) => this.#emit("error", { error }));
     }
+  }
+
+  #trackFreshness({ track: id, state }) {
+    const known = this.tracks.get(id);
+    if (known) this.#trackSeen({ ...known, freshness: state });
   }
 
   #trackRemoved(id) {

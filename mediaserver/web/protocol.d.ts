@@ -34,6 +34,8 @@ export interface Error {
   fatal: boolean;
 }
 
+export type Freshness = "live" | "stale" | "unchanging";
+
 /** A STUN or TURN server, shaped as the browsers' RTCIceServer. */
 export interface IceServer {
   urls: string[];
@@ -222,7 +224,7 @@ export interface Skew {
 
 export type Source = "camera" | "ultrasound" | "stethoscope" | "microphone" | "screen" | "dermatoscope" | "otoscope" | "vitals";
 
-/** The budget of one source. Times are in milliseconds, loss is a fraction, 0 means no demand. Where a line does not carry everything, sound goes before any picture and then a smaller `rank` before a larger one: floors first, then targets. An app may move a track from `best_rank` to `worst_rank`. With `frames_first` frames are given up before pixels; without `sized` the picture is sent whole however small it is shown. A picture is STALE when no new frame came for `stale_frames` frame intervals, but never before `stale_ms`; it is dimmed after `dim_ms`, and called unchanging when its content stayed the same for `unchanged_ms`. */
+/** The budget of one source. Times are in milliseconds, loss is a fraction, 0 means no demand. Where a line does not carry everything, sound goes before any picture and then a smaller `rank` before a larger one: floors first, then targets. An app may move a track from `best_rank` to `worst_rank`. With `frames_first` frames are given up before pixels; without `sized` the picture is sent whole however small it is shown. A picture is STALE when no new frame came for `stale_frames` frame intervals, but never before `stale_ms`; it is dimmed after `dim_ms`, and called unchanging when its content stayed the same for `unchanged_ms`. Sound is STALE when no packet came for so long. Frame intervals count up to 0.4 s, so that everybody can be told in 0.5 s. */
 export interface SourceBudget {
   rank: number;
   best_rank: number;
@@ -270,6 +272,13 @@ export interface TrackChanged {
   track: TrackInfo;
 }
 
+/** Nothing new comes of a track (`stale`), its pictures show nothing new (`unchanging`), or it is live again. The server judges by packets and by what frames cost, so a small change may pass for none: who sees the pixels knows better than `unchanging`. Whether what arrives is of now a client must judge by its own clock as well. */
+export interface TrackFreshness {
+  type: "track-freshness";
+  track: string;
+  state: Freshness;
+}
+
 /** A published track as others are told of it. `codec` is the rtpmap name, "" until it is known. */
 export interface TrackInfo {
   id: string;
@@ -282,6 +291,7 @@ export interface TrackInfo {
   width: number;
   height: number;
   live: boolean;
+  freshness: Freshness;
 }
 
 /** What the client gets of a track. `below-floor`: less than its source must hold. `cause`: `line` is the client's own line, `source` the publisher, `viewer` the client's wish. Layers are -1 where nothing is left out; what is not known is 0. */
@@ -368,6 +378,7 @@ export type ServerMessage =
   | ParticipantLeft
   | TrackAdded
   | TrackChanged
+  | TrackFreshness
   | TrackRemoved
   | QualityChanged
   | RecordingChanged

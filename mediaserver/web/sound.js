@@ -7,8 +7,11 @@ const LEVEL_EVERY_MS = 100;
 
 /** One sound and its row. */
 class Sound {
-  constructor(info, owner, track, receiver) {
+  constructor(info, owner, track, receiver, budget) {
     this.info = info;
+    this.staleMs = budget?.stale_ms ?? 0;
+    /** when the newest sound was played, on performance.now()'s clock */
+    this.last = 0;
     this.receiver = receiver;
     this.heard = false;
     /** the level of the sound as decoded, for publishers that send none along */
@@ -19,6 +22,7 @@ class Sound {
     this.audio.srcObject = new MediaStream([track]);
     this.level = element("meter", { min: 0, max: 1, "aria-label": `Level of ${title}` });
     this.whose = element("small", {});
+    this.sign = element("strong", { class: "sound-sign", role: "status" });
     this.button = element("button", { class: "plain", "aria-pressed": "true" });
     this.volume = element("input", { type: "range", min: 0, max: 1, step: 0.05, value: 1, "aria-label": `Volume of ${title}` });
     this.volume.addEventListener("input", () => (this.audio.volume = Number(this.volume.value)));
@@ -27,6 +31,7 @@ class Sound {
       { "data-track": info.id, "data-source": info.source },
       this.button,
       element("span", { class: "name" }, title, this.whose),
+      this.sign,
       this.level,
       this.volume,
       this.audio,
@@ -36,7 +41,14 @@ class Sound {
 
   update(info, owner) {
     this.info = info;
+    this.hear(info.freshness ?? "");
     write(this.whose, info.muted ? `${owner} · muted` : owner);
+  }
+
+  /** @param {string} told the server's word of the track's freshness; empty: none */
+  hear(told) {
+    this.told = told;
+    this.root.dataset.told = told;
   }
 
   /** @param {boolean} allowed whether sound is on for the whole page */
@@ -55,8 +67,21 @@ class Sound {
       this.heard = true;
       performance.mark(`first-sound:${this.info.id}`, { detail: this.info.source });
     }
-    const fresh = newest && performance.timeOrigin + performance.now() - newest.timestamp < 500;
+    const now = performance.now();
+    if (newest) this.last = Math.max(this.last, newest.timestamp - performance.timeOrigin);
+    const fresh = newest && now - this.last < 500;
     this.level.value = fresh ? Math.min(1, Math.sqrt(newest.audioLevel ?? this.decoded)) : 0;
+    this.#judge(now);
+  }
+
+  /** Silence must not be taken for a quiet heart: says when nothing arrives, by its own clock and by the server's word. */
+  #judge(now) {
+    let state = "live";
+    if (this.info.muted) state = "paused";
+    else if (!this.heard) state = "waiting";
+    else if (this.told === "stale" || (this.staleMs && now - this.last > this.staleMs)) state = "stale";
+    if (this.root.dataset.state !== state) this.root.dataset.state = state;
+    write(this.sign, state === "stale" ? "STALE · no sound arrives" : "");
   }
 }
 
@@ -80,9 +105,10 @@ export class Sounds extends EventTarget {
     return this.#rows.size;
   }
 
-  add(info, owner, track, receiver) {
+  /** @param {any} [budget] the source's SourceBudget */
+  add(info, owner, track, receiver, budget) {
     this.remove(info.id);
-    const row = new Sound(info, owner, track, receiver);
+    const row = new Sound(info, owner, track, receiver, budget);
     row.button.addEventListener("click", () => {
       row.on = !row.on;
       row.apply(this.on);
@@ -96,6 +122,11 @@ export class Sounds extends EventTarget {
 
   update(info, owner) {
     this.#rows.get(info.id)?.update(info, owner);
+  }
+
+  /** The server cannot be heard: what it said last is no longer of now. */
+  unheard() {
+    for (const row of this.#rows.values()) row.hear("");
   }
 
   /** @param {Map<string, import("./stats.js").TrackStats>} figures by track */

@@ -1,6 +1,6 @@
 /**
  * One picture on the viewer's page: the video, the strip with its figures, and the sign that says when it is not
- * live. The sign follows the page's own clock, not what the network claims.
+ * live. The sign follows the page's own clock and its own pixels; the server's word can only make it graver.
  */
 
 import { Freshness, FrameWatch } from "./freshness.js";
@@ -21,6 +21,8 @@ class ChangeWatch {
   #sampled = 0;
   /** when the picture last differed from the one before */
   changed = 0;
+  /** how often it did, the first look included */
+  changes = 0;
 
   constructor() {
     const canvas = element("canvas", SAMPLE);
@@ -33,7 +35,10 @@ class ChangeWatch {
     this.#sampled = now;
     this.#context.drawImage(video, 0, 0, SAMPLE.width, SAMPLE.height);
     const pixels = this.#context.getImageData(0, 0, SAMPLE.width, SAMPLE.height).data;
-    if (this.#differs(pixels)) this.changed = now;
+    if (this.#differs(pixels)) {
+      this.changed = now;
+      this.changes += 1;
+    }
     this.#before = pixels;
   }
 
@@ -100,9 +105,8 @@ export class Tile {
     // A mark of the User Timing API: how long a join takes is read from the page itself.
     const firstFrame = () => performance.mark(`first-frame:${info.id}`, { detail: info.source });
     this.#watch = new FrameWatch(this.video, new Freshness(budget), firstFrame);
-    this.#unchangedMs = budget?.unchanged_ms ?? 2000;
-    // Only what is examined is judged: a room in which nobody moves is no cause for alarm.
-    this.#change = profile(info.source).rank <= 2 ? new ChangeWatch() : null;
+    this.#unchangedMs = budget?.unchanged_ms ?? 0;
+    this.#change = this.#unchangedMs > 0 ? new ChangeWatch() : null;
     this.update(info, owner);
   }
 
@@ -115,6 +119,7 @@ export class Tile {
 
   update(info, owner) {
     this.info = info;
+    this.#hear(info.freshness ?? "");
     this.owner = owner;
     write(this.#part("whose"), [info.label, owner].filter(Boolean).join(" · "));
   }
@@ -128,6 +133,17 @@ export class Tile {
   /** @param {{ state: string, cause: string } | null} quality what the server says arrives here; null: not known */
   allow(quality) {
     this.#quality = quality;
+  }
+
+  /** The server cannot be heard: what it said last is no longer of now. */
+  unheard() {
+    this.#hear("");
+  }
+
+  /** @param {string} told the server's word of the track's freshness; empty: none */
+  #hear(told) {
+    this.told = told;
+    this.root.dataset.told = told;
   }
 
   /** The page came back into sight: frames were not shown meanwhile, which is no fault of the stream. */
@@ -173,9 +189,18 @@ export class Tile {
     if (this.#quality?.state === "paused") return this.#quality.cause === "line" ? "thin" : "off";
     const freshness = this.#watch.freshness;
     const state = freshness.state(now);
-    if (state === "live" && this.#change?.changed && now - this.#change.changed > this.#unchangedMs) return "unchanging";
+    if (state === "live" && this.#stands(now)) return "unchanging";
+    // What the server does not get cannot be live here, whatever is still being played out.
+    if (state === "live" && this.told === "stale") return "stale";
     const hidden = now - this.#shownSince < freshness.threshold;
-    return hidden && (state === "stale" || state === "frozen") ? "live" : state;
+    return hidden && this.told !== "stale" && (state === "stale" || state === "frozen") ? "live" : state;
+  }
+
+  /** The picture has shown the same for so long, or since it is seen here when the server says so of the time before. */
+  #stands(now) {
+    const change = this.#change;
+    if (!change?.changed) return false;
+    return now - change.changed > (this.told === "unchanging" && change.changes === 1 ? 0 : this.#unchangedMs);
   }
 
   #words(state, now) {

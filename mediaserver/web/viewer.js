@@ -66,7 +66,7 @@ function onTrackAdded({ detail: { track } }) {
 }
 
 function onMedia({ detail: { info, track, receiver } }) {
-  if (info.kind === "audio") sounds.add(info, ownerOf(info), track, receiver);
+  if (info.kind === "audio") sounds.add(info, ownerOf(info), track, receiver, client.joined?.budgets?.[info.source]);
   else (tiles.get(info.id) ?? addTile(info)).show(track);
 }
 
@@ -243,7 +243,11 @@ function listen() {
   on("participant-left", listPeople);
   on("recording", onRecording);
   on("transport", showState);
-  on("reconnecting", showState);
+  on("reconnecting", () => {
+    for (const tile of tiles.values()) tile.unheard();
+    sounds.unheard();
+    showState();
+  });
   on("resumed", showState);
   on("joined", () => {
     byId("talk").hidden = !client.may("publish");

@@ -88,6 +88,7 @@ def _publish(books: Books, one: LinePlan, offering: Participant, now: int) -> li
     """Begin, or go on with, the track of an m-line."""
     publication, line = one.publication, one.line
     assert publication is not None
+    policy = books.policy.source(publication.source)
     ssrcs = [ssrc for ssrc in one.media.primary_ssrcs()[:1] if ssrc]
     params = TrackParams(
         mid=line.mid,
@@ -96,7 +97,8 @@ def _publish(books: Books, one: LinePlan, offering: Participant, now: int) -> li
         ssrcs=tuple(ssrcs),
         rtx_ssrcs=tuple(one.media.rtx_ssrc(ssrc) for ssrc in ssrcs),
         extensions=incoming_extensions(line.extensions),
-        keyframe_interval_us=books.policy.source(publication.source).keyframe_interval_us,
+        keyframe_interval_us=policy.keyframe_interval_us,
+        freshness=policy.freshness,
     )
     if one.keeps is not None:
         line.track = one.keeps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from mediaserver.sfu.session.model import ParticipantInfo, Quality, TrackInfo, TransportState
+from mediaserver.sfu.session.model import Freshness, ParticipantInfo, Quality, TrackInfo, TransportState
 
 
 class ParticipantJoined(msgspec.Struct, frozen=True):
@@ -63,6 +63,15 @@ class PictureChanged(msgspec.Struct, frozen=True):
     height: int
 
 
+class FreshnessChanged(msgspec.Struct, frozen=True):
+    """A track went stale, stopped changing, or is live again."""
+
+    track: str
+    state: Freshness
+    time: int
+    """µs, the clock of the plane"""
+
+
 class LegLive(msgspec.Struct, frozen=True):
     """The first packet of a track has left for this participant. `since_join_us` counts from its `join`, or from what
     it had to wait for later: the track's publication, its own offer of another peer connection."""
@@ -90,6 +99,7 @@ Event = (
     | TransportChanged
     | TrackLive
     | PictureChanged
+    | FreshnessChanged
     | LegLive
     | LegQuality
 )

@@ -112,6 +112,14 @@ class Wish(msgspec.Struct, frozen=True):
     height: int = 0
 
 
+class Freshness(StrEnum):
+    """Whether what a track shows is of now. `stale`: nothing new comes; `unchanging`: new pictures show nothing new."""
+
+    LIVE = "live"
+    STALE = "stale"
+    UNCHANGING = "unchanging"
+
+
 class TrackInfo(msgspec.Struct, frozen=True):
     """A published track as others are told of it. `codec` is the rtpmap name, "" until it is known."""
 
@@ -125,6 +133,7 @@ class TrackInfo(msgspec.Struct, frozen=True):
     width: int = 0
     height: int = 0
     live: bool = False
+    freshness: Freshness = Freshness.LIVE
 
 
 class ParticipantInfo(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from mediaserver.sfu.session.agreement import Negotiated, carry_out
 from mediaserver.sfu.session.books import Books, RoomError
 from mediaserver.sfu.session.events import (
     Event,
+    FreshnessChanged,
     LegLive,
     LegQuality,
     ParticipantJoined,
@@ -24,6 +25,7 @@ from mediaserver.sfu.session.events import (
 from mediaserver.sfu.session.ice import Credentials
 from mediaserver.sfu.session.ids import Ids
 from mediaserver.sfu.session.model import (
+    Freshness,
     Kind,
     PublishMap,
     Quality,
@@ -53,6 +55,8 @@ _QUALITY: Final = {
     QualityReason.PAUSED_BY_LINE: (QualityState.PAUSED, QualityCause.LINE),
     QualityReason.NO_SOURCE: (QualityState.WAITING, QualityCause.SOURCE),
 }
+FRESHNESS: Final = (Freshness.LIVE, Freshness.STALE, Freshness.UNCHANGING)
+"""By the value of TRACK_FRESHNESS."""
 PARTICIPANT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -287,6 +291,9 @@ class Room:
             case EventKind.PICTURE:
                 track.width, track.height = event.value >> 16 & 0xFFFF, event.value & 0xFFFF
                 return [PictureChanged(track.id, track.width, track.height), TrackChanged(track.info)]
+            case EventKind.TRACK_FRESHNESS:
+                track.freshness = FRESHNESS[event.value]
+                return [FreshnessChanged(track.id, track.freshness, event.time)]
             case EventKind.TRACK_BYE:
                 track.live = False
                 return [TrackChanged(track.info)]

@@ -8,7 +8,7 @@ import msgspec
 
 from mediaserver.sfu.session.dtls import Identity
 from mediaserver.sfu.session.model import Source
-from mediaserver.sfu.stream.params import Address
+from mediaserver.sfu.stream.params import Address, FreshnessParams
 
 SECOND = 1_000_000
 
@@ -65,6 +65,8 @@ class SourcePolicy(msgspec.Struct, frozen=True):
     opus_dtx: bool = True
     opus_stereo: bool = True
     opus_fec: bool = True
+    freshness: FreshnessParams | None = None
+    """when it is to be told that nothing new comes; None: never"""
     playout_delay: tuple[int, int] | None = None
     """least and greatest, in units of 10 ms, asked of viewers; (0, 0) is "show at once" """
     priority: Priority = Priority()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mediaserver.sfu.session.model import Kind, Publication, Quality, Source, TrackInfo
+from mediaserver.sfu.session.model import Freshness, Kind, Publication, Quality, Source, TrackInfo
 from mediaserver.sfu.session.negotiate import Agreed
 from mediaserver.sfu.stream.params import LegParams, TrackParams
 
@@ -29,6 +29,7 @@ class Track:
     codec: str = ""
     width: int = 0
     height: int = 0
+    freshness: Freshness = Freshness.LIVE
     legs: dict[int, Leg] = field(default_factory=dict)
 
     @property
@@ -48,6 +49,7 @@ class Track:
             width=self.width,
             height=self.height,
             live=self.live,
+            freshness=self.freshness,
         )
 
 

@@ -31,6 +31,7 @@ from mediaserver.sfu.stream.state cimport (
 )
 from mediaserver.sfu.stream.table cimport table_get, table_put, table_remove
 from mediaserver.sfu.stream.tap cimport TapQueue, tap_reclaim
+from mediaserver.sfu.stream.watch cimport watch_muted
 from mediaserver.sfu.wire.srtp cimport srtp_free, srtp_new
 
 cdef enum:
@@ -232,6 +233,7 @@ cdef void mute_track(EngineState* engine, Track* track, int muted) noexcept nogi
     if track.muted == muted:
         return
     track.muted = muted
+    watch_muted(engine, track)
     if muted:
         for i in range(track.config.encoding_count):
             forget_history(engine, &track.encodings[i])  # what was said before is not to be had any more

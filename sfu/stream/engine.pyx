@@ -24,6 +24,7 @@ from mediaserver.sfu.stream.outbox cimport outbox_clear, outbox_close, outbox_in
 from mediaserver.sfu.stream.report cimport REPORT_DTLS, report, report_close, report_flush
 from mediaserver.sfu.stream.state cimport Peer, Track
 from mediaserver.sfu.stream.table cimport table_close, table_init
+from mediaserver.sfu.stream.watch cimport watch_round
 from mediaserver.sfu.wire.packet cimport DEMUX_DTLS, DEMUX_RTP, DEMUX_STUN, demux_kind, is_rtcp
 from mediaserver.sfu.wire.srtp cimport SRTP_ERR_REPLAY, srtcp_unprotect
 
@@ -153,15 +154,19 @@ cdef void round_over_peers(EngineState* engine) noexcept nogil:
 cdef void engine_end_batch(EngineState* engine) noexcept nogil:
     fanout_flush(engine)
     serve_hot(engine)
+    watch_round(engine)
     if engine.now >= engine.slow_due:
         round_over_peers(engine)
     report_flush(engine)
 
 
 cdef int64_t engine_deadline(const EngineState* engine) noexcept nogil:
-    if engine.hot_due and engine.hot_due < engine.slow_due:
-        return engine.hot_due
-    return engine.slow_due
+    cdef int64_t due = engine.slow_due
+    if engine.hot_due and engine.hot_due < due:
+        due = engine.hot_due
+    if engine.watch_due and engine.watch_due < due:
+        due = engine.watch_due
+    return due
 
 
 def drawn_from(seed):

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from mediaserver.sfu.policy.freshness cimport Freshness
 from mediaserver.sfu.policy.missing cimport MissingList
 from mediaserver.sfu.policy.round_trip cimport RoundTrip
 from mediaserver.sfu.wire.rtcp cimport RtcpReport
@@ -29,6 +30,7 @@ cdef struct Inbound:
     uint64_t sender_ntp      # of the last sender report
     uint32_t sender_rtp
     int64_t sender_arrival   # µs, 0: none yet
+    Freshness fresh
     MissingList missing
 
 cdef inline uint64_t ntp_of(int64_t us) noexcept nogil:

@@ -21,6 +21,7 @@ from mediaserver.sfu.stream.report cimport REPORT_PICTURE, REPORT_TRACK_LIVE, re
 from mediaserver.sfu.stream.source cimport adopt_source, claim_source, find_source
 from mediaserver.sfu.stream.state cimport ALIVE_US, Encoding, PayloadConfig, Track
 from mediaserver.sfu.stream.transport cimport ArrivalLog, arrival_add, arrival_init
+from mediaserver.sfu.stream.watch cimport watch_packet
 from mediaserver.sfu.wire.packet cimport (
     EXT_TWCC,
     RtpHeader,
@@ -147,6 +148,8 @@ cdef void take_media(EngineState* engine, Peer* peer, Encoding* encoding, Packet
     track.stats.bytes += packet.payload_size
     track.stats.last_arrival = <uint64_t>engine.now
     hand_on(engine, encoding, packet)
+    if packet.payload_size and not track.muted:
+        watch_packet(engine, track, source, packet, payload.clock_rate)
 
 
 cdef void take_repair(EngineState* engine, Peer* peer, Encoding* encoding, Packet* packet) noexcept nogil:

@@ -53,6 +53,18 @@ class LegPolicy(msgspec.Struct, frozen=True):
     frames_first: bool = False
 
 
+class FreshnessParams(msgspec.Struct, frozen=True):
+    """When a track's newest frame is too old, and when its picture does not change; see `sfu.policy.freshness`.
+
+    No new frame for `stale_frames` frame intervals, but never before `stale_us`, is stale. With `unchanged_us` frames
+    that show nothing new for so long are told as well; 0 does not look.
+    """
+
+    stale_us: int
+    stale_frames: int = 3
+    unchanged_us: int = 0
+
+
 class TrackParams(msgspec.Struct, frozen=True):
     """An incoming track: how its packets are recognised and what they may carry.
 
@@ -70,6 +82,8 @@ class TrackParams(msgspec.Struct, frozen=True):
     keyframe_interval_us: int = 500_000
     rids: tuple[str, ...] = ()
     """Simulcast encodings (RFC 8853) by their rid, the lowest first; empty for a track with one."""
+    freshness: FreshnessParams | None = None
+    """None: not watched"""
 
 
 class LegPayload(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from mediaserver.sfu.policy.freshness cimport FreshnessRule
 from mediaserver.sfu.stream.control cimport (
     COMMAND_ADD_LEG,
     COMMAND_ADD_PEER,
@@ -54,6 +55,7 @@ cdef enum:
     EVENT_RING = 8192
     BLOCK_TRACK = 1
     BLOCK_LEG = 2
+    LEAST_STALE_US = 50000   # two reports of one track are at least that far apart
 
 _KINDS = {int(kind): kind for kind in EventKind}
 _PEER_SPACE, _TRACK_SPACE, _LEG_SPACE, _TAP_SPACE = "peer", "track", "leg", "tap"
@@ -124,7 +126,19 @@ cdef int lay_track(TrackConfig* config, object params) except -1:
     config.encoding_count = max(1, len(params.rids))
     for i, rid in enumerate(params.rids):
         config.rid_size[i] = put_bytes(config.rids[i], RID_MAX, name_bytes("rid", rid), "a rid")
+    lay_freshness(&config.freshness, params.freshness)
     put_extensions(config.ext.kind, config.ext.id, params.extensions)
+    return 0
+
+
+cdef int lay_freshness(FreshnessRule* rule, object freshness) except -1:
+    if freshness is None:
+        return 0
+    if freshness.stale_us < LEAST_STALE_US:
+        raise ValueError(f"nothing is stale before {LEAST_STALE_US} µs: {freshness.stale_us}")
+    rule.stale_frames = freshness.stale_frames
+    rule.stale_us = freshness.stale_us
+    rule.unchanged_us = freshness.unchanged_us
     return 0
 
 

@@ -3,6 +3,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from mediaserver.sfu.policy.freshness cimport FreshnessRule
 from mediaserver.sfu.policy.round_trip cimport RoundTrip
 from mediaserver.sfu.stream.buffers cimport Packet, PacketPool
 from mediaserver.sfu.stream.history cimport History
@@ -59,6 +60,7 @@ cdef struct TrackConfig:
     uint32_t rtx_ssrcs[SSRCS_MAX]
     ExtMap ext
     int64_t keyframe_interval
+    FreshnessRule freshness
     uint8_t encoding_count   # 1 without simulcast
     uint8_t rids[ENCODINGS_MAX][RID_MAX]
     uint8_t rid_size[ENCODINGS_MAX]
@@ -253,6 +255,7 @@ cdef struct Track:
     uint32_t height
     int64_t picture_told             # µs
     int64_t bye_told                 # µs
+    int freshness                    # FreshState, as told
 
 cdef struct Leg:
     uint32_t id
@@ -302,6 +305,7 @@ cdef struct EngineState:
     Track* pending
     int64_t consent_timeout          # µs
     int64_t slow_due                 # µs of the next round over all peers
+    int64_t watch_due                # µs of the next look at what is fresh, 0: nothing is watched
     Ring* reports
     Report** overflow                # reports that found the ring full, oldest first
     uint32_t overflow_count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 STALE_MS = 500
+KEEP_PEERS = """(() => {
+  const Made = RTCPeerConnection;
+  window.peers = [];
+  window.RTCPeerConnection = class extends Made {
+    constructor(...given) { super(...given); window.peers.push(this); }
+  };
+})();"""
 WATCH_STATE = """async (selector) => {
   // When each state began, and when the last frame before it was on the screen, by the page's own clock.
   const tile = document.querySelector(selector);
@@ -73,10 +81,12 @@ def test_frozen_grabber(pages: Pages, server: Server, figures: Callable[..., Non
     assert stale < STALE_MS * PATIENCE
     assert 2000 <= frozen < 2000 + STALE_MS * PATIENCE
     doctor.locator(f"{c.ULTRASOUND} .sign", has_text="STALE").wait_for()
+    doctor.locator(f"{c.ULTRASOUND}[data-told=stale]").wait_for()
     c.wait_live(doctor, c.CAMERA)
     shot(doctor, "viewer-stale")
     cart.evaluate("() => { grabber.frozen = false; }")
     c.wait_live(doctor)
+    doctor.locator(f"{c.ULTRASOUND}[data-told=live]").wait_for()
 
 
 def kill_pages(browser: Browser) -> None:
@@ -100,6 +110,49 @@ def test_killed_cart(playwright: Playwright, pages: Pages, server: Server, figur
     other.close()
 
 
+def test_sound_that_stops(pages: Pages, server: Server) -> None:
+    cart = c.start_cart(pages, server, "stale-4", script=KEEP_PEERS)
+    doctor = c.open_viewer(pages, server, "stale-4")
+    sound = doctor.locator(".sounds li[data-source=stethoscope]")
+    doctor.locator(".sounds li[data-source=stethoscope][data-state=live]").wait_for()
+    # The track goes on, and nothing of it is sent: what a pulled plug or a dead sound driver look like.
+    cart.evaluate("""async () => {
+      for (const peer of window.peers)
+        for (const sender of peer.getSenders())
+          if (sender.track?.kind === "audio") {
+            const parameters = sender.getParameters();
+            for (const encoding of parameters.encodings) encoding.active = false;
+            await sender.setParameters(parameters);
+          }
+    }""")
+    sound.locator(".sound-sign", has_text="STALE").wait_for()
+    doctor.locator(".sounds li[data-source=stethoscope][data-told=stale]").wait_for()
+    doctor.locator(".sounds li[data-source=microphone][data-state=stale]").wait_for()
+    c.wait_live(doctor)
+
+
+def test_dead_line_of_the_viewer(pages: Pages, tmp_path: Path) -> None:
+    """Nothing comes any more, from the server neither: only the page's own clock can tell."""
+    own = Server(tmp_path)
+    pages.expected = "WebSocket"  # the server goes before the pages do
+    try:
+        c.start_cart(pages, own, "stale-5")
+        doctor = c.open_viewer(pages, own, "stale-5")
+        c.wait_live(doctor)
+        doctor.evaluate(WATCH_STATE, c.ULTRASOUND)
+        own.process.send_signal(signal.SIGSTOP)
+        try:
+            stale = wait_state(doctor, "stale")
+            assert stale < STALE_MS * PATIENCE
+            wait_state(doctor, "frozen")
+            doctor.locator(".sounds li[data-source=stethoscope][data-state=stale]").wait_for()
+        finally:
+            own.process.send_signal(signal.SIGCONT)
+        c.wait_live(doctor)
+    finally:
+        own.stop()
+
+
 def test_unchanging_picture(pages: Pages, server: Server) -> None:
     cart = c.start_cart(pages, server, "stale-3")
     doctor = c.open_viewer(pages, server, "stale-3")
@@ -107,5 +160,11 @@ def test_unchanging_picture(pages: Pages, server: Server) -> None:
     cart.evaluate("() => { grabber.still = true; }")
     doctor.locator(f"{c.ULTRASOUND}[data-state=unchanging]").wait_for()
     doctor.locator(f"{c.ULTRASOUND} .sign", has_text="Picture not changing").wait_for()
+    # The server sees no pixels, and comes to the same by what the frames cost. It waits until the encoder has no more
+    # to improve, which takes it some seconds.
+    doctor.locator(f"{c.ULTRASOUND}[data-told=unchanging]").wait_for(timeout=60_000)
+    late = c.open_viewer(pages, server, "stale-3")
+    late.locator(f"{c.ULTRASOUND}[data-state=unchanging]").wait_for()
     cart.evaluate("() => { grabber.still = false; }")
     c.wait_live(doctor)
+    doctor.locator(f"{c.ULTRASOUND}[data-told=live]").wait_for()
