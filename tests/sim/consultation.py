@@ -66,7 +66,7 @@ ULTRASOUND = SourceSpec(
     VideoSpec(
         Codec.CODEC_VP8,
         (
-            Encoding(1280, 720, 400_000, 1_050_000, "low"),
+            Encoding(1280, 720, 400_000, 1_000_000, "low"),
             Encoding(1280, 720, 1_200_000, 2_200_000, "middle"),
             Encoding(1280, 720, 2_500_000, 5_000_000, "high"),
         ),

@@ -14,7 +14,8 @@ CHECK_AGAIN = 50 * MS
 
 class LabPeer(ScriptedPeer):
     """Sends by `up` and receives by `down`; its checks measure the round trip. `deadline` says when `tick` is due.
-    `wake` is its last answer, which whoever calls `tick` or `receive` keeps up to date."""
+    `wake` is its last answer, which whoever calls `tick` or `receive` keeps up to date. `told`: what the server thought
+    of the line to it (time, its estimate, what it gave out of that, both in bit/s)."""
 
     def __init__(self, engine: Engine, number: int, addr: Address, seed: int, up: Link, down: Link) -> None:
         super().__init__(engine, number, addr, seed)
@@ -22,6 +23,7 @@ class LabPeer(ScriptedPeer):
         self.round_trip = 0
         self.connected_at = 0
         self.wake = 0
+        self.told: list[tuple[int, int, int]] = []
         self._next_check = 0
         self._checked: tuple[bytes, int] | None = None
 

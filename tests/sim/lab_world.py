@@ -92,6 +92,9 @@ class Laboratory:
         if now >= self._next_events:
             self._next_events = now + EVENTS_EVERY
             self.events += engine.poll_events()
+            for peer in self.peers:
+                told = engine.peer_stats(peer.number)
+                peer.told.append((now, told.get("estimate_bps", 0), told.get("allocated_bps", 0)))
         for datagram, addr in engine.transmits():
             receiver = self._by_address.get(addr)
             if receiver is None:

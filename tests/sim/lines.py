@@ -18,6 +18,8 @@ class Line(msgspec.Struct, frozen=True):
     up: LinkSpec
     changes: tuple[int, ...] = ()
     moves: tuple[int, ...] = ()
+    sources: tuple[str, ...] = ()
+    """Of the consultation; all of them where empty."""
 
 
 def line(
@@ -36,6 +38,7 @@ def line(
     jitter_ms: int = 0,
     reorder: bool = False,
     competitors: tuple[Competitor, ...] = (),
+    sources: tuple[str, ...] = (),
 ) -> Line:
     """A line of so many Mbit/s down, with a delay each way. Outages and jitter hold for both ways, loss downwards."""
     bps = int(mbps * 1e6)
@@ -58,7 +61,7 @@ def line(
         jitter=jitter_ms * MS,
         outages=outages,
     )
-    return Line(name, about, down, up, changes, moves)
+    return Line(name, about, down, up, changes, moves, sources)
 
 
 def trace(name: str, about: str, *, delay_ms: int = 30) -> Line:
@@ -72,7 +75,7 @@ LINES = {
         line("clean-10", "10 Mbit/s, nothing else", 10),
         line("4m-40ms", "4 Mbit/s, 40 ms each way", 4, delay_ms=40),
         line("2.5m", "2.5 Mbit/s", 2.5),
-        line("1.2m", "1.2 Mbit/s", 1.2),
+        line("1.2m", "1.2 Mbit/s, without the stethoscope", 1.2, sources=("camera", "ultrasound", "voice")),
         line(
             "steps",
             "2, then 0.8, then 2 Mbit/s, 20 s each",
@@ -98,6 +101,7 @@ LINES = {
 MORE_LINES = {
     one.name: one
     for one in (
+        line("1.2m-all", "1.2 Mbit/s", 1.2),
         line("reorder-30", "10 Mbit/s, 30 ms of jitter that reorders", 10, jitter_ms=30, reorder=True),
         line("moved", "10 Mbit/s, the address changes after 10 s", 10, changes=(10 * SECOND,), moves=(10 * SECOND,)),
         line(

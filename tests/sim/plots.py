@@ -61,6 +61,9 @@ def _plot_rates(axis: Any, run: Run, at: np.ndarray) -> None:
     axis.plot(
         at, binned(down.times, down.sizes, begin, end) / 1000, color="#868e96", lw=0.8, label="sent by the server"
     )
+    told = [one for one in run.doctor.told if one[0] >= begin]
+    since = [(when - begin) / SECOND for when, _, _ in told]
+    axis.plot(since, [bps / 1e6 for _, bps, _ in told], color="#f08c00", lw=1.2, label="the server's estimate")
     bottom = np.zeros(len(at))
     for index, spec in enumerate(run.consultation.sources):
         ssrc = run.doctor.number * 1_000 + 10 * index

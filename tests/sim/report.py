@@ -51,7 +51,7 @@ def row(run: RunFigures) -> tuple[str, ...]:
         f"{camera.freezes} ({camera.freeze_s:.1f})",
         f"{camera.paused_s:.1f}",
         f"{run.sounds['voice'].lost:.2%}",
-        f"{run.sounds['stethoscope'].lost:.2%}",
+        f"{run.sounds['stethoscope'].lost:.2%}" if "stethoscope" in run.sounds else "-",
     )
 
 

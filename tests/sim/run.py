@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tests.sim.consultation import WIDE, Consultation
+from tests.sim.consultation import CONSULTATION, WIDE, Consultation
 from tests.sim.figures import RunFigures, doctor_figures
 from tests.sim.lines import Line
 from tests.sim.network import SECOND
@@ -23,7 +23,8 @@ class Run(NamedTuple):
 
 def run_line(line: Line, *, policy: str = "clinical", seconds: int = 60, seed: int = 1, doctors: int = 1) -> Run:
     """The cart publishes, the doctors join after it, the first one over the line and the others over wide ones."""
-    consultation = Consultation(seed=seed)
+    sources = [one for one in CONSULTATION if not line.sources or one.source in line.sources]
+    consultation = Consultation(seed=seed, sources=sources)
     laboratory = consultation.laboratory
     begin = laboratory.now
     doctor = consultation.join(line.down, line.up)
