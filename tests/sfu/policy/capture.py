@@ -1,7 +1,7 @@
-"""Records layered streams of Chromium with their dependency descriptors: `python -m tests.sfu.policy.capture [NAME...]`.
+"""Records layered streams of Chromium with their descriptors: `python -m tests.sfu.policy.capture [NAME...]`.
 
-As tests/codecs/capture.py does, into `chromium/`; but of the header extensions only the dependency descriptor (id 1) and
-the rid (id 2) are kept, under these ids. Pictures are drawn every 50 ms, keyframes asked for at KEYFRAMES.
+As tests/codecs/capture.py does, into `chromium/`; but of the header extensions only the dependency descriptor (id 1)
+and the rid (id 2) are kept, under these ids. Pictures are drawn every 50 ms, keyframes asked for at KEYFRAMES.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def kept(packet: bytes, ids: dict[int, int]) -> bytes:
         length = 4 + 4 * int.from_bytes(payload[2:4])
         profile, block = int.from_bytes(payload[:2]), payload[4:length]
         payload = payload[length:]
-        found = [(ids[id], value) for id, value in unpack_header_extensions(profile, block) if ids.get(id)]
+        found = [(ids[one], value) for one, value in unpack_header_extensions(profile, block) if ids.get(one)]
     head = bytearray(packet[:size])
     head[0] &= 0xEF
     if found:
@@ -156,8 +156,8 @@ async def record(browser: Browser, variant: Variant) -> list[bytes]:
     await peer.close()
     await page.close()
     ids = {}
-    for id, uri in re.findall(r"a=extmap:(\d+)(?:/\w+)? (\S+)", answer["sdp"]):
-        ids[int(id)] = KEPT.get(uri, 0)
+    for number, uri in re.findall(r"a=extmap:(\d+)(?:/\w+)? (\S+)", answer["sdp"]):
+        ids[int(number)] = KEPT.get(uri, 0)
     media = [packet for packet in recorder.packets if packet[1] & 0x7F == payload_type]
     return [kept(packet, ids) for packet in media]
 

@@ -110,20 +110,22 @@ class Stream:
                 self.packets.append(made)
 
     def vp8(self, frame: Frame, start: bool, end: bool) -> tuple[bytes, bytes]:
-        id = (self.first + frame.picture) & 0x7FFF
-        head = bytes([0x90 if start else 0x80, 0xF0, 0x80 | id >> 8, id & 0xFF, (self.first + frame.tl0) & 0xFF])
+        picture_id = (self.first + frame.picture) & 0x7FFF
+        head = bytes(
+            [0x90 if start else 0x80, 0xF0, 0x80 | picture_id >> 8, picture_id & 0xFF, (self.first + frame.tl0) & 0xFF]
+        )
         last = frame.temporal << 6 | frame.sync << 5 | (self.first + frame.key_index) & 0x1F
         return head + bytes([last]) + (VP8_KEY if frame.key and start else b"\x01more"), b""
 
     def vp9(self, frame: Frame, start: bool, end: bool) -> tuple[bytes, bytes]:
-        id = (self.first + frame.picture) & 0x7FFF
+        picture_id = (self.first + frame.picture) & 0x7FFF
         between = frame.spatial > 0 and bool(frame.needs) and self.frames[frame.needs[0]].picture == frame.picture
         predicted = not frame.key
         flags = 0xA0 | predicted << 6 | start << 3 | end << 2
         # Non-flexible mode. What follows refers to no picture of a higher temporal layer before this one.
         up = frame.sync and frame.temporal == 0
         layers = frame.temporal << 5 | up << 4 | frame.spatial << 1 | between
-        head = bytes([flags, 0x80 | id >> 8, id & 0xFF, layers, (self.first + frame.tl0) & 0xFF])
+        head = bytes([flags, 0x80 | picture_id >> 8, picture_id & 0xFF, layers, (self.first + frame.tl0) & 0xFF])
         is_key = frame.key and frame.spatial == 0 and start
         return head + (VP9_KEY if is_key else VP9_INTER), b""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -82,14 +83,14 @@ class Run:
                 seen.append((told.picture_id, told.tl0_pic_idx, told.key_idx, frame))
             else:
                 assert seen[-1][:3] == (told.picture_id, told.tl0_pic_idx, told.key_idx)
-        for (id, tl0, key, frame), (next_id, next_tl0, next_key, following) in zip(seen, seen[1:], strict=False):
+        for (number, tl0, key, frame), (next_number, next_tl0, next_key, following) in pairwise(seen):
             step = 1
             if self.form == "vp9" and frame.encoding == following.encoding and following.picture > frame.picture:
                 step = following.picture - frame.picture
                 if following.key and following.picture - frame.picture > 1:
-                    step = (next_id - id) % 0x8000  # after a cut it goes on by one
+                    step = (next_number - number) % 0x8000  # after a cut it goes on by one
                     assert step in (1, following.picture - frame.picture)
-            assert next_id == (id + step) % 0x8000
+            assert next_number == (number + step) % 0x8000
             assert next_tl0 == (tl0 + (following.temporal == 0)) % 256
             if key >= 0:
                 assert next_key == (key + following.key) % 32
@@ -235,12 +236,12 @@ def test_loss_and_detours(
     for packet, found in run.passed:
         if form == "dd":
             continue
-        id = facts(CODECS[form], found.payload).picture_id
+        picture_id = facts(CODECS[form], found.payload).picture_id
         picture = stream.frames[packet.frame].picture
-        assert ids.setdefault(picture, id) == id
+        assert ids.setdefault(picture, picture_id) == picture_id
     assert len(set(ids.values())) == len(ids)
     order = [ids[picture] for picture in sorted(ids)]
-    assert all(0 < (b - a) % 0x8000 < 0x4000 for a, b in zip(order, order[1:], strict=False))
+    assert all(0 < (b - a) % 0x8000 < 0x4000 for a, b in pairwise(order))
 
 
 @pytest.mark.parametrize("temporal", [2, 3])
