@@ -4,7 +4,7 @@ An input is copied to a block of exactly its size first, so that a sanitizer see
 first bytes choose between variants, the rest is what the parser sees.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
@@ -27,8 +27,10 @@ from mediaserver.sfu.wire.packet cimport (
     rtp_write,
     write_u16,
 )
+from mediaserver.sfu.wire.congestion_feedback cimport CcfbBlock, ccfb_metric, ccfb_next, ccfb_time
 from mediaserver.sfu.wire.rtcp cimport (
     RTCP_ITEM_BYE,
+    RTCP_ITEM_CCFB,
     RTCP_ITEM_FIR,
     RTCP_ITEM_NACK,
     RTCP_ITEM_REMB,
@@ -324,6 +326,21 @@ cdef int fuzz_stun(const uint8_t* data, size_t size) noexcept nogil:
 
 
 # ---- RTCP
+
+cdef int check_congestion_feedback(const RtcpItem* item) noexcept nogil:
+    cdef CcfbBlock block
+    cdef size_t offset = 0, i, total = 0
+    cdef int32_t age = 0
+    cdef uint8_t ecn = 0
+    ccfb_time(item)
+    while ccfb_next(item, &offset, &block) == 1:
+        total += 8 + 2 * <size_t>block.count
+        for i in range(block.count):
+            ccfb_metric(&block, i, &age, &ecn)
+            if not -1 <= age < 0x1FFF or ecn > 3:
+                return 9
+    return 10 if total > item.body_size else 0
+
 
 cdef int check_item(const RtcpItem* item, const uint8_t* data, size_t size) noexcept nogil:
     cdef RtcpReport report

@@ -96,8 +96,26 @@ def rtcp_packets() -> list[bytes]:
         rtcp(15, 206, feedback + b"REMB" + struct.pack("!BBHI", 1, 0x4B, 0xFFFF, 5)),
         rtcp(15, 205, feedback + bytes.fromhex("ffff000400000a012004c40004 0800 40".replace(" ", "") + "000000")),
         rtcp(15, 205, feedback + bytes.fromhex("0001000700000a02b554d1000403020100ff")[:16]),
+        rtcp(11, 205, struct.pack("!IIHHHHHxx", 1, 9, 65535, 3, 0x8010, 0x0000, 0x9FFF) + struct.pack("!I", 77)),
         rtcp(0, 207, struct.pack("!I", 1) + struct.pack("!BBHQ", 4, 0, 2, 5)),
         rtcp(0, 207, struct.pack("!IBBHIII", 1, 5, 0, 3, 5, 0x12345678, 900)),
+    ]
+
+
+def lines() -> list[bytes]:
+    """Packets and what is reported of them: by transport-wide numbers, by SSRC, not at all, and in other ways."""
+    packets = step(0 | 8 << 3, bytes.fromhex("0a 00 40 00"))
+    later = step(0 | 8 << 3, bytes.fromhex("0a 00 40 01"))
+    arrived = step(2 | 31 << 3, bytes.fromhex("0a 0b 000100 00 200b") + b"\x20" * 11)
+    lost = step(2 | 31 << 3, bytes.fromhex("14 14 000101 01 0014"))
+    named = step(3 | 31 << 3, bytes.fromhex("05 80 8010 0000 8020 9fff"))
+    wanted = step(6, bytes.fromhex("00 10 00 00 00 7f ff 00"))
+    return [
+        wanted + (packets + arrived) * 12,
+        (packets + arrived) * 3 + (packets + lost) * 4 + step(7, bytes.fromhex("00008000")) + packets + arrived,
+        wanted + (packets + later + named) * 8,
+        packets + step(4, (2_000_000).to_bytes(8)) + step(5, bytes.fromhex("40 0000a000")) * 3,
+        packets * 9 + step(7, bytes.fromhex("00010000")) * 3 + arrived + step(1, rtcp_packets()[5]),
     ]
 
 

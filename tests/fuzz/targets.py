@@ -18,6 +18,7 @@ from mediaserver.sfu.stream.backlog import FrameBacklog
 from mediaserver.sfu.wire import framing, sdp
 
 from . import layers, seeds
+from .bandwidth import bandwidth
 from .engine import engine
 from .sessions import dtls_session, fragment, offers
 from .steps import steps
@@ -138,4 +139,5 @@ TARGETS = {
     "dtls_session": Target(seeds.handshakes, dtls_session, 4096, in_python=True),
     "tcp": Target(seeds.streams, tcp_stream, 8192),
     "engine": Target(seeds.scenes, engine, 8192),
+    "bandwidth": Target(seeds.lines, bandwidth, 4096),
 }

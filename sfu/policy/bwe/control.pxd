@@ -9,6 +9,7 @@ cdef void control_init(Estimator* e, int64_t now) noexcept nogil
 cdef void control_report(Estimator* e, int64_t now) noexcept nogil
 # A packet of the probe under way leaves.
 cdef void control_probe_sent(Estimator* e, uint32_t size, int64_t now) noexcept nogil
+cdef void control_remb(Estimator* e, double bps, int64_t now) noexcept nogil
 # A receiver report, `share` of the packets lost.
 cdef void control_loss(Estimator* e, double share, int64_t now) noexcept nogil
 # What has come due, and the rates anew.

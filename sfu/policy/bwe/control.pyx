@@ -1,7 +1,7 @@
 """From what the packets tell to the rates that the caller reads: what cuts the estimate, what lets it grow."""
 
 from libc.math cimport exp2
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 
 from mediaserver.sfu.policy.bwe.aimd cimport rate_decrease, rate_increase, rate_init
 from mediaserver.sfu.policy.bwe.delay cimport (
@@ -19,7 +19,14 @@ cdef enum:
     OVER_QUEUE_US = 10000        # a trend without as much of a queue is jitter
     STANDING_QUEUE_US = 60000
     STANDING_US = 500000
-    STANDING_CUTS = 3            # that did not help: the way is longer, or others fill the queue
+    ROW_US = 3000000             # cuts that follow each other within this are of one cause
+    SHOWS_US = 400000            # after its first one the queue begins to drain, if it is ours,
+    HELPED_US = 2500000          # and has drained
+    FLAT_US = 1200000            # a queue that never moves as long is none: the way has become longer
+    FLAT_RANGE_US = 12000
+    CONTENDED_US = 15000000
+    CONTENDED_QUEUE_US = 40000
+    CALM_US = 1000000
     DRAINED_US = 10000
     REACTION_US = 100000         # beyond the round trip, until a cut shows
     # Meters, in buckets of 50 ms
@@ -49,7 +56,7 @@ cdef double TRIAL_SHARE = 0.8     # of the rate: what is tried when losses are s
 cdef double PACING = 1.5
 cdef double PACING_CONGESTED = 1.1
 cdef double LIMITED = 0.7        # of the target sent: less is application limited
-cdef double AHEAD = 1.1          # of what arrives: the estimate grows no further by itself
+cdef double AHEAD = 1.05         # of what arrives: the estimate grows no further by itself
 cdef double USEFUL = 1.15        # of what is wanted: no probe beyond
 cdef double PADDING_BPS = 20000.0
 
@@ -72,6 +79,10 @@ cdef void control_init(Estimator* e, int64_t now) noexcept nogil:
     e.cap_bps = START_BPS
     e.interval = 100000
     publish(e, now)
+
+
+cdef inline bint queue_free(const Estimator* e) noexcept nogil:
+    return e.delay.queue_us < 2 * OVER_QUEUE_US or e.contended_since != 0
 
 
 # ---- probes
@@ -120,6 +131,8 @@ cdef void take_result(Estimator* e, double acked, int64_t now) noexcept nogil:
     cdef bint last = e.prober.waiting == 0
     if found <= 0 or e.trial_bps > 0:
         return
+    if e.contended_since and found > e.row_bps:
+        found = e.row_bps       # not more than there was before the others came
     if found > 0.9 * e.rate.bps:
         e.proven_at = now
     if found > 1.02 * e.rate.bps:
@@ -139,7 +152,7 @@ cdef void take_result(Estimator* e, double acked, int64_t now) noexcept nogil:
 cdef void want_probe(Estimator* e, int64_t now) noexcept nogil:
     cdef double bps = e.rate.bps, useful = USEFUL * e.wanted_bps
     cdef double aim = 2 * bps, sent
-    if e.mode != BY_PACKETS or e.outage or e.congested or e.trial_bps > 0 or e.delay.queue_us > 2 * OVER_QUEUE_US:
+    if e.mode != BY_PACKETS or e.outage or e.congested or e.trial_bps > 0 or not queue_free(e):
         return
     if e.prober.active or e.prober.waiting or now < e.prober.due:
         return
@@ -157,7 +170,9 @@ cdef void want_probe(Estimator* e, int64_t now) noexcept nogil:
         probe_queue(&e.prober, clamped(aim if aim < useful else useful))
     else:
         sent = meter_rate(&e.sent, LONG, now)
-        if now - e.proven_at < PROVEN_US or sent > LIMITED * bps or e.wanted_bps < 1.2 * sent or now - e.last_sent > PROVEN_US:
+        if e.last_report == 0 or now - e.proven_at < PROVEN_US or now - e.last_report > PROVEN_US:
+            return
+        if sent > LIMITED * bps or e.wanted_bps < 1.2 * sent:
             return
         # The target is more than is sent, and may be made use of any time: is it still true?
         probe_queue(&e.prober, clamped(bps if bps < useful else useful))
@@ -168,10 +183,22 @@ cdef void want_probe(Estimator* e, int64_t now) noexcept nogil:
 
 # ---- reports
 
-cdef void cut_for_delay(Estimator* e, double acked, int64_t now) noexcept nogil:
+cdef void cut_for_delay(Estimator* e, double acked, double arriving, double sent, int64_t now) noexcept nogil:
     cdef double drain = (e.delay.queue_us - 30000) / 500000.0
-    if now - e.rate.decreased < e.round_trip + REACTION_US:
+    cdef int64_t pause = REACTION_US if e.delay.use == LINE_OVER else STANDING_US
+    if now - e.rate.decreased < e.round_trip + pause:
         return
+    if e.row_since and now - e.rate.decreased < ROW_US and arriving > 0.9 * sent and sent < 0.5 * e.row_acked:
+        return                  # so much less that the queue drains, if it is ours
+    if e.row_since == 0 or now - e.rate.decreased > ROW_US:
+        e.row_since = now
+        e.row_bps = e.rate.bps
+        e.row_acked = acked
+        e.row_queue_us = e.row_high_us = 0
+        e.row_lost = 0
+        e.row_low_us = INT64_MAX
+    if e.delay.queue_us > e.row_queue_us:
+        e.row_queue_us = e.delay.queue_us
     if drain < 0:
         drain = 0
     elif drain > 0.3:
@@ -179,20 +206,45 @@ cdef void cut_for_delay(Estimator* e, double acked, int64_t now) noexcept nogil:
     e.resume_bps = RESUME * acked
     rate_decrease(&e.rate, acked, BETA - drain, now)
     probe_paused(e, e.round_trip + 500000, now)
-    if e.standing_since and now - e.standing_since > STANDING_US:
-        e.standing_cuts += 1
-        if e.standing_cuts >= STANDING_CUTS:
-            delay_rebase(&e.delay, now)
-            e.standing_cuts = 0
-            e.standing_since = 0
+
+
+cdef void watch_contention(Estimator* e, double acked, double sent, int64_t now) noexcept nogil:
+    """Whether the queue is that of others: it would have drained since we send so much less."""
+    cdef int64_t queue = e.delay.queue_us
+    if e.contended_since:
+        if queue > CONTENDED_QUEUE_US // 2:
+            e.calm_since = now
+        if now - e.calm_since > CALM_US or now - e.contended_since > CONTENDED_US:
+            e.contended_since = 0
+        return
+    if e.row_since == 0 or now - e.rate.decreased > ROW_US or now - e.row_since < SHOWS_US:
+        return
+    e.row_lost += e.report.lost
+    if queue < e.row_low_us:
+        e.row_low_us = queue
+    if queue > e.row_high_us:
+        e.row_high_us = queue
+    if sent > 0.75 * e.row_acked or acked < 0.9 * sent or queue < CONTENDED_QUEUE_US:
+        return
+    if now - e.row_since > FLAT_US and e.row_high_us - e.row_low_us < FLAT_RANGE_US:
+        delay_rebase(&e.delay, now)
+        e.resume_bps = e.row_acked
+        e.row_since = 0
+    elif now - e.row_since > HELPED_US and e.row_lost and 10 * queue > 7 * e.row_queue_us:
+        e.contended_since = e.calm_since = now
+        e.row_since = 0
+        if e.rate.bps < e.row_bps / 2:
+            e.rate.bps = clamped(e.row_bps / 2)
+        e.prober.due = now
 
 
 cdef bint congested_by_delay(Estimator* e, int64_t now) noexcept nogil:
     cdef int64_t queue = e.delay.queue_us
     cdef bint own = e.prober.active or e.report.newest_sent < e.prober.ended + 3 * <int64_t>e.prober.lasting
+    if e.contended_since:
+        return False
     if queue < STANDING_QUEUE_US:
         e.standing_since = 0
-        e.standing_cuts = 0
     elif e.standing_since == 0:
         e.standing_since = now
     if e.standing_since and now - e.standing_since > STANDING_US:
@@ -234,9 +286,11 @@ cdef void end_outage(Estimator* e, int64_t now) noexcept nogil:
     e.outage = 0
     delay_restart(&e.delay)
     loss_restart(&e.loss, now)
+    e.report.counted = e.report.counted_lost = e.report.runs = e.report.taken_back = 0
     e.prober.due = now
     e.prober.interval = PROBE_PAUSE_US
     e.rate.updated = now
+    e.contended_since = 0
     if e.report.lost * 10 > e.report.arrived + e.report.lost or e.report.arrived < 5:
         # Half at once, and a probe for the rest.
         meter_reset(&e.acked)
@@ -249,7 +303,7 @@ cdef void end_outage(Estimator* e, int64_t now) noexcept nogil:
 cdef void control_report(Estimator* e, int64_t now) noexcept nogil:
     cdef int64_t round_trip = now - e.report.newest_sent
     cdef int64_t passed = now - e.last_report
-    cdef double acked, arriving, most
+    cdef double acked, arriving, sent, most
     if e.last_report and passed < 1000000:
         e.interval += (passed - e.interval) // 8
     e.last_report = now
@@ -261,14 +315,16 @@ cdef void control_report(Estimator* e, int64_t now) noexcept nogil:
     e.backlog_us = e.delay.queue_us
     acked = meter_rate(&e.acked, SHORT, 0)
     arriving = meter_rate(&e.acked, LONG, 0)
-    e.limited = meter_rate(&e.sent, LONG, now) < LIMITED * e.rate.bps
+    sent = meter_rate(&e.sent, LONG, now)
+    e.limited = sent < LIMITED * e.rate.bps
     if not e.limited:
         e.proven_at = now
+    watch_contention(e, arriving, sent, now)
     e.congested = congested_by_delay(e, now)
     judge_losses(e, arriving, now)
     e.lost_share = e.loss.share
     if e.congested:
-        cut_for_delay(e, acked, now)
+        cut_for_delay(e, acked, arriving, sent, now)
     else:
         if e.resume_bps > 0 and e.delay.queue_us < DRAINED_US:
             if e.resume_bps > e.rate.bps:
@@ -276,7 +332,7 @@ cdef void control_report(Estimator* e, int64_t now) noexcept nogil:
             e.resume_bps = 0
         take_result(e, arriving, now)
         most = AHEAD * arriving + 10000
-        if e.delay.use != LINE_UNDER and e.delay.queue_us < 2 * OVER_QUEUE_US and e.trial_bps == 0:
+        if e.trial_bps == 0 and queue_free(e) and (e.delay.use != LINE_UNDER or e.contended_since):
             rate_increase(&e.rate, arriving, most, e.round_trip + REACTION_US, now)
         else:
             e.rate.updated = now
@@ -285,13 +341,33 @@ cdef void control_report(Estimator* e, int64_t now) noexcept nogil:
 
 # ---- without reports about packets
 
-cdef void control_loss(Estimator* e, double share, int64_t now) noexcept nogil:
+cdef void watch_reports(Estimator* e, int64_t now) noexcept nogil:
+    """Whether reports about packets can be waited for."""
+    cdef bint numbered = e.log.next > e.log.origin
+    if e.last_report or e.first_sent == 0 or (numbered and now - e.first_sent < UNREPORTED_US):
+        return
     if e.mode == BY_PACKETS:
-        if e.last_report or e.first_sent == 0 or now - e.first_sent < UNREPORTED_US:
-            return
-        e.mode = BY_REMB if e.remb_bps > 0 else BY_LOSS
         cancel_probe(e)
+    if e.remb_bps > 0 and e.mode != BY_REMB:
+        e.mode = BY_REMB
+        e.cap_bps = MOST_BPS
+    elif e.mode == BY_PACKETS:
+        e.mode = BY_LOSS
+
+
+cdef void control_remb(Estimator* e, double bps, int64_t now) noexcept nogil:
+    e.remb_bps = bps if bps > 1 else 1.0
+    e.remb_at = now
+    watch_reports(e, now)
+
+
+cdef void control_loss(Estimator* e, double share, int64_t now) noexcept nogil:
+    watch_reports(e, now)
+    if e.mode == BY_PACKETS:
+        return
     e.lost_share += (share - e.lost_share) / 2
+    if e.mode == BY_REMB and e.remb_bps < e.cap_bps:
+        e.cap_bps = e.remb_bps
     if share > 0.1:
         e.cap_bps = clamped(e.cap_bps * (1 - share / 2))
     elif share < 0.02 and (e.wanted_bps < 0 or e.cap_bps < USEFUL * e.wanted_bps):

@@ -193,7 +193,7 @@ cdef void delay_report(DelayFilter* filter, int64_t now) noexcept nogil:
     for i in range(DELAY_RECENT):
         if filter.recent[i] < lowest and now - filter.recent_at[i] <= RECENT_US:
             lowest = filter.recent[i]
-    filter.queue_us = lowest - base
+    filter.queue_us = lowest - base if lowest > base else 0
     filter.spread_us += (filter.total / filter.count - filter.lowest - filter.spread_us) / 8
     filter.lowest = INT64_MAX
     filter.total = 0

@@ -4,14 +4,13 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from mediaserver.sfu.policy.bwe.control cimport (
-    control_init, control_loss, control_probe_sent, control_report, control_update,
+    control_init, control_loss, control_probe_sent, control_remb, control_report, control_update,
 )
 from mediaserver.sfu.policy.bwe.intake cimport intake_ccfb, intake_transport
 from mediaserver.sfu.policy.bwe.meter cimport meter_add
 from mediaserver.sfu.policy.bwe.sentlog cimport (
     sentlog_add, sentlog_clear, sentlog_close, sentlog_init, sentlog_name, sentlog_shrink,
 )
-from mediaserver.sfu.policy.bwe.state cimport BY_LOSS, BY_REMB
 from mediaserver.sfu.wire.rtcp cimport RtcpItem
 
 cdef enum:
@@ -68,10 +67,7 @@ cdef void estimator_ccfb(Estimator* e, const RtcpItem* item, int64_t now) noexce
 
 
 cdef void estimator_remb(Estimator* e, uint64_t bps, int64_t now) noexcept nogil:
-    e.remb_bps = <double>bps if bps else 1.0
-    e.remb_at = now
-    if e.mode == BY_LOSS:
-        e.mode = BY_REMB
+    control_remb(e, <double>bps, now)
     control_update(e, now)
 
 

@@ -37,6 +37,7 @@ cdef struct SentLog:
     uint64_t mask
     uint64_t first               # numbers first <= n < next are held; extended, the wire has the low 16 bits
     uint64_t next
+    uint64_t origin              # the first number of all
     uint64_t settled             # no number before it is in flight
     uint64_t in_flight           # bytes
     uint32_t stream_count

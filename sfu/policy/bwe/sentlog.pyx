@@ -15,7 +15,7 @@ cdef int sentlog_init(SentLog* log) noexcept nogil:
     if log.packets == NULL:
         return -1
     log.mask = SENT_FIRST - 1
-    log.first = log.next = log.settled = FIRST_NUMBER
+    log.origin = log.first = log.next = log.settled = FIRST_NUMBER
     return 0
 
 

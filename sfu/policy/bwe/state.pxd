@@ -62,7 +62,15 @@ cdef struct Estimator:
     int64_t last_report          # of feedback about packets, 0 none yet
     int64_t interval             # between two of these, smoothed
     int64_t standing_since       # since when the queue stands, 0: it does not
-    uint32_t standing_cuts
+    int64_t row_since            # the first of the last cuts in a row for delay, 0 none
+    double row_bps               # the estimate before it,
+    double row_acked             # what arrived then,
+    int64_t row_queue_us         # the longest queue since
+    int64_t row_low_us           # and the range of the queue since the first cut had to show
+    int64_t row_high_us
+    uint32_t row_lost            # packets since
+    int64_t contended_since      # others keep the queue full: it tells nothing of us. 0: they don't
+    int64_t calm_since           # since when there is no queue all the same
     int64_t proven_at            # when the target was last seen to be carried
     int64_t far                  # µs of the last reference time, the far clock unwrapped
     int32_t reference            # the same as the wire had it
