@@ -284,6 +284,7 @@ _TELL: Mapping[type, Callable[[LiveRoom, Any], None]] = {
     ev.FreshnessChanged: LiveRoom._tell_freshness,
     ev.LegLive: LiveRoom._tell_nobody,
     ev.LegQuality: LiveRoom._tell_quality,
+    ev.LegEnded: LiveRoom._tell_nobody,
 }
 
 

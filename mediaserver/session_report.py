@@ -256,6 +256,8 @@ class SessionReports:
                 view = self._view(session, participant, track, now)
                 if view is not None:
                     self._change(view, quality, now)
+            case ev.LegEnded(participant=participant, track=track):
+                self._end(session, now, participant=participant, track=track)
             case RecordingChanged(state=state, recording=str(recording)):
                 self._recording(session, live, recording, over=state == "off")
             case RoomClosed():

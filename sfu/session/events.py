@@ -89,6 +89,13 @@ class LegQuality(msgspec.Struct, frozen=True):
     quality: Quality
 
 
+class LegEnded(msgspec.Struct, frozen=True):
+    """By a later offer a participant gets a track no more that is still there."""
+
+    participant: str
+    track: str
+
+
 Event = (
     ParticipantJoined
     | ParticipantLeft
@@ -102,4 +109,5 @@ Event = (
     | FreshnessChanged
     | LegLive
     | LegQuality
+    | LegEnded
 )

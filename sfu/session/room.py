@@ -13,6 +13,7 @@ from mediaserver.sfu.session.books import Books, RoomError
 from mediaserver.sfu.session.events import (
     Event,
     FreshnessChanged,
+    LegEnded,
     LegLive,
     LegQuality,
     ParticipantJoined,
@@ -144,7 +145,10 @@ class Room:
             raise OfferError("not-allowed", f"the room holds {self._books.policy.max_tracks} tracks")
         if plan.remote is None and offering.transport is None:
             raise OfferError("unsupported", "every m-line is rejected", str(offer.media[0].line))
+        before = {leg.track.id for leg in offering.legs()}
         negotiated = carry_out(self._books, plan, offering, subscribe, now)
+        before -= {leg.track.id for leg in offering.legs()}
+        negotiated.events.extend(LegEnded(participant, track) for track in sorted(before & self._books.tracks.keys()))
         self._timers.note(participant)
         return negotiated
 

@@ -152,6 +152,21 @@ def test_the_report_of_a_session(site: Open, tmp_path: Path) -> None:
     assert report.sections == {"room": {"name": "r"}}
 
 
+def test_what_is_received_no_more_is_in_breach_no_more(site: Open) -> None:
+    async def main() -> None:
+        async with site() as s:
+            at = await Consultation.begin(s)
+            at.line("ultrasound", QualityReason.BELOW_FLOOR)
+            await at.doctor.until("quality")
+            sdp = make_offer(video("inactive"), video("inactive"), audio("recvonly"), client=2)
+            assert (await at.doctor.ask("offer", sdp=sdp))["type"] == "answer"
+            before = s.server.reports.breach_seconds()
+            await at.doctor.ask("ping")
+            assert s.server.reports.breach_seconds() == before
+
+    run(main())
+
+
 def test_a_recording_keeps_the_report_and_stays_genuine(site: Open) -> None:
     async def main() -> None:
         async with site(recording=RecordingSettings(policy="on")) as s:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from mediaserver.sfu.session.events import LegQuality
+from mediaserver.sfu.session.events import LegEnded, LegQuality
 from mediaserver.sfu.session.model import (
     Publication,
     Quality,
@@ -143,3 +143,12 @@ def test_a_pause_of_the_viewers_own_goes_before_what_the_line_does(at: Viewing) 
     assert at.told(Source.CAMERA, QualityReason.BELOW_FLOOR, 0, 0) == []
     [back] = at.room.subscribe("doctor", camera, 0)
     assert back == LegQuality("doctor", camera, Quality(QualityState.BELOW_FLOOR, QualityCause.LINE, 0, 0))
+
+
+def test_what_a_later_offer_drops_has_ended(at: Viewing) -> None:
+    wanted = [video("recvonly"), video("inactive"), audio("recvonly")]
+    before = {leg.track.id for leg in at.room.participants["doctor"].legs()}
+    offer = make_offer(*wanted, client=2)
+    negotiated = at.room.offer("doctor", offer, publish={}, subscribe=SubscribeAll(), now=0)
+    [dropped] = before - {leg.track.id for leg in at.room.participants["doctor"].legs()}
+    assert LegEnded("doctor", dropped) in negotiated.events
