@@ -22,9 +22,13 @@ cdef struct DelayFilter:
     int64_t before_arrival
     uint8_t groups               # 0: none yet, 1: one is open, 2: one before it too
     # The trendline: accumulated delay over arrival time, both in ms.
-    float times[TREND_POINTS]
-    float delays[TREND_POINTS]
+    double times[TREND_POINTS]
+    double delays[TREND_POINTS]
     uint32_t points
+    double sum_x                 # of times, delays and their products
+    double sum_y
+    double sum_xx
+    double sum_xy
     int64_t origin               # arrival time that is 0 in `times`
     double accumulated
     double smoothed

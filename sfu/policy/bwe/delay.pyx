@@ -45,6 +45,7 @@ cdef void delay_forget(DelayFilter* filter) noexcept nogil:
 cdef void delay_restart(DelayFilter* filter) noexcept nogil:
     filter.groups = 0
     filter.points = 0
+    filter.sum_x = filter.sum_y = filter.sum_xx = filter.sum_xy = 0
     filter.accumulated = filter.smoothed = 0
     filter.trend = filter.trend_before = 0
     filter.over_ms = 0
@@ -64,21 +65,29 @@ cdef void delay_rebase(DelayFilter* filter, int64_t now) noexcept nogil:
     filter.queue_us = 0
 
 
-cdef double slope(const DelayFilter* filter) noexcept nogil:
-    """ms of delay for each ms, by least squares."""
-    cdef uint32_t count = filter.points if filter.points < TREND_POINTS else TREND_POINTS
-    cdef double mean_x = 0, mean_y = 0, above = 0, below = 0, x
-    cdef uint32_t i
-    for i in range(count):
-        mean_x += filter.times[i]
-        mean_y += filter.delays[i]
-    mean_x /= count
-    mean_y /= count
-    for i in range(count):
-        x = filter.times[i] - mean_x
-        above += x * (filter.delays[i] - mean_y)
-        below += x * x
-    return above / below if below > 0 else 0
+cdef double slope(DelayFilter* filter, double x, double y) noexcept nogil:
+    """ms of delay for each ms, by least squares over the last points, of which this is the newest."""
+    cdef uint32_t at = filter.points % TREND_POINTS
+    cdef double count = TREND_POINTS, spread
+    cdef double old_x, old_y
+    if filter.points >= TREND_POINTS:
+        old_x = filter.times[at]
+        old_y = filter.delays[at]
+        filter.sum_x -= old_x
+        filter.sum_y -= old_y
+        filter.sum_xx -= old_x * old_x
+        filter.sum_xy -= old_x * old_y
+    else:
+        count = filter.points + 1
+    filter.times[at] = x
+    filter.delays[at] = y
+    filter.points += 1
+    filter.sum_x += x
+    filter.sum_y += y
+    filter.sum_xx += x * x
+    filter.sum_xy += x * y
+    spread = filter.sum_xx - filter.sum_x * filter.sum_x / count
+    return (filter.sum_xy - filter.sum_x * filter.sum_y / count) / spread if spread > 1e-3 else 0
 
 
 cdef void adapt(DelayFilter* filter, double size, int64_t arrival) noexcept nogil:
@@ -117,26 +126,22 @@ cdef void detect(DelayFilter* filter, double steepness, double sent_ms, int64_t 
 cdef void compare_groups(DelayFilter* filter) noexcept nogil:
     cdef int64_t sent = filter.group_last_sent - filter.before_sent
     cdef int64_t arrival = filter.group_last_arrival - filter.before_arrival
-    cdef double later
-    cdef uint32_t at
+    cdef double later, steepness
     if sent <= 0 or arrival < 0 or arrival > GAP_MOST_US or sent > GAP_MOST_US:
         delay_restart(filter)
         return
     if filter.points == 0:
         filter.origin = filter.group_last_arrival
         filter.adapted = filter.group_last_arrival
-    elif filter.group_last_arrival - filter.origin > 1000000000:
-        delay_restart(filter)   # so that `times` keep their precision
+    elif filter.group_last_arrival - filter.origin > 300000000:
+        delay_restart(filter)   # so that the sums keep their precision
         return
     later = (arrival - sent) / 1000.0
     filter.accumulated += later
     filter.smoothed = SMOOTHING * filter.smoothed + (1 - SMOOTHING) * filter.accumulated
-    at = filter.points % TREND_POINTS
-    filter.times[at] = <float>((filter.group_last_arrival - filter.origin) / 1000.0)
-    filter.delays[at] = <float>filter.smoothed
-    filter.points += 1
+    steepness = slope(filter, (filter.group_last_arrival - filter.origin) / 1000.0, filter.smoothed)
     if filter.points >= POINTS_LEAST:
-        detect(filter, slope(filter), sent / 1000.0, filter.group_last_arrival)
+        detect(filter, steepness, sent / 1000.0, filter.group_last_arrival)
 
 
 cdef inline bint belongs(const DelayFilter* filter, int64_t sent, int64_t arrival) noexcept nogil:
