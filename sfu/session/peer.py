@@ -57,6 +57,7 @@ class Transport:
         self._plane = plane
         self._keys_given = False
         plane.add_peer(plane_id, local.ufrag, local.pwd)
+        plane.set_remote(plane_id, *described.credentials)
 
     @property
     def remote(self) -> Credentials:
@@ -68,6 +69,7 @@ class Transport:
         self.local = local
         self.described = self.described._replace(credentials=remote)
         self._plane.restart_peer(self.plane_id, local.ufrag, local.pwd)
+        self._plane.set_remote(self.plane_id, *remote)
 
     def connected(self, now: int) -> bool:
         """The path carries. True when that is news."""

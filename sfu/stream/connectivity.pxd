@@ -11,6 +11,9 @@ cdef uint64_t ufrag_key(const EngineState* engine, const uint8_t* ufrag, size_t 
 # The peer that has passed a check from that address, or NULL.
 cdef Peer* peer_at(EngineState* engine, const Addr* addr) noexcept nogil
 cdef void answer_check(EngineState* engine, const Addr* addr, const uint8_t* data, size_t size) noexcept nogil
+cdef int same_address(const Addr* a, const Addr* b) noexcept nogil
+# A check has shown that the peer is there.
+cdef void learn_address(EngineState* engine, Peer* peer, const Addr* addr) noexcept nogil
 cdef void forget_addresses(EngineState* engine, Peer* peer) noexcept nogil
 # Nothing can be sent to that address any more; another that is known takes its place.
 cdef void lose_address(EngineState* engine, const Addr* addr) noexcept nogil

@@ -44,7 +44,7 @@ cdef uint64_t ufrag_key(const EngineState* engine, const uint8_t* ufrag, size_t 
     return hash_bytes(engine.seed, ufrag, size)
 
 
-cdef inline int same_address(const Addr* a, const Addr* b) noexcept nogil:
+cdef int same_address(const Addr* a, const Addr* b) noexcept nogil:
     return a.port == b.port and a.connection == b.connection and memcmp(a.ip, b.ip, 16) == 0
 
 

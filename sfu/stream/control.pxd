@@ -8,20 +8,21 @@ from mediaserver.sfu.stream.state cimport EngineState
 cpdef enum CommandKind:
     COMMAND_ADD_PEER = 1
     COMMAND_RESTART_PEER = 2
-    COMMAND_SET_KEYS = 3
-    COMMAND_SEND_DTLS = 4
-    COMMAND_REMOVE_PEER = 5
-    COMMAND_ADD_TRACK = 6
-    COMMAND_UPDATE_TRACK = 7
-    COMMAND_MUTE_TRACK = 8
-    COMMAND_REMOVE_TRACK = 9
-    COMMAND_ADD_LEG = 10
-    COMMAND_UPDATE_LEG = 11
-    COMMAND_PAUSE_LEG = 12
-    COMMAND_REMOVE_LEG = 13
-    COMMAND_KEYFRAME = 14
-    COMMAND_ADD_TAP = 15
-    COMMAND_REMOVE_TAP = 16
+    COMMAND_SET_REMOTE = 3
+    COMMAND_SET_KEYS = 4
+    COMMAND_SEND_DTLS = 5
+    COMMAND_REMOVE_PEER = 6
+    COMMAND_ADD_TRACK = 7
+    COMMAND_UPDATE_TRACK = 8
+    COMMAND_MUTE_TRACK = 9
+    COMMAND_REMOVE_TRACK = 10
+    COMMAND_ADD_LEG = 11
+    COMMAND_UPDATE_LEG = 12
+    COMMAND_PAUSE_LEG = 13
+    COMMAND_REMOVE_LEG = 14
+    COMMAND_KEYFRAME = 15
+    COMMAND_ADD_TAP = 16
+    COMMAND_REMOVE_TAP = 17
 
 # `data` and `more` depend on the kind: credentials, keys, a datagram, a TrackConfig or LegConfig (copied); a stats
 # block or a TapQueue (kept until REMOVED is reported). `block` was allocated by the sender, and whoever carries the

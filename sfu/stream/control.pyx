@@ -93,6 +93,13 @@ cdef void restart_peer(EngineState* engine, Peer* peer, const Command* command) 
     peer.last_check = engine.now
 
 
+cdef void set_remote(Peer* peer, const Credentials* credentials) noexcept nogil:
+    peer.remote_ufrag_size = credentials.ufrag_size
+    memcpy(peer.remote_ufrag, credentials.ufrag, credentials.ufrag_size)
+    peer.remote_pwd_size = credentials.pwd_size
+    memcpy(peer.remote_pwd, credentials.pwd, credentials.pwd_size)
+
+
 cdef void set_keys(EngineState* engine, Peer* peer, const Command* command) noexcept nogil:
     cdef const Keys* keys = <const Keys*>command.data
     cdef int i
@@ -439,6 +446,8 @@ cdef void serve_taps(EngineState* engine) noexcept nogil:
 cdef void on_peer(EngineState* engine, Peer* peer, const Command* command) noexcept nogil:
     if command.kind == COMMAND_RESTART_PEER:
         restart_peer(engine, peer, command)
+    elif command.kind == COMMAND_SET_REMOTE:
+        set_remote(peer, <const Credentials*>command.data)
     elif command.kind == COMMAND_SET_KEYS:
         set_keys(engine, peer, command)
     elif command.kind == COMMAND_SEND_DTLS:

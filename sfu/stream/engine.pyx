@@ -22,11 +22,13 @@ from mediaserver.sfu.stream.feedback cimport read_rtcp, send_reports, serve_hot
 from mediaserver.sfu.stream.ingest cimport ingest
 from mediaserver.sfu.stream.outbox cimport outbox_clear, outbox_close, outbox_init
 from mediaserver.sfu.stream.report cimport REPORT_DTLS, report, report_close, report_flush
+from mediaserver.sfu.stream.roaming cimport follow_stranger, take_answer
 from mediaserver.sfu.stream.state cimport Peer, Track
 from mediaserver.sfu.stream.table cimport table_close, table_init
 from mediaserver.sfu.stream.watch cimport watch_round
 from mediaserver.sfu.wire.packet cimport DEMUX_DTLS, DEMUX_RTP, DEMUX_STUN, demux_kind, is_rtcp
 from mediaserver.sfu.wire.srtp cimport SRTP_ERR_REPLAY, srtcp_unprotect
+from mediaserver.sfu.wire.stun cimport STUN_BINDING_SUCCESS
 
 cdef enum:
     SLOW_INTERVAL_US = 100000    # reports and consent: a round over all peers
@@ -79,6 +81,7 @@ cdef void receive_rtcp(EngineState* engine, Peer* peer, const uint8_t* data, siz
     memcpy(copy, data, size)
     plain = srtcp_unprotect(peer.rx, copy, size)
     if plain >= 0:
+        peer.report_ssrc = (<uint32_t>copy[4] << 24) | (<uint32_t>copy[5] << 16) | (<uint32_t>copy[6] << 8) | copy[7]
         read_rtcp(engine, peer, copy, plain)
     elif plain == SRTP_ERR_REPLAY:
         engine.counters.drop_srtp_replay += 1
@@ -108,12 +111,19 @@ cdef void engine_receive(EngineState* engine, const Addr* addr, const uint8_t* d
     kind = demux_kind(data[0])
     if kind == DEMUX_STUN:
         engine.counters.stun_in += 1
-        answer_check(engine, addr, data, size)
+        if size > 1 and data[0] == STUN_BINDING_SUCCESS >> 8 and data[1] == (STUN_BINDING_SUCCESS & 255):
+            take_answer(engine, addr, data, size)
+        else:
+            answer_check(engine, addr, data, size)
         return
     peer = peer_at(engine, addr)
     if peer == NULL:
         engine.counters.drop_unknown_address += 1
-    elif kind == DEMUX_RTP:
+        if kind == DEMUX_RTP:
+            follow_stranger(engine, addr, data, size)
+        return
+    peer.last_heard = engine.now
+    if kind == DEMUX_RTP:
         if is_rtcp(data, size):
             receive_rtcp(engine, peer, data, size)
         else:

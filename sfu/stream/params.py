@@ -170,6 +170,9 @@ class Plane(Protocol):
     def restart_peer(self, peer: int, ufrag: str, pwd: str) -> None:
         """ICE restart (RFC 8445, section 9): new credentials; the old ones hold until the new ones are used."""
 
+    def set_remote(self, peer: int, ufrag: str, pwd: str) -> None:
+        """The peer's own credentials, with which it is asked where it seems to have moved; none of over 64 bytes."""
+
     def set_keys(self, peer: int, profile: int, rx_key: bytes, rx_salt: bytes, tx_key: bytes, tx_salt: bytes) -> None:
         """The SRTP keys of both directions; `profile` as in RFC 5764 and RFC 7714."""
 

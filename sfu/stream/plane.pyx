@@ -24,6 +24,7 @@ from mediaserver.sfu.stream.control cimport (
     COMMAND_RESTART_PEER,
     COMMAND_SEND_DTLS,
     COMMAND_SET_KEYS,
+    COMMAND_SET_REMOTE,
     COMMAND_UPDATE_LEG,
     COMMAND_UPDATE_TRACK,
     Credentials,
@@ -242,6 +243,11 @@ cdef class BasePlane:
 
     def restart_peer(self, peer: int, ufrag: str, pwd: str) -> None:
         self.credentials(COMMAND_RESTART_PEER, peer, ufrag, pwd)
+
+    def set_remote(self, peer: int, ufrag: str, pwd: str) -> None:
+        # RFC 8839 lets both have 256 characters. No browser's are so long; a peer that has such waits for its own checks.
+        if 0 < len(ufrag.encode()) <= NAME_MAX and 0 < len(pwd.encode()) <= NAME_MAX:
+            self.credentials(COMMAND_SET_REMOTE, peer, ufrag, pwd)
 
     def set_keys(self, peer: int, profile: int, rx_key: bytes, rx_salt: bytes, tx_key: bytes, tx_salt: bytes) -> None:
         if len(rx_key) != len(tx_key) or len(rx_salt) != len(tx_salt) or len(rx_key) > 32 or len(rx_salt) > 16:

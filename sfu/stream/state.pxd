@@ -22,6 +22,7 @@ cdef enum:
     SSRCS_MAX = 8            # that an SDP may name for one track
     INBOUNDS_MAX = 48        # SSRCs of one peer
     KNOWN_MAX = 6            # checked addresses of one peer
+    QUESTIONS_MAX = 16       # checks of ours that may be answered
     PENDING_MAX = 128        # packets of one track within one batch
     VIDEO_HISTORY = 1024
     AUDIO_HISTORY = 256
@@ -152,6 +153,7 @@ cdef struct Counters:
     uint64_t drop_dtls
     uint64_t drop_send
     uint64_t drop_tcp_backlog        # for a connection that did not take it
+    uint64_t peers_asked             # checks sent to where a peer seems to have moved
     uint64_t tcp_connections
     uint64_t tcp_accepted
     uint64_t tcp_refused             # for want of room
@@ -175,6 +177,10 @@ cdef struct Peer:
     uint8_t ufrag_size
     uint8_t pwd[NAME_MAX]
     uint8_t pwd_size
+    uint8_t remote_ufrag[NAME_MAX]   # the peer's own; size 0: not known
+    uint8_t remote_ufrag_size
+    uint8_t remote_pwd[NAME_MAX]
+    uint8_t remote_pwd_size
     uint8_t old_ufrag[NAME_MAX]      # before an ICE restart; size 0: none
     uint8_t old_ufrag_size
     uint8_t old_pwd[NAME_MAX]
@@ -190,6 +196,9 @@ cdef struct Peer:
     int64_t heard[KNOWN_MAX]         # µs of the last valid check from there
     uint8_t known_count
     int64_t last_check
+    int64_t last_heard               # µs, of anything but checks
+    int64_t asked                    # µs of our last check
+    uint32_t report_ssrc             # under which it sends RTCP
     SrtpContext* rx
     SrtpContext* tx
     uint32_t* used_ssrcs             # every SSRC that ever left under these keys: none may start again
@@ -288,6 +297,12 @@ cdef struct Report:                  # an event on its way to the control plane
     uint32_t size
     uint8_t data[0]
 
+cdef struct Question:                # a check that we have sent
+    uint32_t peer                    # 0: answered
+    Addr addr
+    uint8_t txid[12]
+    int64_t asked                    # µs
+
 cdef struct EngineState:
     int64_t now
     PacketPool pool
@@ -306,6 +321,10 @@ cdef struct EngineState:
     int64_t consent_timeout          # µs
     int64_t slow_due                 # µs of the next round over all peers
     int64_t watch_due                # µs of the next look at what is fresh, 0: nothing is watched
+    Question questions[QUESTIONS_MAX]
+    uint64_t question_count
+    int64_t stranger_credit          # packets from unknown addresses that may be looked at, in millionths
+    int64_t stranger_credit_at       # µs
     Ring* reports
     Report** overflow                # reports that found the ring full, oldest first
     uint32_t overflow_count

@@ -1,24 +1,35 @@
-"""Ways through a network: TCP where UDP is blocked, TURN where nothing else goes, and a network that changes."""
+"""Ways through a network: TCP where UDP is blocked, TURN where nothing else goes."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.browser import consultation as c
-from tests.browser.conftest import Pages, Server, launch
+from tests.browser.conftest import PATIENCE, Pages, Server, launch
+from tests.browser.relay import UdpRelay
+from tests.browser.turn import free_port, turn_server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Playwright
 
 pytestmark = pytest.mark.browser
 
+NO_UDP = "--webrtc-ip-handling-policy=disable_non_proxied_udp"
 PEERS = """
     window.peers = [];
     window.RTCPeerConnection = class extends RTCPeerConnection {
-      constructor(...options) { super(...options); window.peers.push(this); }
+      constructor(options) { super({ ...options, ...POLICY }); window.peers.push(this); }
+      setConfiguration(options) { super.setConfiguration({ ...options, ...POLICY }); }
+      setRemoteDescription({ type, sdp }) {
+        const other = /a=candidate:\\d+ 1 (tcp|udp \\d+ (?!127\\.0\\.0\\.1 )).*\\r\\n/g;
+        if (RELAY) sdp = sdp.replaceAll(other, "").replaceAll(/(a=candidate.* 127\\.0\\.0\\.1) \\d+/g, "$1 " + RELAY);
+        return super.setRemoteDescription({ type, sdp });
+      }
     };
 """
 ROUTE = """async () => {
@@ -32,7 +43,7 @@ ROUTE = """async () => {
 @pytest.fixture
 def no_udp(playwright: Playwright) -> Iterator[Pages]:
     """A browser that may send no UDP, as in many a hospital."""
-    running = launch(playwright, "--webrtc-ip-handling-policy=disable_non_proxied_udp")
+    running = launch(playwright, NO_UDP)
     opened = Pages(running)
     yield opened
     opened.close()
@@ -40,17 +51,89 @@ def no_udp(playwright: Playwright) -> Iterator[Pages]:
     assert opened.errors == []
 
 
-def open_viewer(pages: Pages, server: Server, room: str, **options: Any) -> Page:
-    return pages.open(server.address("viewer", room), script=PEERS, **options)
+def script(*, turn: bool = False, relay: int = 0) -> str:
+    """For a page that is to use TURN alone, or our own relay at that port."""
+    policy = '{ iceTransportPolicy: "relay" }' if turn else "{}"
+    return PEERS.replace("POLICY", policy).replace("RELAY", str(relay))
 
 
-def test_without_udp_a_page_publishes_and_another_views(
+def open_viewer(pages: Pages, server: Server, room: str, **how: Any) -> Page:
+    return pages.open(server.address("viewer", room), script=script(**how))
+
+
+def wait_for_picture(page: Page) -> dict[str, str | None]:
+    """What way the media goes, once pictures move."""
+    c.wait_live(page)
+    c.watch(page)
+    codes = [frame[0] for frame in c.seen(page, 30)]
+    assert len(set(codes)) > 20
+    route: dict[str, str | None] = page.evaluate(ROUTE)
+    return route
+
+
+def test_a_page_joins_by_tcp_where_udp_is_blocked(
     pages: Pages, no_udp: Pages, server: Server, figures: Callable[..., None]
 ) -> None:
     c.start_cart(pages, server, "tcp-1")
     doctor = open_viewer(no_udp, server, "tcp-1")
     times = c.firsts(doctor, c.SOURCES)
-    c.wait_live(doctor)
-    route = doctor.evaluate(ROUTE)
-    figures(join_ms=times, **route)
+    route = wait_for_picture(doctor)
+    figures(join_ms={source: round(ms) for source, ms in times.items()}, **route)
     assert route["protocol"] == "tcp"
+
+
+@pytest.fixture
+def turned(tmp_path: Path) -> Iterator[Server]:
+    """A server whose clients are told of a coturn."""
+    with turn_server() as turn:
+        settings = tmp_path / "server.toml"
+        settings.write_text(turn.config("turn:127.0.0.1:PORT", "turn:127.0.0.1:PORT?transport=tcp"))
+        server = Server(tmp_path / "data", "--config", str(settings), udp="127.0.0.1:0")
+        yield server
+        server.stop()
+
+
+def test_a_page_joins_through_turn(turned: Server, pages: Pages, figures: Callable[..., None]) -> None:
+    """With credentials that the server has made for it."""
+    c.start_cart(pages, turned, "turn-1")
+    doctor = open_viewer(pages, turned, "turn-1", turn=True)
+    times = c.firsts(doctor, c.SOURCES)
+    route = wait_for_picture(doctor)
+    figures(join_ms={source: round(ms) for source, ms in times.items()}, **route)
+    assert (route["local"], route["relay"]) == ("relay", "udp")
+
+
+def longest_stop(page: Page, change: Callable[[], None]) -> float:
+    """ms between two pictures, at most, around a change."""
+    before = c.seen(page, 30)
+    change()
+    shown = [frame[1] for frame in (*before, *c.seen(page, 90))]
+    return max(after - before for before, after in itertools.pairwise(shown))
+
+
+@pytest.fixture
+def media_port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def one_worker(tmp_path: Path, media_port: int) -> Iterator[Server]:
+    """A server with one media port, which is known."""
+    server = Server(tmp_path / "data", "--workers", "1", udp=f"127.0.0.1:{media_port}")
+    yield server
+    server.stop()
+
+
+def test_pictures_go_on_when_an_address_changes(
+    one_worker: Server, media_port: int, pages: Pages, figures: Callable[..., None]
+) -> None:
+    """As behind a NAT that has forgotten them, viewer and publisher come from another port all at once: the server
+    follows without an offer, and before their next checks."""
+    with UdpRelay(media_port) as ours, UdpRelay(media_port) as theirs:
+        c.start_cart(pages, one_worker, "roam-1", script=script(relay=theirs.port))
+        doctor = open_viewer(pages, one_worker, "roam-1", relay=ours.port)
+        wait_for_picture(doctor)
+        stops = {"viewer": longest_stop(doctor, ours.move), "publisher": longest_stop(doctor, theirs.move)}
+        figures(stop_ms={who: round(ms) for who, ms in stops.items()})
+        assert max(stops.values()) < 1000 * PATIENCE
+        assert len(doctor.evaluate("() => window.peers")) == 1

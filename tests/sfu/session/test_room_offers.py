@@ -360,7 +360,8 @@ def test_an_ice_restart(room: Room, plane: RecordingPlane) -> None:
     assert restarted == peer
     assert fresh != ufrag
     assert (answered(done).media[0].transport.ufrag, answered(done).media[0].transport.pwd) == (fresh, pwd)
-    assert [command[0] for command in plane.take()] == ["restart_peer"]
+    assert plane.named("set_remote")[-1][:2] == (peer, "f00d")
+    assert [command[0] for command in plane.take()] == ["restart_peer", "set_remote"]
 
 
 def test_an_ice_restart_without_an_offer(room: Room, plane: RecordingPlane) -> None:
