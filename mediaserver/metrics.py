@@ -30,6 +30,7 @@ _PLANE_HELP: Mapping[str, str] = {
     "datagrams_out": "Datagrams sent, by UDP or in frames of TCP.",
     "bytes_in": "Bytes of datagrams received.",
     "bytes_out": "Bytes of datagrams sent.",
+    "peers_asked": "Checks sent to addresses to which peers seemed to have moved.",
     "tcp_connections": "TCP connections open for media.",
     "tcp_accepted": "TCP connections taken.",
     "tcp_refused": "TCP connections closed for want of room.",

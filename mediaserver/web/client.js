@@ -36,6 +36,8 @@ export { SignallingError };
 
 const VERSION = 1;
 const LABEL_AT_MOST = 80;
+/** Tells of a change of the network; Firefox and Safari lack it. */
+const NETWORK = /** @type {any} */ (navigator).connection;
 const BACKOFF_MS = [0, 250, 500, 1000, 2000, 4000];
 /** What another try would not change: the server does not want this client. */
 const FINAL = ["unauthorized", "forbidden", "removed", "unsupported-version", "bad-message", "already-joined"];
@@ -161,6 +163,7 @@ export class MediaClient extends EventTarget {
       const joined = await this.#join(null);
       this.#begin(joined, peer);
       addEventListener("online", this.#onOnline);
+      NETWORK?.addEventListener("change", this.#onOnline);
       addEventListener("pagehide", this.#onPageHide);
       return joined;
     } catch (error) {
@@ -298,6 +301,7 @@ export class MediaClient extends EventTarget {
       if (info) this.#emit("unavailable", { info, reason });
     });
     on("state", (state) => this.#emit("transport", { state }));
+    on("silent", () => this.#signalling?.probe());
     on("dead", () => this.#startAnew());
     return peer;
   }
@@ -396,6 +400,7 @@ export class MediaClient extends EventTarget {
     if (joined.resumed && this.#peer) {
       this.joined = joined;
       this.state = "joined";
+      this.#peer.useIceServers(joined.ice_servers); // with credentials that are good for a while again
       this.#emit("resumed", { joined });
       this.#catchUp(joined);
     } else {
@@ -419,7 +424,8 @@ export class MediaClient extends EventTarget {
 
   #networkChanged() {
     this.#wake();
-    if (this.#peer && this.transport !== "connected") this.#peer.restartIce().catch(() => {});
+    this.#signalling?.probe();
+    this.#peer?.networkChanged();
   }
 
   /** Waits, but no longer than until the network is back. */
@@ -437,6 +443,7 @@ export class MediaClient extends EventTarget {
     if (this.state === "closed") return;
     this.state = "closed";
     removeEventListener("online", this.#onOnline);
+    NETWORK?.removeEventListener("change", this.#onOnline);
     removeEventListener("pagehide", this.#onPageHide);
     this.#wake();
     const signalling = this.#signalling;

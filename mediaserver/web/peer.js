@@ -9,6 +9,11 @@ const CONFIGURATION = { bundlePolicy: "max-bundle", rtcpMuxPolicy: "require" };
 const ABS_CAPTURE_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
 /** A path that is gone for this long is tried anew, before the browser itself calls it failed. */
 const RESTART_AFTER_MS = 2_500;
+/** Senders report every second, whatever there is to see; when nothing at all comes for so long, the path is gone. */
+const SILENT_MS = 1_500;
+const LISTEN_EVERY_MS = 500;
+/** When the network has changed, what still flows is heard within this. */
+const PROOF_MS = 300;
 /** ICE restarts in a row without success after which the session is given up for a new one. */
 const RESTARTS_AT_MOST = 2;
 
@@ -29,8 +34,9 @@ const RESTARTS_AT_MOST = 2;
  */
 
 /**
- * Events: `media` (detail: the Incoming), `unavailable` (detail: the track's id and the reason), `state` (detail: RTCPeerConnectionState), and `dead`
- * when no ICE restart brought the connection back.
+ * Events: `media` (detail: the Incoming), `unavailable` (detail: the track's id and the reason), `state` (detail:
+ * RTCPeerConnectionState), `silent` when nothing comes any more and a new path is looked for, and `dead` when no ICE
+ * restart brought the connection back.
  */
 export class Peer extends EventTarget {
   #exchange;
@@ -45,6 +51,9 @@ export class Peer extends EventTarget {
   #extensions = new Map();
   #restarts = 0;
   #restartTimer = 0;
+  #listenTimer = 0;
+  /** what has come, and when it was last found to be more */
+  #heard = { packets: 0, at: 0, lost: false };
 
   /**
    * @param {(offer: {sdp: string, publish: object[], subscribe: object[]}) => Promise<import("./protocol.d.ts").Answer>} exchange
@@ -65,6 +74,7 @@ export class Peer extends EventTarget {
     // The first offer of a page takes long: the browser starts its media engine and makes a certificate. A peer is
     // made before it is needed, so this goes on while the server is asked for admission.
     this.connection.createOffer().catch(() => {});
+    this.#listenTimer = setInterval(() => this.#listen(SILENT_MS), LISTEN_EVERY_MS);
   }
 
   /** @param {RTCIceServer[]} iceServers to be used from the next offer on */
@@ -128,7 +138,17 @@ export class Peer extends EventTarget {
     return this.negotiate();
   }
 
+  /** The device may be in another network now: unless media still flows, a new path is looked for at once. */
+  async networkChanged() {
+    const state = this.connection.connectionState;
+    if (state === "disconnected" || state === "failed") return void this.restartIce().catch(() => {});
+    await this.#listen(Infinity);
+    setTimeout(() => this.#listen(0), PROOF_MS);
+    return undefined;
+  }
+
   close() {
+    clearInterval(this.#listenTimer);
     clearTimeout(this.#restartTimer);
     this.connection.close();
   }
@@ -273,6 +293,23 @@ export class Peer extends EventTarget {
       this.#tryAgain();
     }
     this.dispatchEvent(new CustomEvent("state", { detail: state }));
+  }
+
+  /** Restarts ICE when nothing has come for `patience` ms where something came before; once for each silence. */
+  async #listen(patience) {
+    if (this.connection.connectionState !== "connected") return;
+    let packets = 0;
+    for (const stats of (await this.connection.getStats()).values()) {
+      if (stats.type === "candidate-pair") packets += stats.packetsReceived ?? stats.bytesReceived ?? 0;
+    }
+    const now = performance.now();
+    if (packets !== this.#heard.packets) {
+      this.#heard = { packets, at: now, lost: false };
+    } else if (packets && !this.#heard.lost && now - this.#heard.at > patience) {
+      this.#heard.lost = true;
+      this.dispatchEvent(new CustomEvent("silent"));
+      this.restartIce().catch(() => {});
+    }
   }
 
   #tryAgain() {

@@ -22,6 +22,8 @@ export class SignallingError extends Error {
 const REQUEST_TIMEOUT_MS = 10_000;
 const PING_EVERY_MS = 5_000;
 const PONG_WITHIN_MS = 5_000;
+/** When there is cause for doubt. */
+const PROBE_WITHIN_MS = 1_500;
 
 /**
  * One WebSocket connection. Events: `message` (detail: a server message that answers no request) and
@@ -50,13 +52,16 @@ export class Signalling extends EventTarget {
     this.#socket.addEventListener("close", (event) => this.#end(event.code, event.reason));
   }
 
+  /** Ends the connection unless the server answers within `ms`: a network that is gone does not say so. */
+  probe(ms = PROBE_WITHIN_MS) {
+    this.request({ type: "ping" }, ms).catch((error) => {
+      if (error.code === "timeout") this.#end(4000, "no answer to a ping");
+    });
+  }
+
   /** Starts the heartbeat; called once the server has accepted the join. */
   watch() {
-    this.#heartbeat = setInterval(() => {
-      this.request({ type: "ping" }, PONG_WITHIN_MS).catch((error) => {
-        if (error.code === "timeout") this.#end(4000, "no answer to a ping");
-      });
-    }, PING_EVERY_MS);
+    this.#heartbeat = setInterval(() => this.probe(PONG_WITHIN_MS), PING_EVERY_MS);
   }
 
   /**

@@ -23,7 +23,7 @@ class UdpRelay:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._inner, selectors.EVENT_READ)
         self._selector.register(self._outer, selectors.EVENT_READ)
-        self._stop = False
+        self._stop = self._dead = False
         self._thread = threading.Thread(target=self._run)
 
     @property
@@ -38,6 +38,10 @@ class UdpRelay:
             self._outer.close()
             self._outer = self._open()
             self._selector.register(self._outer, selectors.EVENT_READ)
+
+    def cut(self) -> None:
+        """Carry nothing any more, and say nothing."""
+        self._dead = True
 
     def __enter__(self) -> UdpRelay:
         self._thread.start()
@@ -69,7 +73,10 @@ class UdpRelay:
         with contextlib.suppress(BlockingIOError):
             while True:
                 data, self._client = self._inner.recvfrom(2048)
-                self._outer.sendto(data, self._server)
+                if not self._dead:
+                    self._outer.sendto(data, self._server)
         with contextlib.suppress(BlockingIOError):
             while self._client is not None:
-                self._inner.sendto(self._outer.recv(2048), self._client)
+                data = self._outer.recv(2048)
+                if not self._dead:
+                    self._inner.sendto(data, self._client)

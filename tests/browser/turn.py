@@ -24,9 +24,10 @@ class Turn(NamedTuple):
     tls_port: int
 
     def config(self, *urls: str) -> str:
-        """The server's configuration with these URLs; PORT and TLS stand for the ports."""
-        named = ", ".join(f'"{url}"'.replace("PORT", str(self.port)).replace("TLS", str(self.tls_port)) for url in urls)
-        return f'[signalling]\nice_servers = [{{ urls = [{named}], secret = "{SECRET}" }}]\n'
+        """The server's configuration with these URLs, each as a server; PORT and TLS stand for the ports."""
+        named = (url.replace("PORT", str(self.port)).replace("TLS", str(self.tls_port)) for url in urls)
+        servers = (f'{{ urls = ["{url}"], secret = "{SECRET}" }}' for url in named)
+        return f"[signalling]\nice_servers = [{', '.join(servers)}]\n"
 
 
 def free_port() -> int:
