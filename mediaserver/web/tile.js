@@ -137,6 +137,7 @@ export class Tile {
 
   /** The server cannot be heard: what it said last is no longer of now. */
   unheard() {
+    this.#quality = null;
     this.#hear("");
   }
 

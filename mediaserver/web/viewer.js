@@ -235,9 +235,6 @@ function listen() {
   on("track-changed", onTrackChanged);
   on("track-removed", onTrackRemoved);
   on("quality", onQuality);
-  on("reconnecting", () => {
-    for (const tile of tiles.values()) tile.allow(null); // what the server said is no longer of now
-  });
   on("unavailable", onUnavailable);
   on("participant-joined", listPeople);
   on("participant-left", listPeople);
