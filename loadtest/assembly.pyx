@@ -4,13 +4,13 @@ import ipaddress
 import secrets
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from mediaserver.loadtest.clip cimport Clip
 from mediaserver.loadtest.engine cimport MAX_SOURCES
-from mediaserver.loadtest.state cimport HISTORY, MAX_CNAME, MAX_MID, InStream, OutStream, Peer, Sent
+from mediaserver.loadtest.state cimport HISTORY, MAX_CNAME, MAX_MID, REQUESTS, InStream, OutStream, Peer, Sent
 from mediaserver.sfu.wire.packet cimport EXT_COUNT
 from mediaserver.sfu.wire.srtp cimport srtp_free, srtp_new
 
@@ -133,10 +133,16 @@ cdef Peer* make_peer(object params, object address, int64_t now) except NULL:
     return peer
 
 
+cdef tuple request_times(const OutStream* stream):
+    cdef uint64_t count = stream.keyframe_requests
+    cdef uint64_t first = count - REQUESTS if count > REQUESTS else 0
+    return tuple([stream.requested[number & (REQUESTS - 1)] for number in range(first, count)])
+
+
 cdef object sender_stats(const OutStream* stream):
     return peers.SenderStats(
         stream.source, stream.frames, stream.packets, stream.octets, stream.retransmitted, stream.forgotten,
-        stream.keyframe_requests, stream.keyframes, stream.keyframe_octets, stream.fraction_lost, stream.last_ntp,
+        stream.keyframe_requests, request_times(stream), stream.keyframes, stream.keyframe_octets, stream.fraction_lost, stream.last_ntp,
     )
 
 

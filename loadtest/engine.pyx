@@ -61,7 +61,7 @@ cdef void take_datagram(Engine* engine, Peer* peer, uint8_t* data, size_t size, 
     kind = demux_kind(data[0])
     if kind == DEMUX_RTP:
         if is_rtcp(data, size):
-            receive_reports(peer, data, size, now, &engine.totals)
+            receive_reports(peer, data, size, arrived, now, &engine.totals)
         else:
             receive_media(peer, data, size, arrival.real, arrived, now, engine.times, &engine.totals)
     elif kind == DEMUX_STUN:

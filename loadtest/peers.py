@@ -82,6 +82,8 @@ class PeerEnd(IntEnum):
 
 
 class SenderStats(NamedTuple):
+    """`request_times`: when the last keyframe requests came, in ns on the monotonic clock."""
+
     source: int
     frames: int
     packets: int
@@ -89,6 +91,7 @@ class SenderStats(NamedTuple):
     retransmitted: int
     forgotten: int
     keyframe_requests: int
+    request_times: tuple[int, ...]
     keyframes: int
     keyframe_octets: int
     fraction_lost: int

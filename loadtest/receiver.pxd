@@ -7,7 +7,8 @@ from mediaserver.loadtest.state cimport Peer, SourceTimes, Totals
 
 cdef void receive_media(Peer* peer, uint8_t* data, size_t size, int64_t arrived_real, int64_t arrived, int64_t now,
                         SourceTimes* times, Totals* totals) noexcept nogil
-cdef void receive_reports(Peer* peer, uint8_t* data, size_t size, int64_t now, Totals* totals) noexcept nogil
+cdef void receive_reports(Peer* peer, uint8_t* data, size_t size, int64_t arrived, int64_t now,
+                          Totals* totals) noexcept nogil
 cdef void send_nacks(Peer* peer, int64_t now, Totals* totals) noexcept nogil
 cdef void send_receiver_report(Peer* peer, int64_t now, Totals* totals) noexcept nogil
 cdef void send_feedback(Peer* peer, int64_t now, Totals* totals) noexcept nogil

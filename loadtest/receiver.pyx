@@ -9,6 +9,7 @@ from mediaserver.loadtest.sender cimport send_again, send_protected_rtcp
 from mediaserver.loadtest.state cimport (
     ARRIVALS,
     MISSING,
+    REQUESTS,
     RTX_TYPE,
     InStream,
     MissingPacket,
@@ -378,7 +379,8 @@ cdef OutStream* published(Peer* peer, uint32_t ssrc) noexcept nogil:
     return NULL
 
 
-cdef void receive_reports(Peer* peer, uint8_t* data, size_t size, int64_t now, Totals* totals) noexcept nogil:
+cdef void receive_reports(Peer* peer, uint8_t* data, size_t size, int64_t arrived, int64_t now,
+                          Totals* totals) noexcept nogil:
     """One SRTCP packet: what the server asks of a publisher, and its sender reports to a viewer."""
     cdef RtcpItem item
     cdef RtcpReport report
@@ -407,17 +409,18 @@ cdef void receive_reports(Peer* peer, uint8_t* data, size_t size, int64_t now, T
         elif item.kind == RTCP_ITEM_NACK:
             answer_nack(peer, &item, totals)
         elif item.kind == RTCP_ITEM_PLI:
-            want_keyframe(published(peer, item.media_ssrc))
+            want_keyframe(published(peer, item.media_ssrc), arrived)
         elif item.kind == RTCP_ITEM_FIR:
             index = 0
             while rtcp_fir(&item, index, &ssrc, &command):
-                want_keyframe(published(peer, ssrc))
+                want_keyframe(published(peer, ssrc), arrived)
                 index += 1
 
 
-cdef void want_keyframe(OutStream* stream) noexcept nogil:
+cdef void want_keyframe(OutStream* stream, int64_t arrived) noexcept nogil:
     if stream is not NULL:
         stream.keyframe_wanted = 1
+        stream.requested[stream.keyframe_requests & (REQUESTS - 1)] = arrived
         stream.keyframe_requests += 1
 
 

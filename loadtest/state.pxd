@@ -10,6 +10,7 @@ from mediaserver.sfu.wire.srtp cimport SrtpContext, SrtpReceiver
 cdef enum:
     HISTORY = 1024          # packets that can be sent again, a power of two
     MISSING = 128           # packets that a receiver waits for at a time
+    REQUESTS = 64           # keyframe requests whose times are kept, a power of two
     ARRIVALS = 1024         # transport-wide numbers between two feedbacks, a power of two
     MAX_MID = 16
     MAX_CNAME = 32
@@ -49,6 +50,7 @@ cdef struct OutStream:
     uint64_t retransmitted
     uint64_t forgotten      # asked for again, but no longer in the history
     uint64_t keyframe_requests
+    int64_t requested[REQUESTS]  # when the last of them came
     uint64_t keyframes
     uint64_t keyframe_octets
     uint64_t last_ntp       # stamp of the last packet

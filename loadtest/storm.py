@@ -35,8 +35,8 @@ class Look(NamedTuple):
 
 class StormFigures(msgspec.Struct, frozen=True):
     """`first_frame_ms` is from each viewer's transport being up to its first whole picture, by the kernel's stamps.
-    `request_gap_ms` is the least time between two requests that the publisher heard, and `requests` their times since
-    the release, as they were noticed. `frame_bytes` and `keyframe_bytes` are means over what the publisher sent."""
+    `requests` are the times since the release at which a request of a keyframe came to the publisher, and
+    `request_gap_ms` is the least between two. `frame_bytes` and `keyframe_bytes` are means over what it sent."""
 
     viewers: int
     signalling_seconds: float
@@ -159,12 +159,8 @@ class Storm:
         release = int(self.stages[-1].passed * 1e9)
         stormy = [look for look in self._looks if look.at >= release]
         calm = [look for look in self._looks if look.at < release]
-        requests = [
-            (look.at - release) / 1e6
-            for before, look in pairwise(stormy)
-            for _ in range(look.stats.keyframe_requests - before.stats.keyframe_requests)
-        ]
         first, last = stormy[0].stats, stormy[-1].stats
+        requests = [(at - release) / 1e6 for at in last.request_times if at >= release]
         keyframes = last.keyframes - first.keyframes
         return StormFigures(
             viewers=self._viewers,

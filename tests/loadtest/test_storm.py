@@ -41,6 +41,7 @@ class Publisher:
 
     def __init__(self) -> None:
         self.frames = self.keyframes = 0
+        self.requested: list[int] = []
 
     async def send(self, frames: int) -> None:
         """Wait until it has sent so many more."""
@@ -58,6 +59,7 @@ class Publisher:
             retransmitted=0,
             forgotten=0,
             keyframe_requests=self.keyframes,
+            request_times=tuple(self.requested),
             keyframes=self.keyframes,
             keyframe_octets=9000 * self.keyframes,
             fraction_lost=0,
@@ -122,6 +124,7 @@ async def test_the_publisher_is_followed_from_before_the_release() -> None:
     _, left = await storm.admit(enter)
     for wanted in (1, 2):
         publisher.keyframes = wanted
+        publisher.requested.append(time.monotonic_ns())
         await publisher.send(3)
     watch.cancel()
     await asyncio.gather(watch, return_exceptions=True)
