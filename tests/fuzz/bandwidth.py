@@ -21,7 +21,6 @@ def check(bandwidth: Bandwidth) -> None:
     assert 0 <= bandwidth.probe_bps <= MOST_BPS
     assert bool(bandwidth.probe_bps) == bool(bandwidth.probe_bytes_left)
     assert bandwidth.probe_bytes_left <= 10_000_000
-    assert bandwidth.padding_bps <= target
     assert bandwidth.backlog_us >= 0
     assert 0 <= bandwidth.lost_share <= 1
     assert bandwidth.round_trip >= 0

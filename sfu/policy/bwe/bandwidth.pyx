@@ -103,10 +103,6 @@ cdef class Bandwidth:
         return self.estimator.probe_bytes_left
 
     @property
-    def padding_bps(self):
-        return self.estimator.padding_bps
-
-    @property
     def backlog_us(self):
         return self.estimator.backlog_us
 

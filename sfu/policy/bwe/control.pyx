@@ -43,6 +43,7 @@ cdef enum:
     # Outage
     SILENCE_US = 500000
     HALVED_US = 250000
+    KNOCK_US = 100000            # as often a packet goes out to hear whether the line is back
     # Without reports about packets
     UNREPORTED_US = 2000000
     REMB_US = 10000000           # a REMB caps the other estimates as long
@@ -58,7 +59,7 @@ cdef double PACING_CONGESTED = 1.1
 cdef double LIMITED = 0.7        # of the target sent: less is application limited
 cdef double AHEAD = 1.05         # of what arrives: the estimate grows no further by itself
 cdef double USEFUL = 1.15        # of what is wanted: no probe beyond
-cdef double PADDING_BPS = 20000.0
+cdef double KNOCK_BPS = 100000.0
 
 
 cdef double clamped(double bps) noexcept nogil:
@@ -284,6 +285,7 @@ cdef void judge_losses(Estimator* e, double acked, int64_t now) noexcept nogil:
 cdef void end_outage(Estimator* e, int64_t now) noexcept nogil:
     cdef double before = e.rate.bps
     e.outage = 0
+    cancel_probe(e)
     delay_restart(&e.delay)
     loss_restart(&e.loss, now)
     e.report.counted = e.report.counted_lost = e.report.runs = e.report.taken_back = 0
@@ -316,7 +318,8 @@ cdef void control_report(Estimator* e, int64_t now) noexcept nogil:
     acked = meter_rate(&e.acked, SHORT, 0)
     arriving = meter_rate(&e.acked, LONG, 0)
     sent = meter_rate(&e.sent, LONG, now)
-    e.limited = sent < LIMITED * e.rate.bps
+    # A key picture by itself makes no full line of one that is allotted little.
+    e.limited = sent < LIMITED * e.rate.bps or (e.wanted_bps >= 0 and e.used_bps < LIMITED * e.rate.bps)
     if not e.limited:
         e.proven_at = now
     watch_contention(e, arriving, sent, now)
@@ -378,17 +381,28 @@ cdef void watch_silence(Estimator* e, int64_t now) noexcept nogil:
     cdef int64_t limit = e.round_trip + 4 * e.interval
     if limit < SILENCE_US:
         limit = SILENCE_US
-    if e.outage or e.last_report == 0 or e.log.in_flight == 0 or now - e.waiting_since < limit:
+    if e.outage:
+        # As a probe of one packet: what else is sent may be nothing.
+        if e.prober.active == 0 and now >= e.prober.due:
+            e.prober.lasting = PROBE_US
+            probe_queue(&e.prober, KNOCK_BPS)
+            begin_probe(e, now)
+            e.prober.due = now + KNOCK_US
+        e.prober.waiting = 0
+        return
+    if e.last_report == 0 or e.log.in_flight == 0 or now - e.waiting_since < limit:
         return
     e.outage = 1
     cancel_probe(e)
+    e.prober.due = now
 
 
 cdef void control_update(Estimator* e, int64_t now) noexcept nogil:
     watch_silence(e, now)
     if e.prober.active and e.prober.begun and now - e.prober.begun > PROBE_STALLED_US:
         cancel_probe(e)
-        probe_failed(e, now)
+        if not e.outage:
+            probe_failed(e, now)
     if e.prober.waiting and now >= e.prober.waiting:
         probe_failed(e, now)
     want_probe(e, now)
@@ -416,4 +430,3 @@ cdef void publish(Estimator* e, int64_t now) noexcept nogil:
         e.congested = 1
     e.target_bps = <uint64_t>bps
     e.pacing_bps = <uint64_t>(bps * (PACING_CONGESTED if e.congested else PACING))
-    e.padding_bps = <uint64_t>(PADDING_BPS if e.outage else 0)

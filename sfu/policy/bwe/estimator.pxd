@@ -12,7 +12,7 @@ from mediaserver.sfu.wire.rtcp cimport RtcpItem
 cpdef enum SentKind:
     SENT_MEDIA = 0
     SENT_REPAIR = 1              # retransmissions
-    SENT_PADDING = 2             # of a probe, or to keep the line known
+    SENT_PADDING = 2
 
 # 0, or -1 without memory (then nothing needs closing).
 cdef int estimator_init(Estimator* e, int64_t now) noexcept nogil

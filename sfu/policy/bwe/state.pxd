@@ -33,7 +33,6 @@ cdef struct Estimator:
     uint64_t pacing_bps          # as fast as what waits may leave, >= target_bps
     uint64_t probe_bps           # 0: none; else send at this rate, with padding where media does not suffice,
     uint32_t probe_bytes_left    # until this has become 0
-    uint64_t padding_bps         # 0, or what is to be sent at least, filled up with padding
     int64_t backlog_us           # how long a packet waits in the line's queue
     double lost_share            # of the packets, 0 to 1, over the last seconds
     int64_t round_trip           # µs, 0 unknown

@@ -242,9 +242,6 @@ class Sender:
             else:
                 break
             self.budget -= size
-        if not probing and self.bandwidth.padding_bps and now % (100 * MS) < 2 * MS:
-            for _ in range(round(self.bandwidth.padding_bps / 80 / PADDING_PACKET) or 1):
-                self.transmit(PADDING_PACKET, 2)
 
     def sample(self) -> None:
         self.figures.times.append(self.world.now)

@@ -49,7 +49,7 @@ class TestWithoutReports:
         bandwidth = Bandwidth(NOW)
         check(bandwidth)
         assert bandwidth.target_bps == START
-        assert bandwidth.round_trip == bandwidth.padding_bps == bandwidth.probe_bps == 0
+        assert bandwidth.round_trip == bandwidth.probe_bps == 0
         assert not bandwidth.congested
 
     def test_probes_begin_with_the_first_demand_and_follow_one_another(self) -> None:
@@ -152,20 +152,24 @@ class TestReports:
         reported(bandwidth, 30_000, [now + i for i in range(500)], now + MS)
         assert (bandwidth.target_bps, bandwidth.in_flight, bandwidth.round_trip) == before
 
-    def test_silence_cuts_asks_for_a_little_padding_and_ends(self) -> None:
+    def test_silence_cuts_knocks_and_ends(self) -> None:
         bandwidth = Bandwidth(NOW)
         now = steady(bandwidth, 3)
         before = bandwidth.target_bps
         now = steady(bandwidth, 1, now=now, tell=False)
         assert bandwidth.congested
         assert bandwidth.target_bps < before / 4
-        assert 0 < bandwidth.padding_bps <= bandwidth.target_bps
-        assert bandwidth.probe_bps == 0
-        bandwidth.demand(0, 5_000_000, now)
-        assert bandwidth.probe_bps == 0
+        knocks = 0
+        for _ in range(100):
+            now += 10 * MS
+            bandwidth.demand(0, 5_000_000, now)
+            if bandwidth.probe_bps:
+                assert bandwidth.probe_bytes_left <= 250
+                bandwidth.sent(250, now)
+                knocks += 1
+        assert 8 <= knocks <= 11
         steady(bandwidth, 0.2, now=now)
         assert not bandwidth.congested
-        assert bandwidth.padding_bps == 0
         assert bandwidth.target_bps > before / 2
 
     def test_a_pause_is_no_outage(self) -> None:
