@@ -353,6 +353,17 @@ class QualityChanged(Message, frozen=True, kw_only=True, tag="quality"):
     quality: TrackQuality
 
 
+class EncodingsWanted(Message, frozen=True, kw_only=True, tag="encodings"):
+    """To the publisher of a track with several simulcast encodings: those that somebody gets or records, by their rids.
+
+    One that is wanted again is to be sent at once. One that is no longer wanted may be left out (`active: false` in
+    `setParameters`), better not before it has been unwanted for some seconds.
+    """
+
+    track: str
+    wanted: list[str]
+
+
 class RecordingChanged(Message, frozen=True, kw_only=True, tag="recording"):
     """The recording was switched, or is in trouble; fields as in `RecordingView`."""
 
@@ -430,6 +441,7 @@ ServerMessage = (
     | TrackFreshness
     | TrackRemoved
     | QualityChanged
+    | EncodingsWanted
     | RecordingChanged
     | TransportChanged
     | Viewing

@@ -267,6 +267,11 @@ class LiveRoom:
             quality = _track_quality(event.track, event.quality)
             member.send(protocol.encode(protocol.QualityChanged(quality=quality)))
 
+    def _tell_encodings(self, event: ev.EncodingsWanted) -> None:
+        member = self.members.get(event.participant)
+        if member is not None:
+            member.send(protocol.encode(protocol.EncodingsWanted(track=event.track, wanted=list(event.rids))))
+
     def _tell_nobody(self, event: ev.Event) -> None:
         """For the observers alone."""
 
@@ -285,6 +290,7 @@ _TELL: Mapping[type, Callable[[LiveRoom, Any], None]] = {
     ev.LegLive: LiveRoom._tell_nobody,
     ev.LegQuality: LiveRoom._tell_quality,
     ev.LegEnded: LiveRoom._tell_nobody,
+    ev.EncodingsWanted: LiveRoom._tell_encodings,
 }
 
 

@@ -24,6 +24,13 @@ export interface Candidate {
   mid?: string;
 }
 
+/** To the publisher of a track with several simulcast encodings: those that somebody gets or records, by their rids. One that is wanted again is to be sent at once. One that is no longer wanted may be left out (`active: false` in `setParameters`), better not before it has been unwanted for some seconds. */
+export interface EncodingsWanted {
+  type: "encodings";
+  track: string;
+  wanted: string[];
+}
+
 /** A request was refused, or, with `fatal`, the connection is about to be closed. `line` is the line of the offer that can't be served. */
 export interface Error {
   type: "error";
@@ -381,6 +388,7 @@ export type ServerMessage =
   | TrackFreshness
   | TrackRemoved
   | QualityChanged
+  | EncodingsWanted
   | RecordingChanged
   | TransportChanged
   | Viewing

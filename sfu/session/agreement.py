@@ -20,7 +20,7 @@ from mediaserver.sfu.session.negotiate import (
     payload_params,
 )
 from mediaserver.sfu.session.peer import Line, Participant, Transport
-from mediaserver.sfu.session.plan import LinePlan, Plan
+from mediaserver.sfu.session.plan import LinePlan, Plan, named_ssrcs
 from mediaserver.sfu.session.track import Leg, Track
 from mediaserver.sfu.stream.params import TrackParams
 from mediaserver.sfu.wire.packet import ExtKind
@@ -89,7 +89,7 @@ def _publish(books: Books, one: LinePlan, offering: Participant, now: int) -> li
     publication, line = one.publication, one.line
     assert publication is not None
     policy = books.policy.source(publication.source)
-    ssrcs = [ssrc for ssrc in one.media.primary_ssrcs()[:1] if ssrc]
+    ssrcs = named_ssrcs(one)
     params = TrackParams(
         mid=line.mid,
         video=line.kind is Kind.VIDEO,
@@ -99,6 +99,7 @@ def _publish(books: Books, one: LinePlan, offering: Participant, now: int) -> li
         extensions=incoming_extensions(line.extensions),
         keyframe_interval_us=policy.keyframe_interval_us,
         freshness=policy.freshness,
+        rids=tuple(encoding.rid for encoding in one.encodings),
     )
     if one.keeps is not None:
         line.track = one.keeps

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from mediaserver.sfu.session.ice import Credentials, candidate_lines, connection_line
 from mediaserver.sfu.session.negotiate import Agreed, AgreedExtension, answer_fmtp
 from mediaserver.sfu.session.settings import SourcePolicy
+from mediaserver.sfu.session.simulcast import Encoding, answer_lines
 from mediaserver.sfu.stream.params import Address
 from mediaserver.sfu.wire.sdp import Description, Media
 
@@ -44,6 +45,7 @@ class Section:
     extensions: Sequence[AgreedExtension] = ()
     policy: SourcePolicy | None = None
     sender: Sender | None = None
+    encodings: Sequence[Encoding] = ()
 
 
 @dataclass(slots=True)
@@ -114,6 +116,7 @@ class Answer:
             lines.append("a=rtcp-rsize")
         for one in section.formats:
             lines += self._format(one, section.policy)
+        lines += answer_lines(section.encodings)
         if section.sends and section.sender is not None and section.sender.ssrc:
             lines += self._sources(section.sender)
         return lines

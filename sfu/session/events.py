@@ -96,6 +96,16 @@ class LegEnded(msgspec.Struct, frozen=True):
     track: str
 
 
+class EncodingsWanted(msgspec.Struct, frozen=True):
+    """Of a track with several encodings, those that somebody gets or records. The publisher may leave out the others
+    until they are wanted."""
+
+    track: str
+    participant: str
+    """the publisher"""
+    rids: tuple[str, ...]
+
+
 Event = (
     ParticipantJoined
     | ParticipantLeft
@@ -110,4 +120,5 @@ Event = (
     | LegLive
     | LegQuality
     | LegEnded
+    | EncodingsWanted
 )

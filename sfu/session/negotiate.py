@@ -58,6 +58,8 @@ EXTENSIONS: Final = frozenset(
     }
 )
 """What a publisher may send, and a viewer may get."""
+SIMULCAST_EXTENSIONS: Final = frozenset({ExtKind.EXT_RID, ExtKind.EXT_RRID})
+"""What a publisher may send besides where it offers several encodings."""
 
 
 class Agreed(NamedTuple):
@@ -240,10 +242,11 @@ def agree_extensions(media: Media) -> list[AgreedExtension]:
     transport-wide sequence numbers."""
     taken: list[AgreedExtension] = []
     kinds = set()
+    carried = EXTENSIONS | SIMULCAST_EXTENSIONS if media.simulcast and media.sends else EXTENSIONS
     for one in media.extensions:
         kind = EXT_URIS.get(one.uri, ExtKind.EXT_NONE)
         usable = (media.sends and one.direction != "recvonly") or (media.receives and one.direction != "sendonly")
-        if kind in EXTENSIONS and kind not in kinds and usable and one.direction != "inactive":
+        if kind in carried and kind not in kinds and usable and one.direction != "inactive":
             kinds.add(kind)
             taken.append(AgreedExtension(one.id, kind, one.uri, one.direction))
     if ExtKind.EXT_TWCC in kinds:

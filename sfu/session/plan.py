@@ -32,6 +32,7 @@ from mediaserver.sfu.session.negotiate import (
 )
 from mediaserver.sfu.session.peer import Line, Participant, Remote
 from mediaserver.sfu.session.settings import RoomPolicy
+from mediaserver.sfu.session.simulcast import Encoding, agree_encodings
 from mediaserver.sfu.session.track import Track
 from mediaserver.sfu.stream.params import LegPayload
 from mediaserver.sfu.wire.sdp import Description, Media, OfferError
@@ -46,6 +47,7 @@ class LinePlan:
     line: Line
     publication: Publication | None = None
     published: Sequence[Agreed] = ()
+    encodings: Sequence[Encoding] = ()
     keeps: Track | None = None
     wants: Track | None = None
     payloads: tuple[LegPayload, ...] = ()
@@ -206,6 +208,9 @@ def _plan_publication(
     one.publication = publication
     one.section.policy = policy.source(publication.source)
     one.published = choose_published(line.agreed, one.section.policy)
+    if line.kind is Kind.VIDEO:
+        types = {agreed.payload_type for agreed in one.published}
+        one.encodings = one.section.encodings = agree_encodings(media, line.extensions, types)
 
 
 def _check_ssrcs(lines: Iterable[LinePlan]) -> None:
@@ -213,10 +218,15 @@ def _check_ssrcs(lines: Iterable[LinePlan]) -> None:
     for one in lines:
         if one.publication is None:
             continue
-        named = one.media.primary_ssrcs()[:1]
+        named = named_ssrcs(one)
         if seen.intersection(named):
             raise OfferError("bad-sdp", "an SSRC of this m-line stands at another too", str(one.media.line))
         seen.update(named)
+
+
+def named_ssrcs(one: LinePlan) -> list[int]:
+    """The source of media that the offer names. Those of several encodings are told apart by their rids alone."""
+    return [] if one.encodings else [ssrc for ssrc in one.media.primary_ssrcs()[:1] if ssrc]
 
 
 def _continue_tracks(plan: Plan, lines: Mapping[str, Line]) -> None:

@@ -11,6 +11,7 @@ import msgspec
 from mediaserver.sfu.session.agreement import Negotiated, carry_out
 from mediaserver.sfu.session.books import Books, RoomError
 from mediaserver.sfu.session.events import (
+    EncodingsWanted,
     Event,
     FreshnessChanged,
     LegEnded,
@@ -298,6 +299,9 @@ class Room:
             case EventKind.TRACK_FRESHNESS:
                 track.freshness = FRESHNESS[event.value]
                 return [FreshnessChanged(track.id, track.freshness, event.time)]
+            case EventKind.LAYERS_WANTED if track.params.rids:
+                wanted = tuple(rid for at, rid in enumerate(track.params.rids) if event.value >> at & 1)
+                return [EncodingsWanted(track.id, track.participant, wanted)]
             case EventKind.TRACK_BYE:
                 track.live = False
                 return [TrackChanged(track.info)]

@@ -157,9 +157,11 @@ def test_both_ways_on_one_line_with_a_data_channel_declined(page: Page, room: Ro
     assert len(room.tracks) == 6
 
 
-def test_simulcast_is_answered_with_one_layer(page: Page, room: Room) -> None:
+def test_simulcast(page: Page, room: Room) -> None:
     create(page, "cart")
-    add = "c.addTransceiver(picture(), {direction: 'sendonly', sendEncodings: [{rid: 'h'}, {rid: 'q'}]})"
+    add = "window.sender = c.addTransceiver(picture(), {direction: 'sendonly', sendEncodings: ['q', 'h', 'f']"
+    add += ".map((rid) => ({rid}))}).sender"
     answered = negotiate(page, room, "cart", add, publish={"0": Publication(Source.CAMERA)})
-    assert "a=simulcast" not in answered.answer
+    assert "a=simulcast:recv q;h;f" in answered.answer
     assert lines(page, "cart") == {"0": "sendonly"}
+    assert page.evaluate("return sender.getParameters().encodings.map(({rid}) => rid)") == ["q", "h", "f"]
