@@ -1,14 +1,12 @@
 """From what the packets tell to the rates that the caller reads."""
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t
 
 from mediaserver.sfu.policy.bwe.state cimport Estimator
 
 cdef void control_init(Estimator* e, int64_t now) noexcept nogil
 # After a message of which e.report tells.
 cdef void control_report(Estimator* e, int64_t now) noexcept nogil
-# A packet of the probe under way leaves.
-cdef void control_probe_sent(Estimator* e, uint32_t size, int64_t now) noexcept nogil
 cdef void control_remb(Estimator* e, double bps, int64_t now) noexcept nogil
 # A receiver report, `share` of the packets lost.
 cdef void control_loss(Estimator* e, double share, int64_t now) noexcept nogil

@@ -1,7 +1,7 @@
 """From what the packets tell to the rates that the caller reads: what cuts the estimate, what lets it grow."""
 
 from libc.math cimport exp2
-from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
 from mediaserver.sfu.policy.bwe.aimd cimport rate_decrease, rate_increase, rate_init
 from mediaserver.sfu.policy.bwe.delay cimport (
@@ -11,12 +11,15 @@ from mediaserver.sfu.policy.bwe.loss cimport (
     LOSS_CONFIRMED, LOSS_CONGESTED, LOSS_REFUTED, LOSS_SUSPECT, loss_count, loss_init, loss_judge, loss_restart,
 )
 from mediaserver.sfu.policy.bwe.meter cimport meter_rate, meter_reset
-from mediaserver.sfu.policy.bwe.probe cimport probe_begin, probe_cancel, probe_init, probe_queue, probe_result, probe_sent
+from mediaserver.sfu.policy.bwe.probe cimport probe_init, probe_queue
+from mediaserver.sfu.policy.bwe.probing cimport (
+    LIMITED_PERCENT, LONG, MOST_BPS, OVER_QUEUE_US, PROBE_PAUSE_US, PROBE_US, USEFUL_PERCENT, clamped, probing_begin,
+    probing_cancel, probing_failed, probing_pause, probing_take_result, probing_want, queue_free,
+)
 from mediaserver.sfu.policy.bwe.state cimport BY_LOSS, BY_PACKETS, BY_REMB
 
 cdef enum:
     # Delay
-    OVER_QUEUE_US = 10000        # a trend without as much of a queue is jitter
     STANDING_QUEUE_US = 60000
     STANDING_US = 500000
     ROW_US = 3000000             # cuts that follow each other within this are of one cause
@@ -29,17 +32,9 @@ cdef enum:
     CALM_US = 1000000
     DRAINED_US = 10000
     REACTION_US = 100000         # beyond the round trip, until a cut shows
-    # Meters, in buckets of 50 ms
-    SHORT = 4
-    LONG = 12
+    SHORT = 4                    # of a meter's buckets, where LONG is too slow
     # Probes
-    PROBE_US = 20000
-    PROBE_LONGEST_US = 60000
-    PROBE_PAUSE_US = 1000000     # after one that found nothing more; doubled each time
-    PROBE_PAUSE_MOST_US = 4000000
-    PROBE_RESULT_US = 300000     # beyond the round trip and two intervals of feedback
     PROBE_STALLED_US = 300000    # a cluster that takes as long is given up
-    PROVEN_US = 10000000         # then a target that is not used is measured anew
     # Outage
     SILENCE_US = 500000
     HALVED_US = 250000
@@ -49,23 +44,13 @@ cdef enum:
     REMB_US = 10000000           # a REMB caps the other estimates as long
 
 cdef double START_BPS = 500000.0
-cdef double LEAST_BPS = 50000.0
-cdef double MOST_BPS = 200e6
 cdef double BETA = 0.85
 cdef double RESUME = 0.92        # of what arrived while the queue stood
 cdef double TRIAL_SHARE = 0.8     # of the rate: what is tried when losses are suspect
 cdef double PACING = 1.5
 cdef double PACING_CONGESTED = 1.1
-cdef double LIMITED = 0.7        # of the target sent: less is application limited
 cdef double AHEAD = 1.05         # of what arrives: the estimate grows no further by itself
-cdef double USEFUL = 1.15        # of what is wanted: no probe beyond
 cdef double KNOCK_BPS = 100000.0
-
-
-cdef double clamped(double bps) noexcept nogil:
-    if not bps > LEAST_BPS:     # nor is a NaN
-        return LEAST_BPS
-    return bps if bps < MOST_BPS else MOST_BPS
 
 
 cdef void control_init(Estimator* e, int64_t now) noexcept nogil:
@@ -80,106 +65,6 @@ cdef void control_init(Estimator* e, int64_t now) noexcept nogil:
     e.cap_bps = START_BPS
     e.interval = 100000
     publish(e, now)
-
-
-cdef inline bint queue_free(const Estimator* e) noexcept nogil:
-    return e.delay.queue_us < 2 * OVER_QUEUE_US or e.contended_since != 0
-
-
-# ---- probes
-
-cdef void begin_probe(Estimator* e, int64_t now) noexcept nogil:
-    e.probe_bytes_left = 0
-    e.probe_bps = <uint64_t>probe_begin(&e.prober, &e.probe_bytes_left, now)
-    if e.probe_bps == 0:
-        e.prober.waiting = now + e.round_trip + 2 * e.interval + PROBE_RESULT_US
-
-
-cdef void cancel_probe(Estimator* e) noexcept nogil:
-    probe_cancel(&e.prober)
-    e.probe_bps = 0
-    e.probe_bytes_left = 0
-    e.prober.waiting = 0
-
-
-cdef void control_probe_sent(Estimator* e, uint32_t size, int64_t now) noexcept nogil:
-    probe_sent(&e.prober, size, now)
-    if size < e.probe_bytes_left:
-        e.probe_bytes_left -= size
-    else:
-        begin_probe(e, now)
-
-
-cdef void probe_failed(Estimator* e, int64_t now) noexcept nogil:
-    e.prober.waiting = 0
-    e.prober.due = now + e.prober.interval
-    e.prober.interval *= 2
-    if e.prober.interval > PROBE_PAUSE_MOST_US:
-        e.prober.interval = PROBE_PAUSE_MOST_US
-
-
-cdef void probe_paused(Estimator* e, int64_t pause, int64_t now) noexcept nogil:
-    """No probe now, nor for a while: there was congestion."""
-    cancel_probe(e)
-    e.prober.interval = PROBE_PAUSE_US
-    e.prober.due = now + pause
-
-
-cdef void take_result(Estimator* e, double acked, int64_t now) noexcept nogil:
-    cdef double aimed
-    cdef int saturated
-    cdef double found = probe_result(&e.prober, &saturated, &aimed)
-    cdef bint last = e.prober.waiting == 0
-    if found <= 0 or e.trial_bps > 0:
-        return
-    if e.contended_since and found > e.row_bps:
-        found = e.row_bps       # not more than there was before the others came
-    if found > 0.9 * e.rate.bps:
-        e.proven_at = now
-    if found > 1.02 * e.rate.bps:
-        e.rate.bps = clamped(found)
-        e.prober.interval = PROBE_PAUSE_US
-        e.prober.due = now + e.prober.interval if saturated else now
-        return
-    if saturated and found < 0.9 * e.rate.bps:
-        # Once may be chance: half of the way.
-        found = found if found > 1.05 * acked else 1.05 * acked
-        if found < e.rate.bps:
-            e.rate.bps = (e.rate.bps + found) / 2
-    if last:
-        probe_failed(e, now)
-
-
-cdef void want_probe(Estimator* e, int64_t now) noexcept nogil:
-    cdef double bps = e.rate.bps, useful = USEFUL * e.wanted_bps
-    cdef double aim = 2 * bps, sent
-    if e.mode != BY_PACKETS or e.outage or e.congested or e.trial_bps > 0 or not queue_free(e):
-        return
-    if e.prober.active or e.prober.waiting or now < e.prober.due:
-        return
-    e.prober.lasting = PROBE_US + <uint32_t>(e.delay.spread_us if e.delay.spread_us < 40000 else 40000) // 2
-    if e.prober.lasting > PROBE_LONGEST_US:
-        e.prober.lasting = PROBE_LONGEST_US
-    if e.proven_at == 0 and (e.wanted_bps < 0 or e.wanted_bps > 1.02 * bps):
-        # Nothing is known of the line yet.
-        probe_queue(&e.prober, 3 * bps if e.wanted_bps < 0 or useful > 3 * bps else useful)
-        if e.wanted_bps < 0 or useful > 3 * bps:
-            probe_queue(&e.prober, 6 * bps if e.wanted_bps < 0 or useful > 6 * bps else useful)
-    elif e.wanted_bps > 1.02 * bps:
-        if e.rate.before > aim and now - e.rate.decreased < 5000000:
-            aim = e.rate.before
-        probe_queue(&e.prober, clamped(aim if aim < useful else useful))
-    else:
-        sent = meter_rate(&e.sent, LONG, now)
-        if e.last_report == 0 or now - e.proven_at < PROVEN_US or now - e.last_report > PROVEN_US:
-            return
-        if sent > LIMITED * bps or e.wanted_bps < 1.2 * sent:
-            return
-        # The target is more than is sent, and may be made use of any time: is it still true?
-        probe_queue(&e.prober, clamped(bps if bps < useful else useful))
-    if e.proven_at == 0:
-        e.proven_at = now
-    begin_probe(e, now)
 
 
 # ---- reports
@@ -206,7 +91,7 @@ cdef void cut_for_delay(Estimator* e, double acked, double arriving, double sent
         drain = 0.3
     e.resume_bps = RESUME * acked
     rate_decrease(&e.rate, acked, BETA - drain, now)
-    probe_paused(e, e.round_trip + 500000, now)
+    probing_pause(e, e.round_trip + 500000, now)
 
 
 cdef void watch_contention(Estimator* e, double acked, double sent, int64_t now) noexcept nogil:
@@ -272,20 +157,20 @@ cdef void judge_losses(Estimator* e, double acked, int64_t now) noexcept nogil:
             e.rate.decreased = now
         if lower < e.rate.bps:
             e.rate.bps = clamped(lower)
-        probe_paused(e, PROBE_PAUSE_US, now)
+        probing_pause(e, PROBE_PAUSE_US, now)
     elif verdict == LOSS_REFUTED:
         if e.trial_bps > e.rate.bps:
             e.rate.bps = e.trial_bps
         e.trial_bps = 0
     elif verdict == LOSS_CONFIRMED:
         e.trial_bps = 0
-        probe_paused(e, PROBE_PAUSE_US, now)
+        probing_pause(e, PROBE_PAUSE_US, now)
 
 
 cdef void end_outage(Estimator* e, int64_t now) noexcept nogil:
     cdef double before = e.rate.bps
     e.outage = 0
-    cancel_probe(e)
+    probing_cancel(e)
     delay_restart(&e.delay)
     loss_restart(&e.loss, now)
     e.report.counted = e.report.counted_lost = e.report.runs = e.report.taken_back = 0
@@ -319,7 +204,7 @@ cdef void control_report(Estimator* e, int64_t now) noexcept nogil:
     arriving = meter_rate(&e.acked, LONG, 0)
     sent = meter_rate(&e.sent, LONG, now)
     # A key picture by itself makes no full line of one that is allotted little.
-    e.limited = sent < LIMITED * e.rate.bps or (e.wanted_bps >= 0 and e.used_bps < LIMITED * e.rate.bps)
+    e.limited = sent < LIMITED_PERCENT / 100.0 * e.rate.bps or (e.wanted_bps >= 0 and e.used_bps < LIMITED_PERCENT / 100.0 * e.rate.bps)
     if not e.limited:
         e.proven_at = now
     watch_contention(e, arriving, sent, now)
@@ -333,7 +218,7 @@ cdef void control_report(Estimator* e, int64_t now) noexcept nogil:
             if e.resume_bps > e.rate.bps:
                 e.rate.bps = clamped(e.resume_bps)
             e.resume_bps = 0
-        take_result(e, arriving, now)
+        probing_take_result(e, arriving, now)
         most = AHEAD * arriving + 10000
         if e.trial_bps == 0 and queue_free(e) and (e.delay.use != LINE_UNDER or e.contended_since):
             rate_increase(&e.rate, arriving, most, e.round_trip + REACTION_US, now)
@@ -350,7 +235,7 @@ cdef void watch_reports(Estimator* e, int64_t now) noexcept nogil:
     if e.last_report or e.first_sent == 0 or (numbered and now - e.first_sent < UNREPORTED_US):
         return
     if e.mode == BY_PACKETS:
-        cancel_probe(e)
+        probing_cancel(e)
     if e.remb_bps > 0 and e.mode != BY_REMB:
         e.mode = BY_REMB
         e.cap_bps = MOST_BPS
@@ -373,7 +258,7 @@ cdef void control_loss(Estimator* e, double share, int64_t now) noexcept nogil:
         e.cap_bps = e.remb_bps
     if share > 0.1:
         e.cap_bps = clamped(e.cap_bps * (1 - share / 2))
-    elif share < 0.02 and (e.wanted_bps < 0 or e.cap_bps < USEFUL * e.wanted_bps):
+    elif share < 0.02 and (e.wanted_bps < 0 or e.cap_bps < USEFUL_PERCENT / 100.0 * e.wanted_bps):
         e.cap_bps = clamped(1.3 * e.cap_bps)
 
 
@@ -386,26 +271,26 @@ cdef void watch_silence(Estimator* e, int64_t now) noexcept nogil:
         if e.prober.active == 0 and now >= e.prober.due:
             e.prober.lasting = PROBE_US
             probe_queue(&e.prober, KNOCK_BPS)
-            begin_probe(e, now)
+            probing_begin(e, now)
             e.prober.due = now + KNOCK_US
         e.prober.waiting = 0
         return
     if e.last_report == 0 or e.log.in_flight == 0 or now - e.waiting_since < limit:
         return
     e.outage = 1
-    cancel_probe(e)
+    probing_cancel(e)
     e.prober.due = now
 
 
 cdef void control_update(Estimator* e, int64_t now) noexcept nogil:
     watch_silence(e, now)
     if e.prober.active and e.prober.begun and now - e.prober.begun > PROBE_STALLED_US:
-        cancel_probe(e)
+        probing_cancel(e)
         if not e.outage:
-            probe_failed(e, now)
+            probing_failed(e, now)
     if e.prober.waiting and now >= e.prober.waiting:
-        probe_failed(e, now)
-    want_probe(e, now)
+        probing_failed(e, now)
+    probing_want(e, now)
     publish(e, now)
 
 

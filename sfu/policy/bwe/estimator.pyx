@@ -4,10 +4,11 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from mediaserver.sfu.policy.bwe.control cimport (
-    control_init, control_loss, control_probe_sent, control_remb, control_report, control_update,
+    control_init, control_loss, control_remb, control_report, control_update,
 )
 from mediaserver.sfu.policy.bwe.intake cimport intake_ccfb, intake_transport
 from mediaserver.sfu.policy.bwe.meter cimport meter_add
+from mediaserver.sfu.policy.bwe.probing cimport probing_sent
 from mediaserver.sfu.policy.bwe.sentlog cimport (
     sentlog_add, sentlog_clear, sentlog_close, sentlog_init, sentlog_name, sentlog_shrink,
 )
@@ -44,7 +45,7 @@ cdef uint16_t estimator_sent(Estimator* e, uint32_t size, int64_t now, int kind)
     if e.log.in_flight == 0:
         e.waiting_since = now
     if cluster:
-        control_probe_sent(e, size, now)
+        probing_sent(e, size, now)
     return sentlog_add(&e.log, size, now, kind, cluster)
 
 
