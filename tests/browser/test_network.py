@@ -75,15 +75,15 @@ def wait_for_picture(page: Page) -> dict[str, str | None]:
     return route
 
 
-def test_a_page_joins_by_tcp_where_udp_is_blocked(
-    pages: Pages, no_udp: Pages, server: Server, figures: Callable[..., None]
+def test_pages_publish_and_view_by_tcp_where_udp_is_blocked(
+    no_udp: Pages, server: Server, figures: Callable[..., None]
 ) -> None:
-    c.start_cart(pages, server, "tcp-1")
+    cart = c.start_cart(no_udp, server, "tcp-1", script=script())
     doctor = open_viewer(no_udp, server, "tcp-1")
     times = c.firsts(doctor, c.SOURCES)
     route = wait_for_picture(doctor)
     figures(join_ms={source: round(ms) for source, ms in times.items()}, **route)
-    assert route["protocol"] == "tcp"
+    assert route["protocol"] == cart.evaluate(ROUTE)["protocol"] == "tcp"
 
 
 @pytest.fixture

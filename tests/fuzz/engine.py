@@ -88,6 +88,7 @@ class Scene:
         self.peers = [FuzzPeer(self.engine, number) for number in (1, 2, 3)]
         for peer in self.peers:
             peer.join(self.now)
+            self.engine.set_remote(peer.number, "theirs", "their-own-password-000000")
         self.rings = [TapRing(64), TapRing(64)]
         for i, params in enumerate((VIDEO, AUDIO)):
             self.engine.add_track(100 + i, 1, params)

@@ -19,7 +19,7 @@ from mediaserver.sfu.session.model import (
     TransportState,
 )
 from mediaserver.sfu.session.room import Negotiated, OfferError, Room, RoomError
-from mediaserver.sfu.session.settings import RoomPolicy
+from mediaserver.sfu.session.settings import RoomPolicy, SessionSettings
 from mediaserver.sfu.wire.packet import ExtKind
 from mediaserver.sfu.wire.sdp import Description, parse
 from tests.sfu.session.harness import CANDIDATES, RecordingPlane, identity, join, make_room
@@ -471,6 +471,17 @@ def test_the_number_of_tracks_is_bounded() -> None:
     with pytest.raises(OfferError, match="the room holds 3 tracks"):
         offer(room, "doctor", make_offer(video(), video()), publish=two)
     offer(room, "cart", make_offer(video(), video()), publish=two)  # the same ones again
+
+
+def test_an_answer_names_the_addresses_of_its_time(room: Room, plane: RecordingPlane) -> None:
+    cart(room)
+    elsewhere = (("198.51.100.5", 7000),)
+    room.move(SessionSettings(identity=identity(), candidates=elsewhere, tcp_candidates=elsewhere))
+    for media in answered(cart(room)).media:
+        assert [(c.transport, c.address, c.port) for c in media.candidates] == [
+            ("udp", *elsewhere[0]),
+            ("tcp", *elsewhere[0]),
+        ]
 
 
 def test_candidates_are_looked_at(room: Room, plane: RecordingPlane) -> None:
