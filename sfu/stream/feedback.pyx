@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from mediaserver.sfu.policy.missing cimport MissingRound, MissingTerms, missing_round, missing_terms
 from mediaserver.sfu.policy.round_trip cimport round_trip_add
 from mediaserver.sfu.stream.agenda cimport earlier, make_hot
+from mediaserver.sfu.stream.clocks cimport engine_ntp
 from mediaserver.sfu.stream.inbound cimport (
     Inbound,
     inbound_lost,
@@ -44,7 +45,6 @@ from mediaserver.sfu.wire.rtcp cimport (
 cdef enum:
     REPORT_INTERVAL_US = 1000000
     BYE_INTERVAL_US = 100000     # between two reports of one track's end
-    CLOCK_START = 0xE0000000     # s of the engine's clock at its time 0: far from where NTP's seconds turn over
     CLOCK_STEP = 0x80000000      # half a second in NTP's form: no delay, the publisher's clock was set
     ITEMS_MAX = 64               # of one compound; more is nobody's honest need
     NACKS_MAX = 512              # sequence numbers of one NACK
@@ -262,13 +262,20 @@ cdef void note_clock(EngineState* engine, Peer* peer, uint64_t ntp) noexcept nog
     """Publishers' clocks may be seconds apart, and a viewer's browser plays whatever shares a stream in sync by them:
     all are brought to the engine's. One offset serves all that a peer sends, so its own sound and picture stay
     together. It is that of the report that took the least time on its way, and follows a drift slowly."""
-    cdef uint64_t offset = (<uint64_t>CLOCK_START << 32) + ntp_of(engine.now) - ntp
+    cdef uint64_t offset = engine_ntp(engine.now) - ntp
     cdef int64_t later = <int64_t>(offset - peer.clock_offset)
+    cdef int64_t half
     if not peer.clock_known or later < 0 or later > CLOCK_STEP:
         peer.clock_known = 1
         peer.clock_offset = offset
     else:
         peer.clock_offset += <uint64_t>(later >> 8)
+    if peer.round_trip.samples:
+        half = peer.round_trip.smoothed >> 1
+        if peer.way == 0 or half < peer.way:
+            peer.way = half
+        else:
+            peer.way += (half - peer.way) >> 8
 
 
 cdef void read_sender_report(EngineState* engine, Peer* peer, const RtcpItem* item) noexcept nogil:

@@ -7,6 +7,7 @@ from libc.string cimport memcpy, memset
 from mediaserver.codecs.payload cimport PayloadFacts, payload_facts
 from mediaserver.sfu.policy.missing cimport REORDER_LEAST_US, missing_overtaken
 from mediaserver.sfu.stream.buffers cimport PACKET_LARGE, Packet, packet_new, packet_ref, packet_unref
+from mediaserver.sfu.stream.capture cimport note_capture
 from mediaserver.sfu.stream.fanout cimport fanout_add
 from mediaserver.sfu.stream.agenda cimport make_hot
 from mediaserver.sfu.stream.keyframes cimport want_keyframe
@@ -23,6 +24,7 @@ from mediaserver.sfu.stream.state cimport ALIVE_US, Encoding, PayloadConfig, Tra
 from mediaserver.sfu.stream.transport cimport ArrivalLog, arrival_add, arrival_init
 from mediaserver.sfu.stream.watch cimport watch_packet
 from mediaserver.sfu.wire.packet cimport (
+    EXT_ABS_CAPTURE_TIME,
     EXT_TWCC,
     RtpHeader,
     ext_read,
@@ -254,6 +256,8 @@ cdef void ingest(EngineState* engine, Peer* peer, const uint8_t* data, size_t si
         if encoding != NULL:
             ext_read(packet.data, &header, &encoding.track.config.ext, &packet.ext)
             note_extensions(engine, peer, packet)
+            if packet.ext.present & (1 << EXT_ABS_CAPTURE_TIME):
+                note_capture(engine, peer, encoding.track, packet, size, peer.inbounds[at] == encoding.active)
             if peer.inbounds[at] == encoding.active:
                 take_media(engine, peer, encoding, packet)
             elif peer.inbounds[at] == encoding.repair:

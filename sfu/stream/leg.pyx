@@ -3,8 +3,9 @@
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 
+from mediaserver.sfu.stream.clocks cimport engine_minus_peer, engine_ntp, rtp_units
 from mediaserver.sfu.stream.history cimport history_get
-from mediaserver.sfu.stream.inbound cimport Inbound, ntp_of
+from mediaserver.sfu.stream.inbound cimport Inbound
 from mediaserver.sfu.stream.keyframes cimport want_keyframe
 from mediaserver.sfu.stream.outbox cimport DATAGRAM_MAX, outbox_add, outbox_room
 from mediaserver.sfu.stream.renumber cimport (
@@ -232,17 +233,14 @@ cdef void leg_restart(Leg* leg, int new_source) noexcept nogil:
 
 cdef int leg_sender_report(Leg* leg, uint8_t* out, uint32_t capacity, int64_t now) noexcept nogil:
     cdef const Inbound* source = leg.source.active
-    cdef int64_t elapsed
-    cdef uint64_t ntp
+    cdef uint64_t ntp, since
     cdef uint32_t timestamp
     cdef int size, more
     if source == NULL or source.sender_arrival == 0 or leg.packets == 0 or leg.renumber.cut:
         return 0
-    elapsed = now - source.sender_arrival
-    ntp = source.sender_ntp + leg.track.peer.clock_offset + ntp_of(elapsed)
-    timestamp = (
-        source.sender_rtp + <uint32_t>(elapsed * <int64_t>leg.clock_rate // 1000000) + leg.renumber.timestamp_offset
-    )
+    ntp = engine_ntp(now)  # the true time of sending: viewers set their clocks by it
+    since = ntp - source.sender_ntp - engine_minus_peer(leg.track.peer)
+    timestamp = source.sender_rtp + rtp_units(since, leg.clock_rate) + leg.renumber.timestamp_offset
     size = rtcp_write_sr(out, capacity, leg.config.ssrc, ntp, timestamp, <uint32_t>leg.packets, <uint32_t>leg.octets,
                          NULL, 0)
     if size < 0:

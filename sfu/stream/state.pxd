@@ -107,6 +107,10 @@ cdef struct TrackStats:
     uint64_t plis
     uint64_t nacks
     uint64_t last_arrival
+    uint64_t captures        # packets that told when their picture or sound was captured
+    uint64_t capture_us      # from the capture to here, all of them together
+    uint64_t capture_last_us
+    uint64_t capture_max_us
     uint64_t width
     uint64_t height
 
@@ -217,6 +221,7 @@ cdef struct Peer:
     RoundTrip round_trip             # until this peer has answered
     uint8_t clock_known              # clock_offset is set
     uint64_t clock_offset            # NTP 32.32, modulo 2^64: from the peer's clock to the engine's
+    int64_t way                      # µs that its packets take here at the least, by the round trip; 0: not known
     int64_t hot_due                  # µs of the next feedback or NACK, 0: none
     Peer* hot_next
     uint8_t hot
