@@ -57,6 +57,18 @@ export async function open(source, deviceId) {
   return stream.getTracks()[0];
 }
 
+/**
+ * What the browser or the system does to a sound that should be left alone: an application asks, and may be refused.
+ * @param {string} source @param {MediaStreamTrack} track @returns {string} a sentence; empty when all is as asked
+ */
+export function touched(source, track) {
+  const { constraints } = profile(source);
+  const names = { echoCancellation: "echo cancellation", noiseSuppression: "noise suppression", autoGainControl: "automatic gain" };
+  const settings = /** @type {Record<string, unknown>} */ (track.getSettings());
+  const on = Object.keys(names).filter((key) => constraints[key] === false && settings[key] === true);
+  return on.length ? `This sound is altered by ${on.map((key) => names[key]).join(" and ")}: do not trust it. Try another device.` : "";
+}
+
 /** Lets the person choose a screen or window. @returns {Promise<MediaStreamTrack>} */
 export async function openScreen() {
   const stream = await navigator.mediaDevices.getDisplayMedia({ video: profile("screen").constraints, audio: false });

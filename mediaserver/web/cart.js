@@ -79,6 +79,8 @@ class SourceCard {
       else if (this.choice.value) track = await capture.open(this.source, this.choice.value);
       if (this.source !== "screen") capture.remember(this.source, this.choice.value ? this.choice.selectedOptions[0].text : "");
       await this.#take(track);
+      const warning = track && capture.touched(this.source, track);
+      if (warning) this.complain(warning);
     } catch (error) {
       if (this.source === "screen" && error.name === "NotAllowedError") return; // the person closed the dialog
       this.complain(capture.fault(error));

@@ -282,6 +282,8 @@ def answer_fmtp(agreed: Agreed, policy: SourcePolicy | None) -> str:
             asked["usedtx"] = "0"
         if not policy.opus_fec:
             asked["useinbandfec"] = "0"
+        if policy.opus_cbr:
+            asked["cbr"] = "1"
         if policy.opus_bitrate:
             asked["maxaveragebitrate"] = str(policy.opus_bitrate)
     return ";".join(f"{name}={value}" for name, value in asked.items())

@@ -65,6 +65,7 @@ class SourcePolicy(msgspec.Struct, frozen=True):
     opus_dtx: bool = True
     opus_stereo: bool = True
     opus_fec: bool = True
+    opus_cbr: bool = False
     freshness: FreshnessParams | None = None
     """when it is to be told that nothing new comes; None: never"""
     playout_delay: tuple[int, int] | None = None
@@ -76,7 +77,10 @@ DEFAULT_SOURCES: Mapping[Source, SourcePolicy] = {
     # H.264 is what DICOM can hold; the probe's hand follows the picture, so it is not to wait for anything.
     Source.ULTRASOUND: SourcePolicy(video_codecs=("H264",), playout_delay=(0, 0)),
     # No FEC: under loss it makes the encoder leave the full band for a speech mode. Losses are retransmitted instead.
-    Source.STETHOSCOPE: SourcePolicy(opus_bitrate=128_000, opus_dtx=False, opus_stereo=False, opus_fec=False),
+    # At a constant bitrate nothing is taken for silence, and a bitrate under the floor is a fault, not a quiet heart.
+    Source.STETHOSCOPE: SourcePolicy(
+        opus_bitrate=128_000, opus_dtx=False, opus_stereo=False, opus_fec=False, opus_cbr=True
+    ),
 }
 
 

@@ -186,6 +186,7 @@ def test_what_is_asked_of_a_stethoscope() -> None:
     assert asked["usedtx"] == "0"
     assert asked["maxaveragebitrate"] == "128000"
     assert asked["useinbandfec"] == "0"
+    assert asked["cbr"] == "1"
 
 
 def test_what_is_asked_of_a_voice() -> None:
