@@ -27,6 +27,7 @@ def open_worker(settings: MediaSettings, number: int) -> Worker:
             tcp_connections=settings.tcp_connections,
             memory=settings.memory_mb << 20,
             consent_timeout=int(settings.consent_seconds * 1e6),
+            adapts=settings.adapt,
         )
 
     try:

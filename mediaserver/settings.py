@@ -98,6 +98,14 @@ class MediaSettings(_Section, kw_only=True, frozen=True):
     consent_seconds: Annotated[
         float, _doc("A participant that answers no ICE check for so long is removed (RFC 7675 says 30).", gt=0, le=600)
     ] = 30.0
+    adapt: Annotated[
+        bool,
+        _doc(
+            "Estimate each viewer's line, pace what leaves, and leave out by rank what the line does not carry "
+            "(docs/priority.md). Off, every viewer is sent everything. On trial: a browser on an overloaded machine "
+            "makes a line look thin."
+        ),
+    ] = False
     memory_mb: Annotated[int, _doc("What the packets held by one worker may take, in MiB.", ge=16)] = 1024
 
     def __post_init__(self) -> None:

@@ -321,7 +321,7 @@ cdef void choose_target(LayerGate* gate, const GateInput* packet, bint new_unit)
     if is_decodable(gate, facts):
         found = best_of(structure, facts.switches & gate.allowed)
         if found >= 0 and (rank(structure, found) > rank(structure, gate.target)
-                           or not (gate.allowed >> gate.target) & 1):
+                           or (new_unit and not (gate.allowed >> gate.target) & 1)):
             gate.target = <uint8_t>found
             return
     if new_unit:
@@ -674,6 +674,7 @@ cdef GateVerdict gate_decide(LayerGate* gate, int encoding, const GateInput* pac
                 adopt_structure(gate, packet.dependency)
             gate.plain_key = picture_key(packet)
             gate.plain_timestamp = packet.timestamp
+            gate.unit = packet.timestamp  # what is wanted may change in the middle of a picture
             gate.plain_ids = packet.codec == CODEC_VP8 and packet.facts.picture_id >= 0
     else:
         verdict = decide_layers(gate, encoding, packet)

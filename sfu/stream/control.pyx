@@ -1,18 +1,22 @@
 """Commands of the control plane, carried out between two batches."""
 
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy
 
 from mediaserver.sfu.policy.round_trip cimport round_trip_init
+from mediaserver.sfu.policy.layers cimport LayerGate, gate_init
 from mediaserver.sfu.stream.connectivity cimport forget_addresses, ufrag_key
 from mediaserver.sfu.stream.feedback cimport send_bye
 from mediaserver.sfu.stream.history cimport history_close, history_init
-from mediaserver.sfu.stream.keyframes cimport want_keyframe
+from mediaserver.sfu.stream.keyframes cimport leg_wants_keyframe, want_keyframe
 from mediaserver.sfu.stream.leg cimport leg_configure, leg_restart
 from mediaserver.sfu.stream.outbox cimport DATAGRAM_MAX, outbox_add, outbox_room
 from mediaserver.sfu.stream.renumber cimport renumber_init
 from mediaserver.sfu.stream.report cimport REPORT_REFUSED, REPORT_REMOVED, report
 from mediaserver.sfu.stream.fanout cimport best_encoding
+from mediaserver.sfu.stream.sending cimport forget_waiting, sender_free, sender_new
+from mediaserver.sfu.stream.share cimport share_again
 from mediaserver.sfu.stream.source cimport forget_history, release_sources, update_sources
 from mediaserver.sfu.stream.state cimport (
     AUDIO_HISTORY,
@@ -32,6 +36,7 @@ from mediaserver.sfu.stream.state cimport (
 from mediaserver.sfu.stream.table cimport table_get, table_put, table_remove
 from mediaserver.sfu.stream.tap cimport TapQueue, tap_reclaim
 from mediaserver.sfu.stream.watch cimport watch_muted
+from mediaserver.sfu.wire.packet cimport EXT_TWCC
 from mediaserver.sfu.wire.srtp cimport srtp_free, srtp_new
 
 cdef enum:
@@ -118,7 +123,7 @@ cdef void set_keys(EngineState* engine, Peer* peer, const Command* command) noex
         return
     for i in range(<int>peer.leg_count):
         if peer.legs[i].await_keyframe:
-            want_keyframe(engine, peer.legs[i].target)
+            leg_wants_keyframe(engine, peer.legs[i])
 
 
 cdef void send_dtls(EngineState* engine, Peer* peer, const Command* command) noexcept nogil:
@@ -146,6 +151,7 @@ cdef void free_peer(EngineState* engine, Peer* peer) noexcept nogil:
     table_remove(&engine.peers, peer.id)
     for i in range(peer.inbound_count):
         free(peer.inbounds[i])
+    sender_free(engine, peer.sender)
     srtp_free(peer.rx)
     srtp_free(peer.tx)
     free(peer.legs)
@@ -187,6 +193,7 @@ cdef void forget_track(EngineState* engine, Track* track) noexcept nogil:
     if track == NULL:
         return
     for i in range(ENCODINGS_MAX):
+        free(track.encodings[i].dependency)
         history_close(&track.encodings[i].history, &engine.pool)
     free(track.legs)
     free(track)
@@ -214,12 +221,19 @@ cdef void add_track(EngineState* engine, Peer* peer, const Command* command) noe
 
 
 cdef void update_track(EngineState* engine, Track* track, const TrackConfig* config) noexcept nogil:
+    cdef uint32_t i
     cdef int moved = (
         config.mid_size != track.config.mid_size or memcmp(config.mid, track.config.mid, config.mid_size) != 0
     )
     if prepare_encodings(track, config) < 0:
         refuse(engine, track.id, b"out of memory", 13)
         return
+    if config.encoding_count != track.config.encoding_count:
+        for i in range(track.leg_count):
+            if track.legs[i].gate != NULL:
+                gate_init(track.legs[i].gate, config.encoding_count)
+                leg_restart(engine, track.legs[i], 0)
+                share_again(engine, track.legs[i].peer)
     track.config = config[0]
     update_sources(engine, track, moved)
 
@@ -229,7 +243,7 @@ cdef void want_pictures(EngineState* engine, Track* track) noexcept nogil:
     cdef Tap* tap = track.taps
     cdef uint32_t i
     for i in range(track.leg_count):
-        want_keyframe(engine, track.legs[i].target)
+        leg_wants_keyframe(engine, track.legs[i])
     while tap != NULL:
         want_keyframe(engine, &track.encodings[tap.encoding])
         tap = tap.next
@@ -245,7 +259,7 @@ cdef void mute_track(EngineState* engine, Track* track, int muted) noexcept nogi
         for i in range(track.config.encoding_count):
             forget_history(engine, &track.encodings[i])  # what was said before is not to be had any more
         for i in range(track.leg_count):
-            leg_restart(track.legs[i], 0)
+            leg_restart(engine, track.legs[i], 0)
     else:
         want_pictures(engine, track)
 
@@ -316,6 +330,22 @@ cdef void drop_leg(Leg** legs, uint32_t* count, Leg* leg) noexcept nogil:
             return
 
 
+cdef void note_line(EngineState* engine, Peer* peer, const Leg* leg) noexcept nogil:
+    """A viewer's line is estimated as soon as one of its legs bears numbers. Without memory it is not."""
+    if peer.sender == NULL:
+        peer.sender = sender_new(engine.now)
+        if peer.sender != NULL:
+            peer.sender.adapts = engine.adapts
+    if peer.sender != NULL and leg.config.stamp == EXT_TWCC:
+        peer.sender.numbered = 1
+
+
+cdef void free_leg(Leg* leg) noexcept nogil:
+    if leg != NULL:
+        free(leg.gate)
+        free(leg)
+
+
 cdef void add_leg(EngineState* engine, Track* track, Peer* peer, const Command* command) noexcept nogil:
     cdef const LegConfig* config = <const LegConfig*>command.data
     cdef Leg* leg
@@ -327,20 +357,24 @@ cdef void add_leg(EngineState* engine, Track* track, Peer* peer, const Command* 
         removed(engine, command.id)
         return
     leg = <Leg*>calloc(1, sizeof(Leg))
-    if leg == NULL or append_leg(&track.legs, &track.leg_count, &track.leg_room, leg) < 0:
-        free(leg)
+    if leg != NULL and track.config.video:
+        leg.gate = <LayerGate*>malloc(sizeof(LayerGate))
+    if leg == NULL or (track.config.video and leg.gate == NULL) or append_leg(&track.legs, &track.leg_count, &track.leg_room, leg) < 0:
+        free_leg(leg)
         refuse(engine, command.id, b"out of memory", 13)
         removed(engine, command.id)
         return
     if append_leg(&peer.legs, &peer.leg_count, &peer.leg_room, leg) < 0:
         drop_leg(track.legs, &track.leg_count, leg)
-        free(leg)
+        free_leg(leg)
         refuse(engine, command.id, b"out of memory", 13)
         removed(engine, command.id)
         return
     leg.id = command.id
     leg.track = track
-    leg.source = leg.target = best_encoding(track, engine.now)
+    if leg.gate != NULL:
+        gate_init(leg.gate, track.config.encoding_count)
+    leg.source = best_encoding(track, engine.now)
     leg.peer = peer
     leg.stats = <LegStats*>command.keep
     leg.added = engine.now
@@ -350,18 +384,22 @@ cdef void add_leg(EngineState* engine, Track* track, Peer* peer, const Command* 
     leg.repair_credit_at = engine.now
     renumber_init(&leg.renumber, <uint32_t>(command.random & 0x7FFF))
     leg_configure(leg, config)
+    note_line(engine, peer, leg)
+    share_again(engine, peer)
     leg.await_keyframe = track.config.video
     table_put(&engine.legs, leg.id, leg)
     if not leg.config.paused and peer.tx != NULL:
-        want_keyframe(engine, leg.target)
+        leg_wants_keyframe(engine, leg)
 
 
-cdef void update_leg(Leg* leg, const Command* command) noexcept nogil:
+cdef void update_leg(EngineState* engine, Leg* leg, const Command* command) noexcept nogil:
     cdef LegConfig config = (<const LegConfig*>command.data)[0]
     config.ssrc = leg.config.ssrc  # an SSRC is a leg's for life
     config.rtx_ssrc = leg.config.rtx_ssrc
     config.paused = leg.config.paused
     leg_configure(leg, &config)
+    note_line(engine, leg.peer, leg)
+    share_again(engine, leg.peer)
     leg.floor_out = leg.renumber.next_out
 
 
@@ -369,10 +407,11 @@ cdef void pause_leg(EngineState* engine, Leg* leg, int paused) noexcept nogil:
     if leg.config.paused == paused:
         return
     leg.config.paused = paused
+    share_again(engine, leg.peer)
     if paused:
-        leg_restart(leg, 0)
+        leg_restart(engine, leg, 0)
     else:
-        want_keyframe(engine, leg.target)
+        leg_wants_keyframe(engine, leg)
 
 
 cdef void remove_leg(EngineState* engine, Leg* leg, int say_bye) noexcept nogil:
@@ -380,12 +419,14 @@ cdef void remove_leg(EngineState* engine, Leg* leg, int say_bye) noexcept nogil:
     cdef uint32_t id = leg.id
     ssrcs[0] = leg.config.ssrc
     ssrcs[1] = leg.config.rtx_ssrc
+    forget_waiting(engine, leg)
+    share_again(engine, leg.peer)
     if say_bye and leg.packets:
         send_bye(engine, leg.peer, ssrcs, 2 if leg.config.rtx_ssrc else 1)
     drop_leg(leg.track.legs, &leg.track.leg_count, leg)
     drop_leg(leg.peer.legs, &leg.peer.leg_count, leg)
     table_remove(&engine.legs, id)
-    free(leg)
+    free_leg(leg)
     removed(engine, id)
 
 
@@ -469,7 +510,7 @@ cdef void on_track(EngineState* engine, Track* track, const Command* command) no
 
 cdef void on_leg(EngineState* engine, Leg* leg, const Command* command) noexcept nogil:
     if command.kind == COMMAND_UPDATE_LEG:
-        update_leg(leg, command)
+        update_leg(engine, leg, command)
     elif command.kind == COMMAND_PAUSE_LEG:
         pause_leg(engine, leg, command.value != 0)
     elif command.kind == COMMAND_REMOVE_LEG:

@@ -8,7 +8,9 @@ class Engine(BasePlane):
     (16 bytes) two runs are the same.
     """
 
-    def __init__(self, *, memory: int = ..., consent_timeout: int = 30_000_000, seed: bytes = ...) -> None: ...
+    def __init__(
+        self, *, memory: int = ..., consent_timeout: int = 30_000_000, seed: bytes = ..., adapts: bool = True
+    ) -> None: ...
     def receive(self, datagram: bytes, addr: Address, now: int) -> None:
         """One datagram from that address at `now` (µs). What it brings about leaves at once."""
     def receive_batch(self, datagrams: list[tuple[bytes, Address]], now: int) -> None:

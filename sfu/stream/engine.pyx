@@ -23,6 +23,7 @@ from mediaserver.sfu.stream.ingest cimport ingest
 from mediaserver.sfu.stream.outbox cimport outbox_clear, outbox_close, outbox_init
 from mediaserver.sfu.stream.report cimport REPORT_DTLS, report, report_close, report_flush
 from mediaserver.sfu.stream.roaming cimport follow_stranger, take_answer
+from mediaserver.sfu.stream.share cimport share_line
 from mediaserver.sfu.stream.state cimport Peer, Track
 from mediaserver.sfu.stream.table cimport table_close, table_init
 from mediaserver.sfu.stream.watch cimport watch_round
@@ -151,6 +152,7 @@ cdef void round_over_peers(EngineState* engine) noexcept nogil:
             watch_consent(engine, peer, engine.now)
             tell_moved(engine, peer)
             send_reports(engine, peer)
+            share_line(engine, peer)
             track = peer.tracks
             while track != NULL:
                 fanout_tend(engine, track)
@@ -188,18 +190,21 @@ def drawn_from(seed):
 cdef class Engine(BasePlane):
     """A data plane in virtual time. `now` never goes back.
 
-    `memory` bounds the packets that are held, in bytes; `consent_timeout` is in µs. With one `seed` (16 bytes) two runs
+    `memory` bounds the packets that are held, in bytes; `consent_timeout` is in µs; with `adapts` viewers get what
+    their lines carry, else everything. With one `seed` (16 bytes) two runs
     are the same.
     """
 
     cdef object outgoing
 
-    def __init__(self, *, memory: int = 1 << 28, consent_timeout: int = 30_000_000, seed: bytes = bytes(16)):
+    def __init__(self, *, memory: int = 1 << 28, consent_timeout: int = 30_000_000, seed: bytes = bytes(16),
+                 adapts: bool = True):
         cdef bytes key = seed
         if len(key) != 16:
             raise ValueError(f"the seed has 16 bytes, not {len(key)}")
         if engine_init(&self.engine, memory, consent_timeout, <const uint8_t*><const char*>key, NULL, NULL) < 0:
             raise MemoryError
+        self.engine.adapts = adapts
         self.entropy = drawn_from(key)
         self.outgoing = []
 

@@ -11,7 +11,7 @@ cdef void fanout_add(EngineState* engine, Track* track, Packet* packet) noexcept
 cdef void fanout_flush_track(EngineState* engine, Track* track) noexcept nogil
 # The highest encoding that is alive, the lowest when none is.
 cdef Encoding* best_encoding(Track* track, int64_t now) noexcept nogil
-# Legs and taps turn to the best encoding. Call now and then.
+# Taps turn to the best encoding. Call now and then.
 cdef void fanout_tend(EngineState* engine, Track* track) noexcept nogil
 # Sends what waits, of all tracks.
 cdef void fanout_flush(EngineState* engine) noexcept nogil

@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint32_t
 
 from mediaserver.sfu.stream.buffers cimport packet_unref
 from mediaserver.sfu.stream.keyframes cimport want_keyframe
-from mediaserver.sfu.stream.leg cimport leg_forward, leg_turn
+from mediaserver.sfu.stream.sending cimport send_media
 from mediaserver.sfu.stream.state cimport ALIVE_US, PENDING_MAX, Leg, Tap
 from mediaserver.sfu.stream.tap cimport TapQueue, tap_push
 
@@ -38,16 +38,13 @@ cdef int takes_over(Tap* tap, const Packet* packet) noexcept nogil:
 cdef void fanout_tend(EngineState* engine, Track* track) noexcept nogil:
     cdef Encoding* best
     cdef Tap* tap = track.taps
-    cdef uint32_t i
-    if track.config.encoding_count == 1 or (tap == NULL and track.leg_count == 0):
+    if track.config.encoding_count == 1 or tap == NULL:
         return
     best = best_encoding(track, engine.now)
     while tap != NULL:
         if tap.encoding != best.index:
             want_keyframe(engine, best)
         tap = tap.next
-    for i in range(track.leg_count):
-        leg_turn(engine, track.legs[i], best)
 
 
 cdef void fanout_flush_track(EngineState* engine, Track* track) noexcept nogil:
@@ -63,7 +60,7 @@ cdef void fanout_flush_track(EngineState* engine, Track* track) noexcept nogil:
     for j in range(track.leg_count):
         leg = track.legs[j]
         for i in range(count):
-            leg_forward(engine, leg, track.pending[i])
+            send_media(engine, leg, track.pending[i])
     for i in range(count):
         packet_unref(&engine.pool, track.pending[i])
     track.pending_count = 0

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from mediaserver.sfu.policy.bwe.estimator cimport estimator_loss, estimator_remb, estimator_transport
 from mediaserver.sfu.policy.missing cimport MissingRound, MissingTerms, missing_round, missing_terms
 from mediaserver.sfu.policy.round_trip cimport round_trip_add
 from mediaserver.sfu.stream.agenda cimport earlier, make_hot
@@ -13,9 +14,10 @@ from mediaserver.sfu.stream.inbound cimport (
     ntp_of,
 )
 from mediaserver.sfu.stream.keyframes cimport ask_keyframe, want_keyframe
-from mediaserver.sfu.stream.leg cimport leg_retransmit, leg_sender_report
+from mediaserver.sfu.stream.leg cimport leg_sender_report
 from mediaserver.sfu.stream.rtcp_out cimport send_rtcp
 from mediaserver.sfu.stream.report cimport REPORT_TRACK_BYE, report
+from mediaserver.sfu.stream.sending cimport note_feedback, send_repair, serve_sender
 from mediaserver.sfu.stream.state cimport ALIVE_US, INBOUNDS_MAX, Encoding, Leg, Tap, Track
 from mediaserver.sfu.stream.tap cimport TapQueue, tap_sender_report
 from mediaserver.sfu.stream.transport cimport arrival_feedback
@@ -25,16 +27,20 @@ from mediaserver.sfu.wire.rtcp cimport (
     RTCP_ITEM_FIR,
     RTCP_ITEM_NACK,
     RTCP_ITEM_PLI,
+    RTCP_ITEM_REMB,
     RTCP_ITEM_RR,
     RTCP_ITEM_SR,
+    RTCP_ITEM_TRANSPORT,
     RTCP_MAX_REPORTS,
     RTCP_XR,
     RtcpItem,
+    RtcpRemb,
     RtcpReport,
     rtcp_bye,
     rtcp_fir,
     rtcp_nack,
     rtcp_next,
+    rtcp_remb,
     rtcp_report,
     rtcp_write_bye,
     rtcp_write_nack,
@@ -120,6 +126,7 @@ cdef void serve_hot(EngineState* engine) noexcept nogil:
                     due = earlier(due, ask_missing(engine, peer, &track.encodings[i]))
                     due = earlier(due, ask_keyframe(engine, &track.encodings[i]))
                 track = track.next
+            due = earlier(due, serve_sender(engine, peer))
             if due and due <= engine.now:
                 due = engine.now + 1000
             peer.hot_due = due
@@ -236,17 +243,23 @@ cdef void read_blocks(EngineState* engine, Peer* peer, const RtcpItem* item) noe
     cdef Leg* leg
     cdef size_t index = 0
     cdef int64_t round_trip
+    cdef int worst = -1
     while rtcp_report(item, index, &block):
         index += 1
         leg = leg_of(peer, block.ssrc)
         if leg == NULL:
             continue
         leg.stats.fraction_lost = block.fraction_lost
+        if block.fraction_lost > worst:
+            worst = block.fraction_lost
         if block.last_sr and block.last_sr == leg.report_mid:
             round_trip = engine.now - leg.report_sent - <int64_t>(<uint64_t>block.delay * 1000000 // 65536)
             if 0 <= round_trip < 10000000:
                 leg.stats.rtt = <uint64_t>round_trip
                 round_trip_add(&peer.round_trip, round_trip)
+                peer.stats.rtt_us = <uint64_t>round_trip
+    if worst >= 0 and peer.sender != NULL:
+        estimator_loss(&peer.sender.estimator, <uint8_t>worst, <int64_t>peer.stats.rtt_us, engine.now)
 
 
 cdef void read_delay(EngineState* engine, Peer* peer, const RtcpItem* item) noexcept nogil:
@@ -316,7 +329,7 @@ cdef void read_nack(EngineState* engine, Peer* peer, const RtcpItem* item) noexc
     engine.counters.nacks_in += count
     leg.stats.nacked += count
     for i in range(count):
-        leg_retransmit(engine, leg, sequences[i])
+        send_repair(engine, leg, sequences[i])
 
 
 cdef void viewer_wants_keyframe(EngineState* engine, Peer* peer, uint32_t ssrc) noexcept nogil:
@@ -345,6 +358,19 @@ cdef void read_bye(EngineState* engine, Peer* peer, uint32_t ssrc) noexcept nogi
         report(engine, REPORT_TRACK_BYE, track.id, ssrc, NULL, 0)
 
 
+cdef void read_line(EngineState* engine, Peer* peer, const RtcpItem* item) noexcept nogil:
+    """What a viewer says of its line."""
+    cdef RtcpRemb remb
+    if peer.sender == NULL:
+        return
+    if item.kind == RTCP_ITEM_TRANSPORT:
+        estimator_transport(&peer.sender.estimator, item, engine.now)
+    elif rtcp_remb(item, &remb) == 0:
+        estimator_remb(&peer.sender.estimator, remb.bitrate, engine.now)
+        peer.sender.capped = 1
+    note_feedback(engine, peer)
+
+
 cdef void read_item(EngineState* engine, Peer* peer, const RtcpItem* item) noexcept nogil:
     cdef uint32_t ssrc
     cdef uint8_t command
@@ -363,6 +389,8 @@ cdef void read_item(EngineState* engine, Peer* peer, const RtcpItem* item) noexc
         while rtcp_fir(item, index, &ssrc, &command):
             viewer_wants_keyframe(engine, peer, ssrc)
             index += 1
+    elif item.kind == RTCP_ITEM_TRANSPORT or item.kind == RTCP_ITEM_REMB:
+        read_line(engine, peer, item)
     elif item.kind == RTCP_ITEM_BYE:
         while rtcp_bye(item, index, &ssrc):
             read_bye(engine, peer, ssrc)

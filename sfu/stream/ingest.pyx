@@ -1,9 +1,10 @@
 """A publisher's packet: opened, accounted for, and handed to the fan-out."""
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport malloc
+from libc.stdlib cimport calloc, malloc
 from libc.string cimport memcpy, memset
 
+from mediaserver.codecs.dependency cimport DependencyState, dependency_read
 from mediaserver.codecs.payload cimport PayloadFacts, payload_facts
 from mediaserver.sfu.policy.missing cimport REORDER_LEAST_US, missing_overtaken
 from mediaserver.sfu.stream.buffers cimport PACKET_LARGE, Packet, packet_new, packet_ref, packet_unref
@@ -18,6 +19,7 @@ from mediaserver.sfu.stream.inbound cimport (
     inbound_receive,
     inbound_recover,
 )
+from mediaserver.sfu.stream.meter cimport meter_add
 from mediaserver.sfu.stream.report cimport REPORT_PICTURE, REPORT_TRACK_LIVE, report
 from mediaserver.sfu.stream.source cimport adopt_source, claim_source, find_source
 from mediaserver.sfu.stream.state cimport ALIVE_US, Encoding, PayloadConfig, Track
@@ -25,6 +27,7 @@ from mediaserver.sfu.stream.transport cimport ArrivalLog, arrival_add, arrival_i
 from mediaserver.sfu.stream.watch cimport watch_packet
 from mediaserver.sfu.wire.packet cimport (
     EXT_ABS_CAPTURE_TIME,
+    EXT_DEPENDENCY_DESCRIPTOR,
     EXT_TWCC,
     RtpHeader,
     ext_read,
@@ -36,6 +39,7 @@ from mediaserver.sfu.wire.replay cimport replay_mark, replay_seen
 from mediaserver.sfu.wire.srtp cimport SRTP_ERR_REPLAY, SRTP_WINDOW_WORDS, SrtpReceiver, srtp_unprotect
 
 cdef enum:
+    OVERHEAD = 64                # bytes around a payload on the way to a viewer: IP, UDP, RTP, extensions, tag
     TELL_INTERVAL_US = 100000    # between two reports of a picture's size: a publisher must not flood the control plane
 
 
@@ -54,6 +58,22 @@ cdef int is_top(const Encoding* encoding) noexcept nogil:
     return 1
 
 
+cdef void read_dependency(Encoding* encoding, Packet* packet) noexcept nogil:
+    if encoding.dependency == NULL:
+        encoding.dependency = <DependencyState*>calloc(1, sizeof(DependencyState))
+        if encoding.dependency == NULL:
+            return
+    dependency_read(encoding.dependency, packet.ext.data[<int>EXT_DEPENDENCY_DESCRIPTOR],
+                    packet.ext.size[<int>EXT_DEPENDENCY_DESCRIPTOR], &packet.facts)
+
+
+cdef void note_rate(EngineState* engine, Encoding* encoding, const Packet* packet) noexcept nogil:
+    """What it takes to forward it, for whoever shares out a line."""
+    cdef int spatial = packet.facts.spatial_id if encoding.track.config.video else 0
+    cdef int temporal = packet.facts.temporal_id if encoding.track.config.video else 0
+    meter_add(&encoding.meter, spatial, temporal, packet.timestamp, packet.payload_size + OVERHEAD, engine.now)
+
+
 cdef void note_picture(EngineState* engine, Encoding* encoding, Packet* packet) noexcept nogil:
     """Facts of a picture's packet: whether a decoder can start here, and the size."""
     cdef const PayloadFacts* facts = &packet.facts
@@ -61,6 +81,8 @@ cdef void note_picture(EngineState* engine, Encoding* encoding, Packet* packet) 
     packet.keyframe = 0
     if not payload_facts(packet.codec, packet.data + packet.payload_offset, packet.payload_size, &packet.facts):
         return
+    if packet.ext.present & (1 << EXT_DEPENDENCY_DESCRIPTOR):
+        read_dependency(encoding, packet)
     if facts.width:
         encoding.inband_config = 1
         encoding.width = facts.width
@@ -71,6 +93,7 @@ cdef void note_picture(EngineState* engine, Encoding* encoding, Packet* packet) 
             encoding.active.missing.keyframe = packet.sequence
         encoding.want_keyframe = 0
         track.stats.keyframes += 1
+    packet.facts.keyframe = packet.keyframe  # for the gates too
     if (
         facts.width
         and is_top(encoding)
@@ -111,6 +134,7 @@ cdef void hand_on(EngineState* engine, Encoding* encoding, Packet* packet) noexc
         if not track.live:
             track.live = 1
             report(engine, REPORT_TRACK_LIVE, track.id, packet.ssrc, &packet.payload_type, 1)
+    note_rate(engine, encoding, packet)
     history_put(&encoding.history, &engine.pool, packet)
     fanout_add(engine, track, packet_ref(packet))
 

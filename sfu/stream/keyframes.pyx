@@ -17,6 +17,13 @@ cdef void want_keyframe(EngineState* engine, Encoding* encoding) noexcept nogil:
     make_hot(engine, track.peer, engine.now)
 
 
+cdef void leg_wants_keyframe(EngineState* engine, Leg* leg) noexcept nogil:
+    if leg.gate != NULL and leg.gate.want_key_of >= 0:
+        want_keyframe(engine, &leg.track.encodings[<int>leg.gate.want_key_of])
+    else:
+        want_keyframe(engine, leg.source)
+
+
 cdef int64_t ask_keyframe(EngineState* engine, Encoding* encoding) noexcept nogil:
     cdef Track* track = encoding.track
     cdef int64_t due

@@ -3,10 +3,22 @@
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 
+from mediaserver.codecs.dependency cimport DEPENDENCY_MAX
+from mediaserver.sfu.policy.bwe.estimator cimport SENT_MEDIA, SENT_PADDING, SENT_REPAIR
+from mediaserver.sfu.policy.descriptors cimport REWRITE_MAX, gate_dependency, gate_rewrite
+from mediaserver.sfu.policy.layers cimport (
+    GATE_DROP,
+    GATE_FORWARD,
+    GateInput,
+    GatePicture,
+    GateVerdict,
+    gate_decide,
+    gate_picture,
+    gate_restart,
+)
 from mediaserver.sfu.stream.clocks cimport engine_minus_peer, engine_ntp, rtp_units
 from mediaserver.sfu.stream.history cimport history_get
 from mediaserver.sfu.stream.inbound cimport Inbound
-from mediaserver.sfu.stream.keyframes cimport want_keyframe
 from mediaserver.sfu.stream.outbox cimport DATAGRAM_MAX, outbox_add, outbox_room
 from mediaserver.sfu.stream.renumber cimport (
     renumber_align,
@@ -17,21 +29,28 @@ from mediaserver.sfu.stream.renumber cimport (
     renumber_switch,
 )
 from mediaserver.sfu.stream.report cimport REPORT_LEG_LIVE, report
-from mediaserver.sfu.stream.state cimport FIXED_EXT_MAX
+from mediaserver.sfu.stream.sending cimport forget_waiting, note_sent
+from mediaserver.sfu.stream.state cimport FIXED_EXT_MAX, Encoding, LegConfig
 from mediaserver.sfu.wire.packet cimport (
     EXT_ABS_CAPTURE_TIME,
+    EXT_ABS_SEND_TIME,
     EXT_AUDIO_LEVEL,
     EXT_COLOR_SPACE,
     EXT_DEPENDENCY_DESCRIPTOR,
     EXT_MID,
     EXT_PLAYOUT_DELAY,
+    EXT_TWCC,
     EXT_VIDEO_CONTENT_TYPE,
     EXT_VIDEO_ORIENTATION,
     EXT_VIDEO_TIMING,
     RTP_HEADER_SIZE,
+    RTP_P_BIT,
     RTP_X_BIT,
     ExtValues,
+    RtpHeader,
+    ext_read,
     ext_write,
+    rtp_parse,
     rtp_write,
     write_u16,
 )
@@ -48,6 +67,8 @@ cdef enum:
     )
     REPAIR_RATE = 500        # retransmissions a second that one leg may have
     REPAIR_BURST = 256
+    PADDED_FROM = 32         # of so many last packets padding is made, once they are there
+    PADDING = 224            # bytes of a packet of padding alone
 
 
 cdef void set_own(const LegConfig* config, ExtValues* values) noexcept nogil:
@@ -61,6 +82,68 @@ cdef void set_own(const LegConfig* config, ExtValues* values) noexcept nogil:
         values.present |= 1 << EXT_PLAYOUT_DELAY
 
 
+# How a packet leaves to this viewer. `payload` points into the packet, or into the engine's scratch.
+cdef struct Shape:
+    const uint8_t* payload
+    uint16_t size
+    uint8_t marker
+    uint8_t descriptor_size      # 0: the dependency descriptor leaves as it came
+    uint8_t descriptor[DEPENDENCY_MAX]
+
+cdef const uint8_t* NOTHING = b"\0\0\0\0"
+
+
+cdef inline void set_stamp(const Leg* leg, ExtValues* values, const uint8_t* stamp) noexcept nogil:
+    cdef int kind = leg.config.stamp
+    if kind:
+        values.data[kind] = stamp
+        values.size[kind] = 2 if kind == EXT_TWCC else 3
+        values.present |= <uint32_t>1 << kind
+
+
+cdef void find_stamp(LegConfig* config) noexcept nogil:
+    """Where the departure's stamp stands in the fixed block: it is laid into it packet by packet."""
+    cdef uint8_t probe[RTP_HEADER_SIZE + FIXED_EXT_MAX]
+    cdef RtpHeader header
+    cdef ExtValues values
+    if not config.stamp or not config.fixed_ext_size:
+        return
+    rtp_write(probe, 0, 0, 0, 0, 0)
+    probe[0] |= RTP_X_BIT
+    memcpy(probe + RTP_HEADER_SIZE, config.fixed_ext, config.fixed_ext_size)
+    if rtp_parse(probe, RTP_HEADER_SIZE + config.fixed_ext_size, &header) < 0:
+        config.stamp = 0
+        return
+    ext_read(probe, &header, &config.ext, &values)
+    if values.present & (<uint32_t>1 << config.stamp):
+        config.stamp_at = <uint8_t>(values.data[<int>config.stamp] - probe - RTP_HEADER_SIZE)
+    else:
+        config.stamp = 0
+
+
+cdef inline void stamp_now(EngineState* engine, const Leg* leg, uint8_t* stamp) noexcept nogil:
+    """The transport-wide number that the estimator will give next, or the time in 6.18 fixed point."""
+    cdef uint32_t time
+    if leg.config.stamp == EXT_TWCC:
+        write_u16(stamp, <uint16_t>leg.peer.sender.estimator.log.next)
+    else:
+        time = <uint32_t>((<uint64_t>engine.now << 18) // 1000000)
+        stamp[0] = <uint8_t>(time >> 16)
+        stamp[1] = <uint8_t>(time >> 8)
+        stamp[2] = <uint8_t>time
+
+
+cdef inline int has_repair(const Leg* leg, uint8_t payload_type) noexcept nogil:
+    return leg.config.rtx_type[payload_type] and leg.config.rtx_ssrc
+
+
+cdef inline int is_stamped(const Leg* leg, uint8_t payload_type) noexcept nogil:
+    """What may have to be repeated byte by byte bears nothing that changes with its departure."""
+    return leg.config.stamp and leg.peer.sender != NULL and (
+        has_repair(leg, payload_type) or not leg.config.nack[payload_type]
+    )
+
+
 cdef void leg_configure(Leg* leg, const LegConfig* config) noexcept nogil:
     cdef ExtValues values
     cdef int kind, size
@@ -70,43 +153,52 @@ cdef void leg_configure(Leg* leg, const LegConfig* config) noexcept nogil:
         if (PASSED >> kind) & 1 and leg.config.ext.id[kind]:
             leg.config.passed |= <uint32_t>1 << kind
     memset(&values, 0, sizeof(values))
+    leg.config.stamp = 0
+    if leg.config.ext.id[<int>EXT_TWCC]:
+        leg.config.stamp = EXT_TWCC
+    elif leg.config.ext.id[<int>EXT_ABS_SEND_TIME]:
+        leg.config.stamp = EXT_ABS_SEND_TIME
     set_own(&leg.config, &values)
+    set_stamp(leg, &values, NOTHING)
     size = ext_write(leg.config.fixed_ext, FIXED_EXT_MAX, &values, &leg.config.ext, values.present)
     leg.config.fixed_ext_size = <uint8_t>size if size > 0 else 0
+    find_stamp(&leg.config)
 
 
-cdef int write_header(Leg* leg, uint8_t* out, const Packet* packet, uint8_t payload_type, uint16_t sequence,
-                      uint32_t ssrc) noexcept nogil:
-    """The same bytes for the same packet and number, each time: a retransmission may have to repeat them."""
+cdef int write_header(Leg* leg, uint8_t* out, const Packet* packet, const Shape* made, uint8_t payload_type,
+                      uint16_t sequence, uint32_t ssrc, const uint8_t* stamp) noexcept nogil:
+    """The same bytes for the same packet, number and stamp, each time: a retransmission may have to repeat them.
+    `stamp` is NULL where there is none."""
     cdef int size = rtp_write(
-        out, payload_type, packet.marker, sequence, packet.timestamp + leg.renumber.timestamp_offset, ssrc
+        out, payload_type, made.marker, sequence, packet.timestamp + leg.renumber.timestamp_offset, ssrc
     )
     cdef ExtValues values
     cdef int block
-    if packet.ext.present & leg.config.passed:
+    if packet.ext.present & leg.config.passed or (leg.config.stamp and stamp == NULL):
         values = packet.ext
         values.present &= leg.config.passed
+        if made.descriptor_size:
+            values.data[<int>EXT_DEPENDENCY_DESCRIPTOR] = &made.descriptor[0]
+            values.size[<int>EXT_DEPENDENCY_DESCRIPTOR] = made.descriptor_size
         set_own(&leg.config, &values)
+        if stamp != NULL:
+            set_stamp(leg, &values, stamp)
         block = ext_write(out + size, DATAGRAM_MAX - size, &values, &leg.config.ext, values.present)
         if block <= 0:
             return size
     elif leg.config.fixed_ext_size:
         block = leg.config.fixed_ext_size
         memcpy(out + size, leg.config.fixed_ext, block)
+        if stamp != NULL:
+            memcpy(out + size + leg.config.stamp_at, stamp, 2 if leg.config.stamp == EXT_TWCC else 3)
     else:
         return size
     out[0] |= RTP_X_BIT
     return size + block
 
 
-cdef inline int fits(int header_size, const Packet* packet) noexcept nogil:
-    return header_size + packet.payload_size + 2 + SRTP_MAX_TAG <= DATAGRAM_MAX
-
-
-cdef void leg_turn(EngineState* engine, Leg* leg, Encoding* target) noexcept nogil:
-    leg.target = target
-    if leg.source != target and not leg.config.paused:
-        want_keyframe(engine, target)
+cdef inline int fits(int header_size, const Shape* made) noexcept nogil:
+    return header_size + made.size + 2 + SRTP_MAX_TAG <= DATAGRAM_MAX
 
 
 cdef uint32_t aligned(const Encoding* before, const Encoding* after, uint32_t offset,
@@ -117,50 +209,119 @@ cdef uint32_t aligned(const Encoding* before, const Encoding* after, uint32_t of
     return before.active.sender_rtp + <uint32_t>ticks - after.active.sender_rtp + offset
 
 
-cdef int turns(Leg* leg, const Packet* packet) noexcept nogil:
-    """The leg goes over to its target, at a key picture of that: without a gap in numbers or time."""
+cdef void turn_to(Leg* leg, Encoding* encoding) noexcept nogil:
+    """The leg goes over to another encoding, at a key picture of that: without a gap in numbers or time."""
     cdef Encoding* before = leg.source
-    if packet.encoding != leg.target.index or not packet.keyframe:
-        return 0
-    leg.source = leg.target
+    leg.source = encoding
     renumber_switch(&leg.renumber)
-    if before.active != NULL and before.active.sender_arrival and leg.source.active.sender_arrival:
-        renumber_align(&leg.renumber, aligned(before, leg.source, leg.renumber.timestamp_offset, leg.clock_rate))
+    if before.active != NULL and before.active.sender_arrival and encoding.active.sender_arrival:
+        renumber_align(&leg.renumber, aligned(before, encoding, leg.renumber.timestamp_offset, leg.clock_rate))
+
+
+cdef inline void ask_gate(const Leg* leg, const Packet* packet, GateInput* question) noexcept nogil:
+    question.facts = &packet.facts
+    question.dependency = leg.track.encodings[packet.encoding].dependency
+    question.sequence = packet.sequence
+    question.timestamp = packet.timestamp
+    question.marker = packet.marker
+    question.codec = packet.codec
+
+
+cdef int is_let_through(Leg* leg, const Packet* packet) noexcept nogil:
+    """The layers that this viewer gets, from a picture on that it can decode."""
+    cdef GateInput question
+    cdef GateVerdict verdict
+    if leg.gate == NULL:
+        return 1
+    if leg.await_keyframe and not packet.keyframe:
+        return 0
+    ask_gate(leg, packet, &question)
+    verdict = gate_decide(leg.gate, packet.encoding, &question)
+    if verdict != GATE_FORWARD:
+        if verdict == GATE_DROP and packet.encoding == leg.source.index:
+            renumber_drop(&leg.renumber, packet.sequence)
+        return 0
+    if packet.encoding != leg.source.index:
+        if not leg.gate.switched and not leg.gate.opened:
+            return 0  # late, of what is no longer forwarded
+        turn_to(leg, &leg.track.encodings[packet.encoding])
+    leg.await_keyframe = 0
+    return 1
+
+
+cdef int shape(EngineState* engine, Leg* leg, const Packet* packet, Shape* made) noexcept nogil:
+    """What of a packet is this viewer's own, the same each time; 0 for one that must not leave."""
+    cdef GateInput question
+    cdef const GatePicture* picture
+    cdef uint16_t replaced = 0
+    cdef int size
+    made.marker = packet.marker
+    made.payload = packet.data + packet.payload_offset
+    made.size = packet.payload_size
+    made.descriptor_size = 0
+    if leg.gate == NULL or leg.gate.plain:
+        return 1
+    ask_gate(leg, packet, &question)
+    picture = gate_picture(leg.gate, packet.encoding, &question)
+    if picture != NULL and packet.facts.end and packet.facts.spatial_id >= 0:
+        if packet.facts.spatial_id == picture.top:
+            made.marker = 1
+    # Two bytes are left free in front: for the number that RTX puts there.
+    size = gate_rewrite(leg.gate, packet.encoding, &question, made.payload, made.size, engine.scratch + 2,
+                        REWRITE_MAX, &replaced)
+    if size < 0:
+        return 0
+    if size > 0:
+        if packet.payload_size - replaced + size + 2 > <int>sizeof(engine.scratch):
+            return 0
+        memcpy(engine.scratch + 2 + size, made.payload + replaced, packet.payload_size - replaced)
+        made.payload = engine.scratch + 2
+        made.size = <uint16_t>(packet.payload_size - replaced + size)
+    if (leg.config.passed & packet.ext.present) >> <int>EXT_DEPENDENCY_DESCRIPTOR & 1:
+        size = gate_dependency(leg.gate, packet.encoding, &question,
+                               packet.ext.data[<int>EXT_DEPENDENCY_DESCRIPTOR],
+                               packet.ext.size[<int>EXT_DEPENDENCY_DESCRIPTOR], made.descriptor, DEPENDENCY_MAX)
+        if size < 0:
+            return 0
+        made.descriptor_size = <uint8_t>size
     return 1
 
 
 cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept nogil:
     cdef uint8_t payload_type
+    cdef uint8_t stamp[4]
+    cdef Shape made
     cdef int64_t outgoing
     cdef uint8_t* out
-    cdef int size
-    if leg.config.paused or leg.peer.tx == NULL:
-        return
-    if packet.encoding != leg.source.index and not turns(leg, packet):
+    cdef int size, stamped
+    if leg.config.paused or leg.held or leg.peer.tx == NULL:
         return
     payload_type = leg.config.outgoing[packet.payload_type]
     if payload_type == 255 or packet.payload_size == 0:
-        renumber_drop(&leg.renumber, packet.sequence)
+        if packet.encoding == leg.source.index:
+            renumber_drop(&leg.renumber, packet.sequence)
         return
-    if leg.await_keyframe:
-        if not packet.keyframe:
-            return
-        leg.await_keyframe = 0
+    if not is_let_through(leg, packet) or not shape(engine, leg, packet, &made):
+        return
     outgoing = renumber_map(&leg.renumber, packet.sequence, packet.timestamp, leg.clock_rate, packet.arrival)
     if outgoing < 0:
         return
     out = outbox_room(&engine.outbox)
     if out == NULL:
         return
-    size = write_header(leg, out, packet, payload_type, <uint16_t>outgoing, leg.config.ssrc)
-    if not fits(size, packet):
+    stamped = is_stamped(leg, packet.payload_type)
+    if stamped:
+        stamp_now(engine, leg, stamp)
+    size = write_header(leg, out, packet, &made, payload_type, <uint16_t>outgoing, leg.config.ssrc,
+                        stamp if stamped else NULL)
+    if not fits(size, &made):
         engine.counters.drop_oversize += 1
         return
-    size = srtp_protect(leg.peer.tx, <uint64_t>outgoing, out, size, packet.data + packet.payload_offset,
-                        packet.payload_size)
+    size = srtp_protect(leg.peer.tx, <uint64_t>outgoing, out, size, made.payload, made.size)
     if size < 0:
         return
     outbox_add(&engine.outbox, &leg.peer.addr, size)
+    note_sent(engine, leg.peer, size, stamped and leg.config.stamp == EXT_TWCC, SENT_MEDIA)
     leg.packets += 1
     leg.octets += packet.payload_size
     leg.stats.packets = leg.packets
@@ -183,51 +344,145 @@ cdef int spend_credit(Leg* leg, int64_t now) noexcept nogil:
     return 1
 
 
-cdef void leg_retransmit(EngineState* engine, Leg* leg, uint16_t sequence) noexcept nogil:
-    cdef uint64_t outgoing
-    cdef int64_t incoming = renumber_find(&leg.renumber, sequence, &outgoing)
+cdef Packet* sent_as(Leg* leg, uint16_t sequence, uint64_t* outgoing) noexcept nogil:
+    """The packet that left with this number, while the history has it."""
+    cdef int64_t incoming = renumber_find(&leg.renumber, sequence, outgoing)
     cdef Packet* packet = NULL
-    cdef uint8_t* out
-    cdef uint8_t repair_type
-    cdef int size
     if incoming >= 0 and not leg.config.paused and leg.peer.tx != NULL:
         packet = history_get(&leg.source.history, <uint64_t>incoming)
-    if packet == NULL or packet.payload_size == 0 or not spend_credit(leg, engine.now):
+    if packet == NULL or packet.payload_size == 0 or leg.config.outgoing[packet.payload_type] == 255:
+        return NULL
+    return packet
+
+
+cdef int send_rtx(EngineState* engine, Leg* leg, uint8_t* out, const Packet* packet, uint16_t sequence,
+                  int kind) noexcept nogil:
+    """RFC 4588: the packet with its own number before its payload, on a stream of its own. Bytes sent, 0 for none."""
+    cdef uint8_t stamp[4]
+    cdef Shape made
+    cdef int size
+    if not shape(engine, leg, packet, &made):
+        return 0
+    if leg.config.stamp and leg.peer.sender != NULL:
+        stamp_now(engine, leg, stamp)
+    size = write_header(leg, out, packet, &made, leg.config.rtx_type[packet.payload_type],
+                        <uint16_t>leg.repair_sequence, leg.config.rtx_ssrc,
+                        stamp if leg.config.stamp and leg.peer.sender != NULL else NULL)
+    if not fits(size, &made):
+        return 0
+    write_u16(engine.scratch, sequence)
+    if made.payload != engine.scratch + 2:
+        memcpy(engine.scratch + 2, made.payload, made.size)
+    size = srtp_protect(leg.peer.tx, leg.repair_sequence, out, size, engine.scratch, made.size + 2)
+    leg.repair_sequence += 1
+    if size < 0:
+        return 0
+    outbox_add(&engine.outbox, &leg.peer.addr, size)
+    note_sent(engine, leg.peer, size, leg.config.stamp == EXT_TWCC, kind)
+    return size
+
+
+cdef int send_again(EngineState* engine, Leg* leg, uint8_t* out, const Packet* packet, uint64_t outgoing) noexcept nogil:
+    """The identical bytes, for a viewer without RTX. Bytes sent, 0 for none."""
+    cdef Shape made
+    cdef int size
+    # Other bytes must not go out under a number that is used: that would reveal the key.
+    if outgoing < leg.floor_out or not leg.config.nack[packet.payload_type] or not shape(engine, leg, packet, &made):
+        return 0
+    size = write_header(leg, out, packet, &made, leg.config.outgoing[packet.payload_type], <uint16_t>outgoing,
+                        leg.config.ssrc, NULL)
+    if not fits(size, &made):
+        return 0
+    size = srtp_protect(leg.peer.tx, outgoing, out, size, made.payload, made.size)
+    if size < 0:
+        return 0
+    outbox_add(&engine.outbox, &leg.peer.addr, size)
+    note_sent(engine, leg.peer, size, 0, SENT_REPAIR)
+    return size
+
+
+cdef void leg_retransmit(EngineState* engine, Leg* leg, uint16_t sequence) noexcept nogil:
+    cdef uint64_t outgoing
+    cdef Packet* packet = sent_as(leg, sequence, &outgoing)
+    cdef uint8_t* out
+    cdef int size
+    if packet == NULL or not spend_credit(leg, engine.now):
         engine.counters.retransmit_missed += 1
         return
     out = outbox_room(&engine.outbox)
-    if out == NULL or leg.config.outgoing[packet.payload_type] == 255:
+    if out == NULL:
         return
-    repair_type = leg.config.rtx_type[packet.payload_type]
-    if repair_type and leg.config.rtx_ssrc:
-        size = write_header(leg, out, packet, repair_type, <uint16_t>leg.repair_sequence, leg.config.rtx_ssrc)
-        if not fits(size, packet):
-            return
-        write_u16(engine.scratch, sequence)
-        memcpy(engine.scratch + 2, packet.data + packet.payload_offset, packet.payload_size)
-        size = srtp_protect(leg.peer.tx, leg.repair_sequence, out, size, engine.scratch, packet.payload_size + 2)
-        leg.repair_sequence += 1
+    if has_repair(leg, packet.payload_type):
+        size = send_rtx(engine, leg, out, packet, sequence, SENT_REPAIR)
     else:
-        if outgoing < leg.floor_out:
-            return  # other bytes would now go out under a number that is used: that would reveal the key
-        size = write_header(leg, out, packet, leg.config.outgoing[packet.payload_type], sequence, leg.config.ssrc)
-        if not fits(size, packet):
-            return
-        size = srtp_protect(leg.peer.tx, outgoing, out, size, packet.data + packet.payload_offset,
-                            packet.payload_size)
+        size = send_again(engine, leg, out, packet, outgoing)
+    if size:
+        leg.stats.retransmitted += 1
+        leg.peer.stats.repair_bytes += size
+        engine.counters.retransmitted += 1
+        engine.counters.rtp_out += 1
+
+
+cdef int send_blank(EngineState* engine, Leg* leg, uint8_t* out, uint8_t payload_type) noexcept nogil:
+    """A packet of padding alone (RFC 3550, section 5.1), on the stream of retransmissions. Bytes sent."""
+    cdef Packet blank
+    cdef Shape made
+    cdef uint8_t stamp[4]
+    cdef int size
+    memset(&blank, 0, sizeof(Packet))
+    memset(&made, 0, sizeof(Shape))
+    blank.timestamp = leg.renumber.last_timestamp - leg.renumber.timestamp_offset
+    stamp_now(engine, leg, stamp)
+    size = write_header(leg, out, &blank, &made, payload_type, <uint16_t>leg.repair_sequence, leg.config.rtx_ssrc, stamp)
+    out[0] |= RTP_P_BIT
+    memset(engine.scratch, 0, PADDING)
+    engine.scratch[PADDING - 1] = PADDING
+    size = srtp_protect(leg.peer.tx, leg.repair_sequence, out, size, engine.scratch, PADDING)
+    leg.repair_sequence += 1
     if size < 0:
-        return
+        return 0
     outbox_add(&engine.outbox, &leg.peer.addr, size)
-    leg.stats.retransmitted += 1
-    engine.counters.retransmitted += 1
-    engine.counters.rtp_out += 1
+    note_sent(engine, leg.peer, size, 1, SENT_PADDING)
+    return size
 
 
-cdef void leg_restart(Leg* leg, int new_source) noexcept nogil:
+cdef int leg_pad(EngineState* engine, Leg* leg) noexcept nogil:
+    cdef uint8_t repair_type = 0
+    cdef uint64_t outgoing
+    cdef Packet* packet = NULL
+    cdef uint8_t* out
+    cdef int size
+    cdef uint32_t i
+    if leg.config.stamp != EXT_TWCC or not leg.config.rtx_ssrc or leg.peer.tx == NULL or leg.config.paused:
+        return 0
+    for i in range(leg.track.config.payload_count):
+        if not repair_type:
+            repair_type = leg.config.rtx_type[leg.track.config.payloads[i].payload_type]
+    if not repair_type:
+        return 0
+    out = outbox_room(&engine.outbox)
+    if out == NULL:
+        return 0
+    if leg.packets > PADDED_FROM:
+        # What was sent a moment ago does some good: it may have been lost.
+        leg.pad_turn = (leg.pad_turn + 1) % PADDED_FROM
+        packet = sent_as(leg, <uint16_t>(leg.renumber.next_out - 1 - leg.pad_turn), &outgoing)
+    if packet != NULL and has_repair(leg, packet.payload_type):
+        size = send_rtx(engine, leg, out, packet, <uint16_t>outgoing, SENT_PADDING)
+    else:
+        size = send_blank(engine, leg, out, repair_type)
+    leg.peer.stats.padding_bytes += size
+    return size
+
+
+cdef void leg_restart(EngineState* engine, Leg* leg, int new_source) noexcept nogil:
+    forget_waiting(engine, leg)
     if new_source:
         renumber_switch(&leg.renumber)
     else:
         renumber_cut(&leg.renumber)
+    if leg.gate != NULL:
+        gate_restart(leg.gate, leg.source.index, new_source)
     leg.await_keyframe = leg.track.config.video
 
 

@@ -18,6 +18,7 @@ cpdef enum ReportKind:       # params.EventKind
     REPORT_LEG_LIVE = 8
     REPORT_REMOVED = 9
     REPORT_REFUSED = 10
+    REPORT_LEG_QUALITY = 11
     REPORT_TRACK_FRESHNESS = 12
 
 # A report that must arrive: when the ring is full it waits in the engine. DTLS is dropped before that: it repeats.

@@ -138,9 +138,13 @@ cdef void change_source(EngineState* engine, Encoding* encoding) noexcept nogil:
     fanout_flush_track(engine, track)  # what waits is of the old source: it leaves by the old source's numbers
     forget_history(engine, encoding)
     encoding.inband_config = 0
+    encoding.meter.started = 0
+    encoding.meter.measured = 0
+    free(encoding.dependency)
+    encoding.dependency = NULL
     for i in range(track.leg_count):
         if track.legs[i].source == encoding:
-            leg_restart(track.legs[i], 1)
+            leg_restart(engine, track.legs[i], 1)
     if track.leg_count or track.taps != NULL:
         want_keyframe(engine, encoding)
 

@@ -3,11 +3,16 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from mediaserver.codecs.dependency cimport DependencyState
+from mediaserver.sfu.policy.allocator cimport AllocTrack
+from mediaserver.sfu.policy.bwe.estimator cimport Estimator
 from mediaserver.sfu.policy.freshness cimport FreshnessRule
+from mediaserver.sfu.policy.layers cimport LayerGate
 from mediaserver.sfu.policy.round_trip cimport RoundTrip
 from mediaserver.sfu.stream.buffers cimport Packet, PacketPool
 from mediaserver.sfu.stream.history cimport History
 from mediaserver.sfu.stream.inbound cimport Inbound
+from mediaserver.sfu.stream.meter cimport Meter
 from mediaserver.sfu.stream.outbox cimport Addr, Outbox
 from mediaserver.sfu.stream.renumber cimport Renumber
 from mediaserver.sfu.stream.ring cimport Ring
@@ -30,6 +35,12 @@ cdef enum:
     ALIVE_US = 1000000       # an encoding that was silent for longer is off
     ENCODINGS_MAX = 3        # simulcast encodings of one track
     RID_MAX = 16             # bytes (RFC 8852: 1 to 255, but nobody needs long ones)
+
+cdef enum:
+    LANE_SOUND = 0
+    LANE_REPAIR = 1
+    LANE_PICTURES = 2        # and those after it, by rank
+    LANES = 6
 
 cdef struct Peer
 cdef struct Track
@@ -87,6 +98,8 @@ cdef struct LegConfig:
     uint8_t rtx_type[128]    # publisher's payload type -> viewer's RTX, 0: none
     uint8_t nack[128]
     ExtMap ext
+    uint8_t stamp            # kind of the extension that tells of the departure of each packet, 0: none
+    uint8_t stamp_at         # where its value stands in fixed_ext
     uint32_t passed          # bits of the kinds that are copied from the publisher's packets
     uint8_t fixed_ext[FIXED_EXT_MAX]   # the block for packets that bring none of these
     uint8_t fixed_ext_size
@@ -154,6 +167,7 @@ cdef struct Counters:
     uint64_t drop_memory
     uint64_t drop_muted
     uint64_t drop_oversize
+    uint64_t drop_pace
     uint64_t drop_dtls
     uint64_t drop_send
     uint64_t drop_tcp_backlog        # for a connection that did not take it
@@ -173,6 +187,34 @@ cdef struct Counters:
     uint64_t events_dropped
     uint64_t pool_bytes
     uint64_t packets_held
+
+# A packet in a lane; with `repair` the viewer has asked for it by this number.
+cdef struct Waiting:
+    Waiting* next
+    Leg* leg
+    Packet* packet
+    int64_t since            # µs
+    uint8_t repair
+    uint16_t sequence
+
+# The way to one viewer. Bits are counted in millionths, so that a rate times µs is a credit.
+cdef struct Sender:
+    Estimator estimator
+    uint8_t adapts           # as the engine
+    uint8_t numbered         # a leg bears transport-wide numbers: the estimate is founded
+    uint8_t capped           # the viewer has said what it can take (REMB)
+    int64_t heard_at         # µs of the last feedback, 0: none yet
+    int64_t first_sent       # µs, with a number
+    int64_t credit
+    int64_t credit_at        # µs
+    int64_t process_due      # µs
+    Waiting* first[LANES]
+    Waiting* last[LANES]
+    uint32_t waiting_bytes
+    uint32_t waiting_count
+    int64_t allocate_due     # µs
+    uint64_t allocated_for   # estimate of the last allocation
+    uint64_t allocated_bps
 
 cdef struct Peer:
     uint32_t id
@@ -209,6 +251,7 @@ cdef struct Peer:
     uint32_t used_count
     uint32_t used_room
     uint32_t feedback_ssrc
+    Sender* sender                   # the way to it as a viewer, NULL: it is none
     Inbound* inbounds[INBOUNDS_MAX]
     Encoding* inbound_encodings[INBOUNDS_MAX]    # whose they are, NULL: nobody's
     uint8_t inbound_count
@@ -245,6 +288,8 @@ cdef struct Encoding:
     Inbound* active                  # the source that is forwarded now
     Inbound* repair
     History history
+    Meter meter
+    DependencyState* dependency      # NULL: it has borne no dependency descriptor
     uint32_t width                   # of its last key picture, 0: not known
     uint32_t height
 
@@ -275,11 +320,15 @@ cdef struct Leg:
     uint32_t id
     Track* track
     Encoding* source                 # that is forwarded now
-    Encoding* target                 # that is to be, from its next key picture on
     Peer* peer
     LegConfig config
     LegStats* stats
     uint8_t await_keyframe
+    uint8_t held                     # the line does not carry it
+    uint8_t wanting                  # it begins again: a key picture is to be asked for
+    LayerGate* gate                  # of a picture
+    AllocTrack share                 # what it was given of the line
+    uint64_t quality_told            # value of the last REPORT_LEG_QUALITY
     uint8_t live
     int64_t added                    # µs
     Renumber renumber
@@ -291,6 +340,7 @@ cdef struct Leg:
     uint32_t report_mid              # middle bits of the last sender report's NTP time
     int64_t report_sent
     uint32_t clock_rate
+    uint8_t pad_turn
     int64_t repair_credit            # retransmissions that the leg may have now, in millionths
     int64_t repair_credit_at         # µs
 
@@ -310,6 +360,8 @@ cdef struct Question:                # a check that we have sent
 
 cdef struct EngineState:
     int64_t now
+    int allocation                   # AllocMode
+    uint8_t adapts                   # viewers' lines are estimated, and what they do not carry is left out
     PacketPool pool
     Outbox outbox
     Counters counters

@@ -27,6 +27,7 @@ class Worker(BasePlane):
         tcp_connections: int = 4096,
         memory: int = ...,
         consent_timeout: int = 30_000_000,
+        adapts: bool = True,
     ) -> None: ...
     def start(self) -> None: ...
     def stop(self) -> None:

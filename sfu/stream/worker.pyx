@@ -252,7 +252,7 @@ cdef class Worker(BasePlane):
     cdef readonly str host
 
     def __init__(self, address: tuple[str, int], *, tcp: tuple[str, int] | None = None, tcp_connections: int = 4096,
-                 memory: int = 1 << 30, consent_timeout: int = 30_000_000):
+                 memory: int = 1 << 30, consent_timeout: int = 30_000_000, adapts: bool = True):
         cdef bytes seed = os.urandom(16)
         cdef uint64_t word
         memset(&self.loop, 0, sizeof(Loop))
@@ -268,6 +268,7 @@ cdef class Worker(BasePlane):
         self.loop.udp = udp_new(self.socket.fileno(), ipv6, wildcard, &self.engine.counters)
         if self.loop.udp == NULL or ring_init(&self.loop.commands, COMMANDS) < 0:
             raise MemoryError
+        self.engine.adapts = adapts
         if engine_init(&self.engine, memory, consent_timeout, <const uint8_t*><const char*>seed, drain,
                        &self.loop) < 0:
             raise MemoryError

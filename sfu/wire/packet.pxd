@@ -12,6 +12,7 @@ cdef enum:
 cdef enum:
     RTP_HEADER_SIZE = 12
     RTP_MAX_PACKET = 65507      # the most a UDP datagram carries; longer input is refused
+    RTP_P_BIT = 0x20            # of the first byte: the last byte of the payload says how many of it are padding
     RTP_X_BIT = 0x10            # of the first byte: an extension block follows
     RTP_EXT_ONE_BYTE = 0xBEDE
     RTP_EXT_TWO_BYTE = 0x1000   # the low four bits are the application's

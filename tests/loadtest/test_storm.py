@@ -170,5 +170,5 @@ def test_a_small_storm(tmp_path: Path, join: str) -> None:
     storm = report["storm"]
     assert storm["without_picture"] == 0
     assert storm["first_frame_ms"]["count"] == storm["up_after_ms"]["count"] == 12
-    assert storm["keyframe_bytes"] > 2 * storm["frame_bytes"]["before"] > 0
+    assert storm["keyframe_bytes"] > 2 * storm["frame_bytes"]["storm"] > 0
     assert "checks and handshakes before it" in finished.stdout

@@ -32,6 +32,7 @@ CHECK_EVERY = 2_500 * MS
 VP8_KEY = bytes([0x10, 0x00, 0x00, 0x00, 0x9D, 0x01, 0x2A, 0x80, 0x02, 0xE0, 0x01]) + bytes(200)  # 640x480
 VP8_DELTA = bytes([0x10, 0x01, 0x00, 0x00]) + bytes(200)
 OPUS_20_MS = bytes([0x78]) + bytes(60)
+RTX = (97, 99)  # payload types of retransmissions, see tests.sfu.session.offers
 
 
 class World:
@@ -192,6 +193,8 @@ class Client:
 
     def _receive(self, plain: bytes) -> None:
         header = packet.parse_rtp(plain)
+        if header.payload_type in RTX:
+            return
         self.counts[header.ssrc] += 1
         kept = self.received.setdefault(header.ssrc, [])
         kept.append(plain)

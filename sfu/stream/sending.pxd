@@ -1,0 +1,34 @@
+"""What waits for its turn on the way to one viewer: its line, and the pace at which that is filled."""
+
+from libc.stdint cimport int64_t, uint16_t, uint32_t
+
+from mediaserver.sfu.stream.buffers cimport Packet
+from mediaserver.sfu.stream.state cimport EngineState, Leg, Peer, Sender
+
+cdef enum:
+    DEAF_US = 2000000        # a viewer that has agreed to tell what arrives, and has said nothing for so long, won't
+
+# NULL without memory: then nothing is paced.
+cdef Sender* sender_new(int64_t now) noexcept nogil
+cdef void sender_free(EngineState* engine, Sender* sender) noexcept nogil
+
+# The line is estimated: what leaves is paced and shared out.
+# Not where that is switched off, nor for a viewer that has agreed to tell what arrives, and then says nothing.
+cdef inline int sender_limits(const Sender* sender, int64_t now) noexcept nogil:
+    return sender != NULL and sender.adapts and (
+        (sender.numbered and (sender.heard_at or sender.first_sent == 0 or now - sender.first_sent < DEAF_US))
+        or sender.capped
+    )
+
+# A packet of the leg's track, at once or when its turn has come.
+cdef void send_media(EngineState* engine, Leg* leg, Packet* packet) noexcept nogil
+# The same for one that the viewer has asked for again.
+cdef void send_repair(EngineState* engine, Leg* leg, uint16_t sequence) noexcept nogil
+# The estimator has been told something.
+cdef void note_feedback(EngineState* engine, Peer* peer) noexcept nogil
+# Has left: `size` bytes of the datagram.
+cdef void note_sent(EngineState* engine, Peer* peer, uint32_t size, int numbered, int kind) noexcept nogil
+# Sends what may leave by now; when there will be more to do (µs), 0 for never.
+cdef int64_t serve_sender(EngineState* engine, Peer* peer) noexcept nogil
+# The leg goes, or begins anew: what waits of it is let go.
+cdef void forget_waiting(EngineState* engine, Leg* leg) noexcept nogil

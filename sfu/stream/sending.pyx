@@ -1,0 +1,282 @@
+"""What waits for its turn on the way to one viewer: its line, and the pace at which that is filled.
+
+A packet waits as it came: it is gated, numbered and encrypted when it leaves. So what is let go on the way leaves no
+hole, and a run of packets that leave together is still one message. On a wide line nothing ever waits.
+"""
+
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport calloc, free, malloc
+
+from mediaserver.sfu.policy.bwe.estimator cimport (
+    estimator_close,
+    estimator_init,
+    estimator_process,
+    estimator_sent,
+    estimator_untracked,
+)
+from mediaserver.sfu.stream.agenda cimport earlier, make_hot
+from mediaserver.sfu.stream.buffers cimport packet_ref, packet_unref
+from mediaserver.sfu.stream.keyframes cimport leg_wants_keyframe
+from mediaserver.sfu.stream.leg cimport leg_forward, leg_pad, leg_restart, leg_retransmit
+
+from mediaserver.sfu.stream.share cimport share_line
+from mediaserver.sfu.stream.state cimport LANE_PICTURES, LANE_REPAIR, LANE_SOUND, LANES, Waiting
+
+cdef enum:
+    BURST_US = 10000         # of the target rate may leave at once
+    BURST_LEAST = 2500       # bytes
+    GRAIN_US = 1000          # between two runs
+    WAIT_MOST_US = 400000    # pictures that would wait for longer are let go, the least important first
+    HEADERS = 28             # bytes of IP and UDP
+    WAITING_MOST = 4096      # packets of one viewer
+
+
+# ---- its life
+
+
+cdef Sender* sender_new(int64_t now) noexcept nogil:
+    cdef Sender* sender = <Sender*>calloc(1, sizeof(Sender))
+    if sender == NULL:
+        return NULL
+    if estimator_init(&sender.estimator, now) < 0:
+        free(sender)
+        return NULL
+    sender.credit_at = now
+    return sender
+
+
+cdef void sender_free(EngineState* engine, Sender* sender) noexcept nogil:
+    cdef int lane
+    if sender == NULL:
+        return
+    for lane in range(LANES):
+        while sender.first[lane] != NULL:
+            let_go(engine, sender, lane)
+    estimator_close(&sender.estimator)
+    free(sender)
+
+
+# ---- the lanes
+
+
+cdef inline int lane_of(const Leg* leg) noexcept nogil:
+    cdef int lane
+    if not leg.track.config.video:
+        return LANE_SOUND
+    lane = LANE_PICTURES + leg.config.worth.rank // 2
+    return lane if lane < LANES else LANES - 1
+
+
+cdef void queue(EngineState* engine, Sender* sender, int lane, Leg* leg, Packet* packet, int repair,
+                uint16_t sequence) noexcept nogil:
+    cdef Waiting* entry
+    if sender.waiting_count >= WAITING_MOST:
+        engine.counters.drop_pace += 1
+        return
+    entry = <Waiting*>malloc(sizeof(Waiting))
+    if entry == NULL:
+        engine.counters.drop_memory += 1
+        return
+    entry.next = NULL
+    entry.leg = leg
+    entry.packet = packet_ref(packet) if packet != NULL else NULL
+    entry.since = engine.now
+    entry.repair = repair
+    entry.sequence = sequence
+    if sender.last[lane] != NULL:
+        sender.last[lane].next = entry
+    else:
+        sender.first[lane] = entry
+    sender.last[lane] = entry
+    sender.waiting_count += 1
+    sender.waiting_bytes += packet.payload_size if packet != NULL else 0
+
+
+cdef void let_go(EngineState* engine, Sender* sender, int lane) noexcept nogil:
+    """Takes the first of a lane away."""
+    cdef Waiting* entry = sender.first[lane]
+    sender.first[lane] = entry.next
+    if entry.next == NULL:
+        sender.last[lane] = NULL
+    sender.waiting_count -= 1
+    if entry.packet != NULL:
+        sender.waiting_bytes -= entry.packet.payload_size
+        packet_unref(&engine.pool, entry.packet)
+    free(entry)
+
+
+cdef void forget_waiting(EngineState* engine, Leg* leg) noexcept nogil:
+    cdef Sender* sender = leg.peer.sender
+    cdef Waiting** link
+    cdef Waiting* entry
+    cdef int lane
+    if sender == NULL or sender.waiting_count == 0:
+        return
+    for lane in range(LANES):
+        link = &sender.first[lane]
+        sender.last[lane] = NULL
+        while link[0] != NULL:
+            entry = link[0]
+            if entry.leg != leg:
+                sender.last[lane] = entry
+                link = &entry.next
+                continue
+            link[0] = entry.next
+            sender.waiting_count -= 1
+            if entry.packet != NULL:
+                sender.waiting_bytes -= entry.packet.payload_size
+                packet_unref(&engine.pool, entry.packet)
+            free(entry)
+
+
+# ---- the pace
+
+
+cdef inline uint64_t pace(const Sender* sender) noexcept nogil:
+    if sender.estimator.probe_bytes_left and sender.estimator.probe_bps > sender.estimator.pacing_bps:
+        return sender.estimator.probe_bps
+    return sender.estimator.pacing_bps
+
+
+cdef void refill(Sender* sender, int64_t now) noexcept nogil:
+    cdef int64_t burst = <int64_t>sender.estimator.target_bps * BURST_US
+    if burst < <int64_t>BURST_LEAST * 8 * 1000000:
+        burst = <int64_t>BURST_LEAST * 8 * 1000000
+    if now - sender.credit_at > 1000000:
+        sender.credit = burst
+    else:
+        sender.credit += <int64_t>pace(sender) * (now - sender.credit_at)
+        if sender.credit > burst:
+            sender.credit = burst
+    sender.credit_at = now
+
+
+cdef void note_feedback(EngineState* engine, Peer* peer) noexcept nogil:
+    cdef Sender* sender = peer.sender
+    sender.heard_at = engine.now
+    make_hot(engine, peer, engine.now)
+
+
+cdef void note_sent(EngineState* engine, Peer* peer, uint32_t size, int numbered, int kind) noexcept nogil:
+    cdef Sender* sender = peer.sender
+    if sender == NULL:
+        return
+    size += HEADERS
+    if numbered:
+        estimator_sent(&sender.estimator, size, engine.now, kind)
+        if sender.first_sent == 0:
+            sender.first_sent = engine.now
+            make_hot(engine, peer, engine.now)
+    elif sender_limits(sender, engine.now):
+        estimator_untracked(&sender.estimator, size, engine.now)
+    sender.credit -= <int64_t>size * 8 * 1000000
+
+
+cdef inline int may_leave(Sender* sender, int64_t now) noexcept nogil:
+    if now != sender.credit_at:
+        refill(sender, now)
+    return sender.credit > 0
+
+
+cdef void send_media(EngineState* engine, Leg* leg, Packet* packet) noexcept nogil:
+    cdef Sender* sender = leg.peer.sender
+    cdef int lane
+    if not sender_limits(sender, engine.now) or leg.config.paused or leg.held:
+        leg_forward(engine, leg, packet)
+        return
+    if packet.encoding != leg.source.index and leg.gate != NULL and packet.encoding != leg.gate.want_key_of:
+        leg_forward(engine, leg, packet)  # it will not leave; but the gate is to know that it comes
+        return
+    lane = lane_of(leg)
+    # Sound is next to nothing, and never waits.
+    if lane == LANE_SOUND or (sender.waiting_count == 0 and may_leave(sender, engine.now)):
+        leg_forward(engine, leg, packet)
+        return
+    queue(engine, sender, lane, leg, packet, 0, 0)
+    make_hot(engine, leg.peer, engine.now + GRAIN_US)
+
+
+cdef void send_repair(EngineState* engine, Leg* leg, uint16_t sequence) noexcept nogil:
+    cdef Sender* sender = leg.peer.sender
+    if not sender_limits(sender, engine.now) or lane_of(leg) == LANE_SOUND or (
+        sender.first[<int>LANE_REPAIR] == NULL and may_leave(sender, engine.now)
+    ):
+        leg_retransmit(engine, leg, sequence)
+        return
+    queue(engine, sender, LANE_REPAIR, leg, NULL, 1, sequence)
+    make_hot(engine, leg.peer, engine.now + GRAIN_US)
+
+
+cdef void drain(EngineState* engine, Sender* sender) noexcept nogil:
+    """What may leave now, by order of the lanes."""
+    cdef Waiting* entry
+    cdef int lane
+    for lane in range(LANES):
+        while sender.first[lane] != NULL and sender.credit > 0:
+            entry = sender.first[lane]
+            if entry.repair:
+                leg_retransmit(engine, entry.leg, entry.sequence)
+            else:
+                leg_forward(engine, entry.leg, entry.packet)
+            let_go(engine, sender, lane)
+
+
+cdef void shed(EngineState* engine, Sender* sender) noexcept nogil:
+    """A lane that has waited too long begins anew at a key picture: late pictures would be of no use, and in the way."""
+    cdef int lane
+    cdef Leg* leg
+    for lane in range(LANES - 1, LANE_REPAIR - 1, -1):
+        while sender.first[lane] != NULL and engine.now - sender.first[lane].since > WAIT_MOST_US:
+            if lane == LANE_REPAIR:
+                let_go(engine, sender, lane)
+                continue
+            leg = sender.first[lane].leg
+            engine.counters.drop_pace += 1
+            leg_restart(engine, leg, 0)
+            leg_wants_keyframe(engine, leg)
+
+
+cdef void fill_up(EngineState* engine, Peer* peer, Sender* sender) noexcept nogil:
+    """Padding, where a probe asks for more than there is to send."""
+    cdef uint32_t i
+    cdef int sent
+    while sender.estimator.probe_bytes_left and sender.credit > 0 and sender.waiting_count == 0:
+        sent = 0
+        for i in range(peer.leg_count):
+            if leg_pad(engine, peer.legs[i]):
+                sent = 1
+                break
+        if not sent:
+            return
+
+
+cdef int64_t serve_sender(EngineState* engine, Peer* peer) noexcept nogil:
+    cdef Sender* sender = peer.sender
+    cdef int64_t due, wait
+    if sender == NULL or peer.tx == NULL:
+        return 0
+    if not sender_limits(sender, engine.now):
+        share_line(engine, peer)
+        return 0
+    if sender.process_due == 0 or sender.process_due <= engine.now:
+        sender.process_due = estimator_process(&sender.estimator, engine.now)
+    share_line(engine, peer)
+    refill(sender, engine.now)
+    drain(engine, sender)
+    if sender.waiting_count:
+        shed(engine, sender)
+    if sender.estimator.probe_bytes_left:
+        fill_up(engine, peer, sender)
+    due = sender.process_due
+    if sender.waiting_count or sender.estimator.probe_bytes_left:
+        wait = GRAIN_US
+        if sender.credit < 0:
+            wait = -sender.credit // <int64_t>pace(sender) + 1
+            if wait < GRAIN_US:
+                wait = GRAIN_US
+        due = earlier(due, engine.now + wait)
+    peer.stats.estimate_bps = sender.estimator.target_bps
+    peer.stats.backlog_us = <uint64_t>sender.waiting_bytes * 8000000 // sender.estimator.pacing_bps
+    peer.stats.lost_permille = <uint64_t>(sender.estimator.lost_share * 1000)
+    peer.stats.allocated_bps = sender.allocated_bps
+    return due

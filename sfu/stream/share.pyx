@@ -1,0 +1,180 @@
+"""A viewer's line is shared out among its legs: what the policy decides, carried out.
+
+The policy sees operating points with measured rates, one for each layer that a publisher sends; here they are gathered
+from the encodings, and the verdict is laid upon the legs' gates.
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from mediaserver.sfu.policy.allocator cimport (
+    ALLOC_LAYERS,
+    ALLOC_NO_LAYER,
+    ALLOC_OFF,
+    ALLOC_PAUSED_LINE,
+    ALLOC_TRACKS,
+    AllocLayer,
+    AllocTrack,
+    alloc_demand,
+    allocate,
+)
+from mediaserver.sfu.policy.bwe.estimator cimport estimator_demand
+from mediaserver.sfu.policy.layers cimport gate_gone, gate_target
+from mediaserver.sfu.stream.agenda cimport make_hot
+from mediaserver.sfu.stream.keyframes cimport leg_wants_keyframe
+from mediaserver.sfu.stream.leg cimport leg_restart
+from mediaserver.sfu.stream.meter cimport meter_bps, meter_pictures
+from mediaserver.sfu.stream.report cimport REPORT_LEG_QUALITY, report
+from mediaserver.sfu.stream.sending cimport sender_limits
+from mediaserver.sfu.stream.state cimport ALIVE_US, Encoding, Sender, Track
+
+cdef enum:
+    AGAIN_US = 500000        # a verdict stands for so long, if nothing happens
+    MOVED_PERCENT = 4        # a change of the estimate that is a reason for another
+
+cdef uint64_t UNLIMITED = 1000000000000
+
+
+# ---- what there is
+
+
+cdef const Encoding* with_size(const Encoding* encoding) noexcept nogil:
+    """Of an encoding no key picture of which has been seen it is known that it is no smaller than those below it."""
+    cdef int i
+    for i in range(encoding.index, -1, -1):
+        if encoding.track.encodings[i].height:
+            return &encoding.track.encodings[i]
+    return encoding
+
+
+cdef void add_point(AllocTrack* entry, const Encoding* encoding, int spatial, int temporal, int within) noexcept nogil:
+    """An operating point: the layers of `encoding` up to `within` and `temporal`; `spatial` is what a gate calls it."""
+    cdef const Encoding* sized
+    cdef AllocLayer* layer
+    cdef int below
+    if entry.layer_count == ALLOC_LAYERS:
+        return
+    layer = &entry.layers[entry.layer_count]
+    entry.layer_count += 1
+    below = encoding.meter.spatial_count - 1 - within
+    layer.bps = meter_bps(&encoding.meter, within, temporal)
+    layer.frames = <unsigned short>meter_pictures(&encoding.meter, temporal)
+    sized = with_size(encoding)
+    layer.width = <unsigned short>(sized.width >> below)
+    layer.height = <unsigned short>(sized.height >> below)
+    layer.spatial = <signed char>spatial
+    layer.temporal = <signed char>(temporal if encoding.meter.temporal_count > 1 else -1)
+    layer.available = 1
+
+
+cdef void add_points(AllocTrack* entry, const Track* track, int64_t now) noexcept nogil:
+    cdef const Encoding* encoding
+    cdef int i, s, t
+    entry.layer_count = 0
+    for i in range(track.config.encoding_count - 1, -1, -1):
+        encoding = &track.encodings[i]
+        if encoding.active == NULL or now - encoding.active.last_arrival > ALIVE_US or not encoding.meter.measured:
+            continue
+        for s in range(encoding.meter.spatial_count):
+            for t in range(encoding.meter.temporal_count):
+                if track.config.encoding_count > 1:
+                    if s + 1 == encoding.meter.spatial_count:
+                        add_point(entry, encoding, i, t, s)
+                else:
+                    add_point(entry, encoding, s if encoding.meter.spatial_count > 1 else -1, t, s)
+
+
+cdef void describe(AllocTrack* entry, const Leg* leg, int64_t now) noexcept nogil:
+    entry.id = leg.track.id
+    entry.rank = leg.config.worth.rank
+    entry.video = leg.track.config.video
+    entry.frames_first = leg.config.worth.frames_first
+    entry.pinned_off = leg.config.paused or leg.track.muted
+    entry.floor_bps = leg.config.worth.floor_bps
+    entry.floor_frames = leg.config.worth.floor_frames
+    entry.least_height = leg.config.worth.least_height
+    entry.max_height = leg.config.worth.max_height
+    entry.desired_height = leg.config.worth.desired_height
+    add_points(entry, leg.track, now)
+
+
+# ---- what comes of it
+
+
+cdef void tell_quality(EngineState* engine, Leg* leg, const AllocTrack* entry) noexcept nogil:
+    cdef uint64_t value = 0
+    if entry.reason < ALLOC_OFF:
+        value = <uint64_t>entry.reason << 16
+    if entry.index >= 0:
+        value |= <uint64_t>(entry.layers[<int>entry.index].spatial + 1) << 8
+        value |= <uint64_t>(entry.layers[<int>entry.index].temporal + 1)
+    if value != leg.quality_told:
+        leg.quality_told = value
+        report(engine, REPORT_LEG_QUALITY, leg.id, value, NULL, 0)
+
+
+cdef void lay_upon(EngineState* engine, Leg* leg, const AllocTrack* entry) noexcept nogil:
+    cdef const AllocLayer* layer
+    cdef int i
+    if not leg.track.config.video or entry.reason == ALLOC_OFF:
+        return
+    if entry.index < 0 and entry.reason != ALLOC_NO_LAYER:
+        if not leg.held:
+            leg.held = 1
+            leg_restart(engine, leg, 0)
+        return
+    if leg.held:
+        leg.held = 0
+        leg.wanting = 1
+    if leg.gate == NULL:
+        return
+    for i in range(leg.track.config.encoding_count):
+        if leg.track.encodings[i].active == NULL or engine.now - leg.track.encodings[i].active.last_arrival > ALIVE_US:
+            gate_gone(leg.gate, i)
+    if entry.index >= 0:
+        layer = &entry.layers[<int>entry.index]
+        gate_target(leg.gate, layer.spatial, layer.temporal)
+    if leg.peer.tx != NULL and (leg.gate.want_key_of >= 0 or leg.wanting):
+        leg_wants_keyframe(engine, leg)
+        leg.wanting = 0
+
+
+cdef void decide(EngineState* engine, Peer* peer, uint64_t estimate) noexcept nogil:
+    cdef AllocTrack entries[ALLOC_TRACKS]
+    cdef uint64_t used = 0, wanted = 0
+    cdef uint32_t count = min(peer.leg_count, <uint32_t>ALLOC_TRACKS)
+    cdef uint32_t i
+    for i in range(count):
+        entries[i] = peer.legs[i].share
+        describe(&entries[i], peer.legs[i], engine.now)
+    if allocate(estimate, entries, <int>count, engine.allocation, engine.now) < 0:
+        return
+    for i in range(count):
+        peer.legs[i].share = entries[i]
+        lay_upon(engine, peer.legs[i], &entries[i])
+        tell_quality(engine, peer.legs[i], &entries[i])
+    alloc_demand(entries, <int>count, &used, &wanted)
+    estimator_demand(&peer.sender.estimator, used, wanted, engine.now)
+    peer.sender.allocated_bps = used
+
+
+cdef void share_again(EngineState* engine, Peer* peer) noexcept nogil:
+    if peer.sender != NULL:
+        peer.sender.allocate_due = engine.now
+        make_hot(engine, peer, engine.now)
+
+
+cdef void share_line(EngineState* engine, Peer* peer) noexcept nogil:
+    cdef Sender* sender = peer.sender
+    cdef uint64_t estimate = UNLIMITED
+    cdef uint64_t apart
+    if sender == NULL or peer.leg_count == 0:
+        return
+    if sender_limits(sender, engine.now):
+        estimate = sender.estimator.target_bps
+    apart = estimate - sender.allocated_for if estimate > sender.allocated_for else sender.allocated_for - estimate
+    if engine.now < sender.allocate_due and apart * 100 <= sender.allocated_for * MOVED_PERCENT:
+        return
+    sender.allocated_for = estimate
+    sender.allocate_due = engine.now + AGAIN_US
+    decide(engine, peer, estimate)
