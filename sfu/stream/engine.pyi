@@ -9,7 +9,13 @@ class Engine(BasePlane):
     """
 
     def __init__(
-        self, *, memory: int = ..., consent_timeout: int = 30_000_000, seed: bytes = ..., adapts: bool = True
+        self,
+        *,
+        memory: int = ...,
+        consent_timeout: int = 30_000_000,
+        seed: bytes = ...,
+        adapts: bool = True,
+        allocation: int = 0,
     ) -> None: ...
     def receive(self, datagram: bytes, addr: Address, now: int) -> None:
         """One datagram from that address at `now` (µs). What it brings about leaves at once."""

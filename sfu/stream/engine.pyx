@@ -191,20 +191,21 @@ cdef class Engine(BasePlane):
     """A data plane in virtual time. `now` never goes back.
 
     `memory` bounds the packets that are held, in bytes; `consent_timeout` is in µs; with `adapts` viewers get what
-    their lines carry, else everything. With one `seed` (16 bytes) two runs
+    their lines carry, else everything; `allocation` is an `AllocMode`, how a line is shared out. With one `seed` (16 bytes) two runs
     are the same.
     """
 
     cdef object outgoing
 
     def __init__(self, *, memory: int = 1 << 28, consent_timeout: int = 30_000_000, seed: bytes = bytes(16),
-                 adapts: bool = True):
+                 adapts: bool = True, allocation: int = 0):
         cdef bytes key = seed
         if len(key) != 16:
             raise ValueError(f"the seed has 16 bytes, not {len(key)}")
         if engine_init(&self.engine, memory, consent_timeout, <const uint8_t*><const char*>key, NULL, NULL) < 0:
             raise MemoryError
         self.engine.adapts = adapts
+        self.engine.allocation = allocation
         self.entropy = drawn_from(key)
         self.outgoing = []
 

@@ -23,6 +23,9 @@ OPUS_TYPE = 111
 CART = 1
 FIRST_DOCTOR = 10
 
+POLICIES = {"clinical": 0, "flat": 1, "equal": 2}
+"""AllocMode of the server, and of the two that it is held against: no priority, and equal shares."""
+
 EXTENSIONS = (
     (MID_ID, ExtKind.EXT_MID),
     (RID_ID, ExtKind.EXT_RID),
@@ -105,10 +108,18 @@ def single(spec: SourceSpec) -> SourceSpec:
 class Consultation:
     """A laboratory with a cart and its doctors. `legs`: (doctor's number, source) -> the receiver of that leg."""
 
-    def __init__(self, *, seed: int = 1, sources: Sequence[SourceSpec] = CONSULTATION, cart: LinkSpec = WIDE) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int = 1,
+        sources: Sequence[SourceSpec] = CONSULTATION,
+        cart: LinkSpec = WIDE,
+        policy: str = "clinical",
+    ) -> None:
         self.seed = seed
+        self.policy = policy
         self.sources = tuple(sources)
-        self.laboratory = Laboratory(Engine(seed=seed.to_bytes(16, "big")))
+        self.laboratory = Laboratory(Engine(seed=seed.to_bytes(16, "big"), allocation=POLICIES[policy]))
         laboratory = self.laboratory
         self.cart = Publisher(
             laboratory.engine,
@@ -187,7 +198,7 @@ class Consultation:
             extensions=EXTENSIONS,
             playout_delay=(0, 0) if video else None,
             policy=LegPolicy(
-                rank=spec.rank,
+                rank=spec.rank if self.policy == "clinical" else 0,
                 floor_bps=spec.floor_kbps * 1000,
                 floor_frames=spec.floor_frames,
                 least_height=spec.least_height,

@@ -24,7 +24,7 @@ class Run(NamedTuple):
 def run_line(line: Line, *, policy: str = "clinical", seconds: int = 60, seed: int = 1, doctors: int = 1) -> Run:
     """The cart publishes, the doctors join after it, the first one over the line and the others over wide ones."""
     sources = [one for one in CONSULTATION if not line.sources or one.source in line.sources]
-    consultation = Consultation(seed=seed, sources=sources)
+    consultation = Consultation(seed=seed, sources=sources, policy=policy)
     laboratory = consultation.laboratory
     begin = laboratory.now
     doctor = consultation.join(line.down, line.up)
