@@ -43,7 +43,8 @@ def check_facts(codec: Codec, payload: bytes) -> None:
     found = facts(codec, payload)
     if not found.valid:
         assert not any(found[:6])
-        assert found[6:] == (-1, -1, -1, -1, -1, 0, 0, 0)
+        assert found[6:11] == (-1, -1, -1, -1, -1)
+        assert not any(found[11:])
         return
     assert payload
     assert found.descriptor_size <= len(payload)
