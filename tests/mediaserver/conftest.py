@@ -13,7 +13,6 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
-import uvloop
 
 from mediaserver import Config, MediaServer
 from mediaserver.settings import DataSettings, HttpSettings, MediaSettings
@@ -34,7 +33,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
         left = asyncio.all_tasks() - {asyncio.current_task()}
         assert not left, f"tasks are left: {left}"
 
-    uvloop.run(bounded())
+    asyncio.run(bounded())
 
 
 class Client:
