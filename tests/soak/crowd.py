@@ -364,7 +364,7 @@ async def publisher_that_moves(crowd: Crowd) -> None:
             assert await ice._check(moved, params, nominate=True)
             assert peer.connected is not None
             peer.connected.socket.close()
-            peer.connected = Connected(moved, peer.connected.keys, params)
+            peer.connected = Connected(moved, peer.connected.keys, params, peer.connected.up_ns)
             crowd.play(peer)
             await crowd.stay()
             await crowd.delete(http, resource, room, "cart")

@@ -68,7 +68,7 @@ def test_sound_is_never_refused_for_its_share_but_counts() -> None:
     estimate=st.integers(50_000, 50_000_000),
     round_trip=st.integers(1 * MS, 500 * MS),
     asked=st.lists(
-        st.tuples(st.integers(0, 30 * MS), st.integers(0, 400), st.integers(60, 1400), st.integers(0, 100 * MS)),
+        st.tuples(st.integers(0, 30 * MS), st.integers(0, 255), st.integers(60, 1400), st.integers(0, 100 * MS)),
         max_size=300,
     ),
 )
@@ -89,9 +89,9 @@ def test_whatever_is_asked_for_stays_a_share_of_the_line(
                 queue.remove((leaving, waiting))
         if made.may(number, now, estimate=estimate, size=size) == SEND:
             total += size
-            if number in sent and len({n & 255 for n in sent}) == len(sent):
+            if number in sent:
                 assert now - sent[number] >= round_trip * 3 // 4 - 2 * MS
-            assert all(waiting != number for _, waiting in queue) or len({n & 255 for _, n in queue}) < len(queue)
+            assert all(waiting != number for _, waiting in queue)
             queue.append((now + delay, number))
     share = estimate / 4
     assert total * 8 <= max(share, 192_000) + share * (now - start) / 1e6 + 1
