@@ -334,8 +334,6 @@ cdef void note_line(EngineState* engine, Peer* peer, const Leg* leg) noexcept no
     """A viewer's line is estimated as soon as one of its legs bears numbers. Without memory it is not."""
     if peer.sender == NULL:
         peer.sender = sender_new(engine.now)
-        if peer.sender != NULL:
-            peer.sender.adapts = engine.adapts
     if peer.sender != NULL and leg.config.stamp == EXT_TWCC:
         peer.sender.numbered = 1
 

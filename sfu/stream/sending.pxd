@@ -14,9 +14,9 @@ cdef void sender_free(EngineState* engine, Sender* sender) noexcept nogil
 
 # The line is estimated: what leaves is paced and shared out.
 # Not where that is switched off, nor for a viewer that has agreed to tell what arrives, and then says nothing.
-cdef inline int sender_limits(const Sender* sender, int64_t now) noexcept nogil:
-    return sender != NULL and sender.adapts and (
-        (sender.numbered and (sender.heard_at or sender.first_sent == 0 or now - sender.first_sent < DEAF_US))
+cdef inline int sender_limits(const EngineState* engine, const Sender* sender) noexcept nogil:
+    return sender != NULL and engine.adapts and (
+        (sender.numbered and (sender.heard_at or sender.first_sent == 0 or engine.now - sender.first_sent < DEAF_US))
         or sender.capped
     )
 

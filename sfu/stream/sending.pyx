@@ -167,7 +167,7 @@ cdef void note_sent(EngineState* engine, Peer* peer, uint32_t size, int numbered
         if sender.first_sent == 0:
             sender.first_sent = engine.now
             make_hot(engine, peer, engine.now)
-    elif sender_limits(sender, engine.now):
+    elif sender_limits(engine, sender):
         estimator_untracked(&sender.estimator, size, engine.now)
     sender.credit -= <int64_t>size * 8 * 1000000
 
@@ -181,7 +181,7 @@ cdef inline int may_leave(Sender* sender, int64_t now) noexcept nogil:
 cdef void send_media(EngineState* engine, Leg* leg, Packet* packet) noexcept nogil:
     cdef Sender* sender = leg.peer.sender
     cdef int lane
-    if not sender_limits(sender, engine.now) or leg.config.paused or leg.held:
+    if not sender_limits(engine, sender) or leg.config.paused or leg.held:
         leg_forward(engine, leg, packet)
         return
     if packet.encoding != leg.source.index and leg.gate != NULL and packet.encoding != leg.gate.want_key_of:
@@ -198,7 +198,7 @@ cdef void send_media(EngineState* engine, Leg* leg, Packet* packet) noexcept nog
 
 cdef void send_repair(EngineState* engine, Leg* leg, uint16_t sequence) noexcept nogil:
     cdef Sender* sender = leg.peer.sender
-    if not sender_limits(sender, engine.now) or lane_of(leg) == LANE_SOUND or (
+    if not sender_limits(engine, sender) or lane_of(leg) == LANE_SOUND or (
         sender.first[<int>LANE_REPAIR] == NULL and may_leave(sender, engine.now)
     ):
         leg_retransmit(engine, leg, sequence)
@@ -255,7 +255,7 @@ cdef int64_t serve_sender(EngineState* engine, Peer* peer) noexcept nogil:
     cdef int64_t due, wait
     if sender == NULL or peer.tx == NULL:
         return 0
-    if not sender_limits(sender, engine.now):
+    if not sender_limits(engine, sender):
         share_line(engine, peer)
         return 0
     if sender.process_due == 0 or sender.process_due <= engine.now:

@@ -170,7 +170,7 @@ cdef void share_line(EngineState* engine, Peer* peer) noexcept nogil:
     cdef uint64_t apart
     if sender == NULL or peer.leg_count == 0:
         return
-    if sender_limits(sender, engine.now):
+    if sender_limits(engine, sender):
         estimate = sender.estimator.target_bps
     apart = estimate - sender.allocated_for if estimate > sender.allocated_for else sender.allocated_for - estimate
     if engine.now < sender.allocate_due and apart * 100 <= sender.allocated_for * MOVED_PERCENT:

@@ -200,7 +200,6 @@ cdef struct Waiting:
 # The way to one viewer. Bits are counted in millionths, so that a rate times µs is a credit.
 cdef struct Sender:
     Estimator estimator
-    uint8_t adapts           # as the engine
     uint8_t numbered         # a leg bears transport-wide numbers: the estimate is founded
     uint8_t capped           # the viewer has said what it can take (REMB)
     int64_t heard_at         # µs of the last feedback, 0: none yet
