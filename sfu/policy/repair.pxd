@@ -19,6 +19,8 @@ cpdef enum RepairVerdict:
 cdef enum:
     REPAIR_SLOTS = 256       # numbers remembered: more than are open within a round trip
     REPAIR_TIMES = 8
+    REPAIR_QUICK = 3         # times at a round trip's distance; then each takes twice as long as the one before
+    REPAIR_SENDING_US = 500000   # over so long at least it is measured what a viewer is sent
     REPAIR_SHARE = 4         # a fourth of the line
     REPAIR_LINE = 2000000    # bit/s, where nothing is known of the line
     REPAIR_BURST_US = 1000000    # of the share may go at once
@@ -45,11 +47,17 @@ cdef struct RepairShare:
     int64_t heed             # look-ups, in millionths
     int64_t heed_at          # µs
     uint8_t started
+    int64_t sent_at          # µs of the last look at what the viewer was sent, 0: none yet
+    uint64_t sent_bytes      # by then
+    uint64_t sent_bps        # between the last two
 
 # Whether one more number of a NACK is looked at.
 cdef int repair_heed(RepairShare* share, int64_t now) noexcept nogil
+# At which rate (bit/s) the viewer is sent what it was sent `bytes` of since it began; 0: not known yet.
+cdef uint64_t repair_sending(RepairShare* share, uint64_t bytes, int64_t now) noexcept nogil
 # Whether the packet of `size` bytes that came `age` µs ago and left with that number is sent again; REPAIR_SEND takes
-# it from the share: call repair_leaves when it goes. `estimate_bps` 0: not known. `small`: sound, which is next to nothing and never refused for its share.
+# it from the share: call repair_leaves when it goes. `estimate_bps` 0: not known. `small`: sound, which is next to
+# nothing and never refused for its share.
 cdef RepairVerdict repair_may(RepairState* self, RepairShare* share, uint16_t sequence, int64_t age, int small,
                               const RoundTrip* round_trip, uint64_t estimate_bps, uint32_t size,
                               int64_t now) noexcept nogil

@@ -22,13 +22,28 @@ cdef int repair_heed(RepairShare* share, int64_t now) noexcept nogil:
     return 1
 
 
-cdef inline int64_t gate(const RoundTrip* round_trip) noexcept nogil:
-    """Requests that follow a repair sooner than that were made without knowing of it."""
+cdef uint64_t repair_sending(RepairShare* share, uint64_t bytes, int64_t now) noexcept nogil:
+    if share.sent_at == 0 or bytes < share.sent_bytes:  # less: streams have gone
+        share.sent_at = now
+        share.sent_bytes = bytes
+    elif now - share.sent_at >= REPAIR_SENDING_US:
+        share.sent_bps = <uint64_t>(<double>(bytes - share.sent_bytes) * 8e6 / <double>(now - share.sent_at))
+        share.sent_at = now
+        share.sent_bytes = bytes
+    return share.sent_bps
+
+
+cdef inline int64_t gate(const RoundTrip* round_trip, int times) noexcept nogil:
+    """Requests that follow the last of so many repairs sooner than that were made without knowing of it; and where
+    repairs are lost one after the other, the next has a chance only when the line has got better."""
     cdef int64_t least
     if round_trip.samples == 0:
-        return round_trip.smoothed >> 1  # a guess: rather twice than too late
-    least = round_trip.smoothed - round_trip.variation
-    return least if least > GATE_LEAST_US else GATE_LEAST_US
+        least = round_trip.smoothed >> 1  # a guess: rather twice than too late
+    else:
+        least = round_trip.smoothed - round_trip.variation
+        if least < GATE_LEAST_US:
+            least = GATE_LEAST_US
+    return least << (times - REPAIR_QUICK) if times > REPAIR_QUICK else least
 
 
 cdef inline int64_t since(const RepairSlot* slot, int64_t now) noexcept nogil:
@@ -61,10 +76,10 @@ cdef RepairVerdict repair_may(RepairState* self, RepairShare* share, uint16_t se
     # A number comes round after 2^16 packets: what was sent again so long ago was another packet.
     if same and since(slot, now) > 2 * (REPAIR_OLD_US + round_trip.smoothed):
         same = 0
-    if same and since(slot, now) < (<int64_t>REPAIR_WAIT_US if slot.waits else gate(round_trip)):
-        return REPAIR_RECENT
     if same and slot.times >= REPAIR_TIMES:
         return REPAIR_OFTEN
+    if same and since(slot, now) < (<int64_t>REPAIR_WAIT_US if slot.waits else gate(round_trip, slot.times)):
+        return REPAIR_RECENT
     bps = (estimate_bps if estimate_bps else REPAIR_LINE) // REPAIR_SHARE
     if bps > 1000000000:
         bps = 1000000000
@@ -109,6 +124,10 @@ cdef class Repairs:
     def heed(self, now: int) -> bool:
         """Whether one more number is looked at."""
         return bool(repair_heed(&self.share, now))
+
+    def sending(self, sent: int, now: int) -> int:
+        """The rate (bit/s) of a viewer that was sent so many bytes by now."""
+        return repair_sending(&self.share, sent, now)
 
     def may(self, sequence: int, now: int, *, age: int = 0, small: bool = False, estimate: int = 0,
             size: int = 1200) -> RepairVerdict:

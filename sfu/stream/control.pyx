@@ -378,8 +378,6 @@ cdef void add_leg(EngineState* engine, Track* track, Peer* peer, const Command* 
     leg.added = engine.now
     leg.clock_rate = track.config.payloads[0].clock_rate if track.config.payload_count else 90000
     leg.repair_sequence = (command.random >> 16) & 0x7FFF  # far from a roll-over, as the first may be lost
-    leg.repair_credit = 256000000
-    leg.repair_credit_at = engine.now
     renumber_init(&leg.renumber, <uint32_t>(command.random & 0x7FFF))
     leg_configure(leg, config)
     note_line(engine, peer, leg)

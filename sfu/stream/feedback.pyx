@@ -15,9 +15,10 @@ from mediaserver.sfu.stream.inbound cimport (
 )
 from mediaserver.sfu.stream.keyframes cimport ask_keyframe, want_keyframe
 from mediaserver.sfu.stream.leg cimport leg_sender_report
+from mediaserver.sfu.stream.repairing cimport leg_asked
 from mediaserver.sfu.stream.rtcp_out cimport send_rtcp
 from mediaserver.sfu.stream.report cimport REPORT_TRACK_BYE, report
-from mediaserver.sfu.stream.sending cimport note_feedback, send_repair, serve_sender
+from mediaserver.sfu.stream.sending cimport note_feedback, serve_sender
 from mediaserver.sfu.stream.state cimport ALIVE_US, INBOUNDS_MAX, Encoding, Leg, Tap, Track
 from mediaserver.sfu.stream.tap cimport TapQueue, tap_sender_report
 from mediaserver.sfu.stream.transport cimport arrival_feedback
@@ -329,7 +330,7 @@ cdef void read_nack(EngineState* engine, Peer* peer, const RtcpItem* item) noexc
     engine.counters.nacks_in += count
     leg.stats.nacked += count
     for i in range(count):
-        send_repair(engine, leg, sequences[i])
+        leg_asked(engine, leg, sequences[i])
 
 
 cdef void viewer_wants_keyframe(EngineState* engine, Peer* peer, uint32_t ssrc) noexcept nogil:

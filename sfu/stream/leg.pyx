@@ -4,7 +4,7 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 
 from mediaserver.codecs.dependency cimport DEPENDENCY_MAX
-from mediaserver.sfu.policy.bwe.estimator cimport SENT_MEDIA, SENT_PADDING, SENT_REPAIR
+from mediaserver.sfu.policy.bwe.estimator cimport SENT_MEDIA
 from mediaserver.sfu.policy.descriptors cimport REWRITE_MAX, gate_dependency, gate_rewrite
 from mediaserver.sfu.policy.layers cimport (
     GATE_DROP,
@@ -17,14 +17,12 @@ from mediaserver.sfu.policy.layers cimport (
     gate_restart,
 )
 from mediaserver.sfu.stream.clocks cimport engine_minus_peer, engine_ntp, rtp_units
-from mediaserver.sfu.stream.history cimport history_get
 from mediaserver.sfu.stream.inbound cimport Inbound
 from mediaserver.sfu.stream.outbox cimport DATAGRAM_MAX, outbox_add, outbox_room
 from mediaserver.sfu.stream.renumber cimport (
     renumber_align,
     renumber_cut,
     renumber_drop,
-    renumber_find,
     renumber_map,
     renumber_switch,
 )
@@ -44,7 +42,6 @@ from mediaserver.sfu.wire.packet cimport (
     EXT_VIDEO_ORIENTATION,
     EXT_VIDEO_TIMING,
     RTP_HEADER_SIZE,
-    RTP_P_BIT,
     RTP_X_BIT,
     ExtValues,
     RtpHeader,
@@ -55,7 +52,7 @@ from mediaserver.sfu.wire.packet cimport (
     write_u16,
 )
 from mediaserver.sfu.wire.rtcp cimport rtcp_write_sdes, rtcp_write_sr
-from mediaserver.sfu.wire.srtp cimport SRTP_MAX_TAG, srtp_protect
+from mediaserver.sfu.wire.srtp cimport srtp_protect
 
 cdef enum:
     # What a viewer can use as the publisher wrote it. Everything that speaks of one hop (mid, rid, transport-wide
@@ -65,10 +62,6 @@ cdef enum:
         | (1 << EXT_DEPENDENCY_DESCRIPTOR) | (1 << EXT_VIDEO_CONTENT_TYPE) | (1 << EXT_VIDEO_TIMING)
         | (1 << EXT_COLOR_SPACE)
     )
-    REPAIR_RATE = 500        # retransmissions a second that one leg may have
-    REPAIR_BURST = 256
-    PADDED_FROM = 32         # of so many last packets padding is made, once they are there
-    PADDING = 224            # bytes of a packet of padding alone
 
 
 cdef void set_own(const LegConfig* config, ExtValues* values) noexcept nogil:
@@ -81,14 +74,6 @@ cdef void set_own(const LegConfig* config, ExtValues* values) noexcept nogil:
         values.size[<int>EXT_PLAYOUT_DELAY] = 3
         values.present |= 1 << EXT_PLAYOUT_DELAY
 
-
-# How a packet leaves to this viewer. `payload` points into the packet, or into the engine's scratch.
-cdef struct Shape:
-    const uint8_t* payload
-    uint16_t size
-    uint8_t marker
-    uint8_t descriptor_size      # 0: the dependency descriptor leaves as it came
-    uint8_t descriptor[DEPENDENCY_MAX]
 
 cdef const uint8_t* NOTHING = b"\0\0\0\0"
 
@@ -121,8 +106,7 @@ cdef void find_stamp(LegConfig* config) noexcept nogil:
         config.stamp = 0
 
 
-cdef inline void stamp_now(EngineState* engine, const Leg* leg, uint8_t* stamp) noexcept nogil:
-    """The transport-wide number that the estimator will give next, or the time in 6.18 fixed point."""
+cdef void stamp_now(EngineState* engine, const Leg* leg, uint8_t* stamp) noexcept nogil:
     cdef uint32_t time
     if leg.config.stamp == EXT_TWCC:
         write_u16(stamp, <uint16_t>leg.peer.sender.estimator.log.next)
@@ -131,10 +115,6 @@ cdef inline void stamp_now(EngineState* engine, const Leg* leg, uint8_t* stamp) 
         stamp[0] = <uint8_t>(time >> 16)
         stamp[1] = <uint8_t>(time >> 8)
         stamp[2] = <uint8_t>time
-
-
-cdef inline int has_repair(const Leg* leg, uint8_t payload_type) noexcept nogil:
-    return leg.config.rtx_type[payload_type] and leg.config.rtx_ssrc
 
 
 cdef inline int is_stamped(const Leg* leg, uint8_t payload_type) noexcept nogil:
@@ -167,8 +147,6 @@ cdef void leg_configure(Leg* leg, const LegConfig* config) noexcept nogil:
 
 cdef int write_header(Leg* leg, uint8_t* out, const Packet* packet, const Shape* made, uint8_t payload_type,
                       uint16_t sequence, uint32_t ssrc, const uint8_t* stamp) noexcept nogil:
-    """The same bytes for the same packet, number and stamp, each time: a retransmission may have to repeat them.
-    `stamp` is NULL where there is none."""
     cdef int size = rtp_write(
         out, payload_type, made.marker, sequence, packet.timestamp + leg.renumber.timestamp_offset, ssrc
     )
@@ -195,10 +173,6 @@ cdef int write_header(Leg* leg, uint8_t* out, const Packet* packet, const Shape*
         return size
     out[0] |= RTP_X_BIT
     return size + block
-
-
-cdef inline int fits(int header_size, const Shape* made) noexcept nogil:
-    return header_size + made.size + 2 + SRTP_MAX_TAG <= DATAGRAM_MAX
 
 
 cdef uint32_t aligned(const Encoding* before, const Encoding* after, uint32_t offset,
@@ -250,7 +224,6 @@ cdef int is_let_through(Leg* leg, const Packet* packet) noexcept nogil:
 
 
 cdef int shape(EngineState* engine, Leg* leg, const Packet* packet, Shape* made) noexcept nogil:
-    """What of a packet is this viewer's own, the same each time; 0 for one that must not leave."""
     cdef GateInput question
     cdef const GatePicture* picture
     cdef uint16_t replaced = 0
@@ -330,149 +303,6 @@ cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept no
     if not leg.live:
         leg.live = 1
         report(engine, REPORT_LEG_LIVE, leg.id, <uint64_t>(engine.now - leg.added), NULL, 0)
-
-
-cdef int spend_credit(Leg* leg, int64_t now) noexcept nogil:
-    """A bucket of tokens: whoever asks without end gets no flood."""
-    leg.repair_credit += (now - leg.repair_credit_at) * REPAIR_RATE
-    leg.repair_credit_at = now
-    if leg.repair_credit > <int64_t>REPAIR_BURST * 1000000:
-        leg.repair_credit = <int64_t>REPAIR_BURST * 1000000
-    if leg.repair_credit < 1000000:
-        return 0
-    leg.repair_credit -= 1000000
-    return 1
-
-
-cdef Packet* sent_as(Leg* leg, uint16_t sequence, uint64_t* outgoing) noexcept nogil:
-    """The packet that left with this number, while the history has it."""
-    cdef int64_t incoming = renumber_find(&leg.renumber, sequence, outgoing)
-    cdef Packet* packet = NULL
-    if incoming >= 0 and not leg.config.paused and leg.peer.tx != NULL:
-        packet = history_get(&leg.source.history, <uint64_t>incoming)
-    if packet == NULL or packet.payload_size == 0 or leg.config.outgoing[packet.payload_type] == 255:
-        return NULL
-    return packet
-
-
-cdef int send_rtx(EngineState* engine, Leg* leg, uint8_t* out, const Packet* packet, uint16_t sequence,
-                  int kind) noexcept nogil:
-    """RFC 4588: the packet with its own number before its payload, on a stream of its own. Bytes sent, 0 for none."""
-    cdef uint8_t stamp[4]
-    cdef Shape made
-    cdef int size
-    if not shape(engine, leg, packet, &made):
-        return 0
-    if leg.config.stamp and leg.peer.sender != NULL:
-        stamp_now(engine, leg, stamp)
-    size = write_header(leg, out, packet, &made, leg.config.rtx_type[packet.payload_type],
-                        <uint16_t>leg.repair_sequence, leg.config.rtx_ssrc,
-                        stamp if leg.config.stamp and leg.peer.sender != NULL else NULL)
-    if not fits(size, &made):
-        return 0
-    write_u16(engine.scratch, sequence)
-    if made.payload != engine.scratch + 2:
-        memcpy(engine.scratch + 2, made.payload, made.size)
-    size = srtp_protect(leg.peer.tx, leg.repair_sequence, out, size, engine.scratch, made.size + 2)
-    leg.repair_sequence += 1
-    if size < 0:
-        return 0
-    outbox_add(&engine.outbox, &leg.peer.addr, size)
-    note_sent(engine, leg.peer, size, leg.config.stamp == EXT_TWCC, kind)
-    return size
-
-
-cdef int send_again(EngineState* engine, Leg* leg, uint8_t* out, const Packet* packet, uint64_t outgoing) noexcept nogil:
-    """The identical bytes, for a viewer without RTX. Bytes sent, 0 for none."""
-    cdef Shape made
-    cdef int size
-    # Other bytes must not go out under a number that is used: that would reveal the key.
-    if outgoing < leg.floor_out or not leg.config.nack[packet.payload_type] or not shape(engine, leg, packet, &made):
-        return 0
-    size = write_header(leg, out, packet, &made, leg.config.outgoing[packet.payload_type], <uint16_t>outgoing,
-                        leg.config.ssrc, NULL)
-    if not fits(size, &made):
-        return 0
-    size = srtp_protect(leg.peer.tx, outgoing, out, size, made.payload, made.size)
-    if size < 0:
-        return 0
-    outbox_add(&engine.outbox, &leg.peer.addr, size)
-    note_sent(engine, leg.peer, size, 0, SENT_REPAIR)
-    return size
-
-
-cdef void leg_retransmit(EngineState* engine, Leg* leg, uint16_t sequence) noexcept nogil:
-    cdef uint64_t outgoing
-    cdef Packet* packet = sent_as(leg, sequence, &outgoing)
-    cdef uint8_t* out
-    cdef int size
-    if packet == NULL or not spend_credit(leg, engine.now):
-        engine.counters.retransmit_missed += 1
-        return
-    out = outbox_room(&engine.outbox)
-    if out == NULL:
-        return
-    if has_repair(leg, packet.payload_type):
-        size = send_rtx(engine, leg, out, packet, sequence, SENT_REPAIR)
-    else:
-        size = send_again(engine, leg, out, packet, outgoing)
-    if size:
-        leg.stats.retransmitted += 1
-        leg.peer.stats.repair_bytes += size
-        engine.counters.retransmitted += 1
-        engine.counters.rtp_out += 1
-
-
-cdef int send_blank(EngineState* engine, Leg* leg, uint8_t* out, uint8_t payload_type) noexcept nogil:
-    """A packet of padding alone (RFC 3550, section 5.1), on the stream of retransmissions. Bytes sent."""
-    cdef Packet blank
-    cdef Shape made
-    cdef uint8_t stamp[4]
-    cdef int size
-    memset(&blank, 0, sizeof(Packet))
-    memset(&made, 0, sizeof(Shape))
-    blank.timestamp = leg.renumber.last_timestamp - leg.renumber.timestamp_offset
-    stamp_now(engine, leg, stamp)
-    size = write_header(leg, out, &blank, &made, payload_type, <uint16_t>leg.repair_sequence, leg.config.rtx_ssrc, stamp)
-    out[0] |= RTP_P_BIT
-    memset(engine.scratch, 0, PADDING)
-    engine.scratch[PADDING - 1] = PADDING
-    size = srtp_protect(leg.peer.tx, leg.repair_sequence, out, size, engine.scratch, PADDING)
-    leg.repair_sequence += 1
-    if size < 0:
-        return 0
-    outbox_add(&engine.outbox, &leg.peer.addr, size)
-    note_sent(engine, leg.peer, size, 1, SENT_PADDING)
-    return size
-
-
-cdef int leg_pad(EngineState* engine, Leg* leg) noexcept nogil:
-    cdef uint8_t repair_type = 0
-    cdef uint64_t outgoing
-    cdef Packet* packet = NULL
-    cdef uint8_t* out
-    cdef int size
-    cdef uint32_t i
-    if leg.config.stamp != EXT_TWCC or not leg.config.rtx_ssrc or leg.peer.tx == NULL or leg.config.paused:
-        return 0
-    for i in range(leg.track.config.payload_count):
-        if not repair_type:
-            repair_type = leg.config.rtx_type[leg.track.config.payloads[i].payload_type]
-    if not repair_type:
-        return 0
-    out = outbox_room(&engine.outbox)
-    if out == NULL:
-        return 0
-    if leg.packets > PADDED_FROM:
-        # What was sent a moment ago does some good: it may have been lost.
-        leg.pad_turn = (leg.pad_turn + 1) % PADDED_FROM
-        packet = sent_as(leg, <uint16_t>(leg.renumber.next_out - 1 - leg.pad_turn), &outgoing)
-    if packet != NULL and has_repair(leg, packet.payload_type):
-        size = send_rtx(engine, leg, out, packet, <uint16_t>outgoing, SENT_PADDING)
-    else:
-        size = send_blank(engine, leg, out, repair_type)
-    leg.peer.stats.padding_bytes += size
-    return size
 
 
 cdef void leg_restart(EngineState* engine, Leg* leg, int new_source) noexcept nogil:

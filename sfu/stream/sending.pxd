@@ -22,7 +22,7 @@ cdef inline int sender_limits(const EngineState* engine, const Sender* sender) n
 
 # A packet of the leg's track, at once or when its turn has come.
 cdef void send_media(EngineState* engine, Leg* leg, Packet* packet) noexcept nogil
-# The same for one that the viewer has asked for again.
+# The same for one that the viewer is to have again.
 cdef void send_repair(EngineState* engine, Leg* leg, uint16_t sequence) noexcept nogil
 # The estimator has been told something.
 cdef void note_feedback(EngineState* engine, Peer* peer) noexcept nogil

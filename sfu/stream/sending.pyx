@@ -17,8 +17,8 @@ from mediaserver.sfu.policy.bwe.estimator cimport (
 from mediaserver.sfu.stream.agenda cimport earlier, make_hot
 from mediaserver.sfu.stream.buffers cimport packet_ref, packet_unref
 from mediaserver.sfu.stream.keyframes cimport leg_wants_keyframe
-from mediaserver.sfu.stream.leg cimport leg_forward, leg_pad, leg_restart, leg_retransmit
-
+from mediaserver.sfu.stream.leg cimport leg_forward, leg_restart
+from mediaserver.sfu.stream.repairing cimport leg_pad, leg_retransmit
 from mediaserver.sfu.stream.share cimport share_line
 from mediaserver.sfu.stream.state cimport LANE_PICTURES, LANE_REPAIR, LANE_SOUND, LANES, Waiting
 

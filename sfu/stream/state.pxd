@@ -8,6 +8,7 @@ from mediaserver.sfu.policy.allocator cimport AllocTrack
 from mediaserver.sfu.policy.bwe.estimator cimport Estimator
 from mediaserver.sfu.policy.freshness cimport FreshnessRule
 from mediaserver.sfu.policy.layers cimport LayerGate
+from mediaserver.sfu.policy.repair cimport RepairShare, RepairState
 from mediaserver.sfu.policy.round_trip cimport RoundTrip
 from mediaserver.sfu.stream.buffers cimport Packet, PacketPool
 from mediaserver.sfu.stream.history cimport History
@@ -181,6 +182,11 @@ cdef struct Counters:
     uint64_t plis_out
     uint64_t retransmitted
     uint64_t retransmit_missed
+    uint64_t repair_recent           # asked for again, and not sent: see policy.repair
+    uint64_t repair_spent
+    uint64_t repair_old
+    uint64_t repair_often
+    uint64_t repair_unheeded
     uint64_t recovered
     uint64_t given_up
     uint64_t tap_dropped
@@ -261,6 +267,7 @@ cdef struct Peer:
     uint32_t leg_room
     ArrivalLog* arrivals             # NULL until the first transport-wide number
     RoundTrip round_trip             # until this peer has answered
+    RepairShare repairs              # what it may have again as a viewer
     uint8_t clock_known              # clock_offset is set
     uint64_t clock_offset            # NTP 32.32, modulo 2^64: from the peer's clock to the engine's
     int64_t way                      # µs that its packets take here at the least, by the round trip; 0: not known
@@ -340,8 +347,7 @@ cdef struct Leg:
     int64_t report_sent
     uint32_t clock_rate
     uint8_t pad_turn
-    int64_t repair_credit            # retransmissions that the leg may have now, in millionths
-    int64_t repair_credit_at         # µs
+    RepairState repairs              # of what it gets again
 
 cdef struct Report:                  # an event on its way to the control plane
     int kind

@@ -39,12 +39,26 @@ def test_what_waits_for_its_turn_is_not_granted_again_until_it_must_have_been_le
 
 def test_a_packet_is_not_sent_again_without_end_but_its_number_comes_round() -> None:
     made = repairs()
-    verdicts = []
-    for i in range(12):
-        verdicts.append(made.may(7, (1000 + 45 * i) * MS))
-        made.leaves(7, (1000 + 45 * i) * MS)
-    assert verdicts == [SEND] * 8 + [RepairVerdict.REPAIR_OFTEN] * 4
+    sent, verdicts = [], []
+    for at in range(0, 1400, 5):
+        verdicts.append(made.may(7, (1000 + at) * MS))
+        if verdicts[-1] == SEND:
+            made.leaves(7, (1000 + at) * MS)
+            sent.append(at)
+    # A round trip apart at first, and then with more and more patience.
+    assert sent == [0, 40, 80, 120, 200, 360, 680, 1320]
+    assert set(verdicts[-10:]) == {RepairVerdict.REPAIR_OFTEN}
     assert made.may(7, 30_000 * MS) == SEND
+
+
+def test_what_a_viewer_is_sent_is_measured_where_its_line_is_not() -> None:
+    made = repairs()
+    assert made.sending(10_000_000, 1000 * MS) == 0
+    assert made.sending(10_010_000, 1100 * MS) == 0
+    assert made.sending(10_125_000, 1500 * MS) == 2_000_000
+    assert made.sending(10_130_000, 1600 * MS) == 2_000_000
+    assert made.sending(5_000, 2600 * MS) == 2_000_000  # a stream has gone: from here anew
+    assert made.sending(130_000, 3600 * MS) == 1_000_000
 
 
 def test_what_no_jitter_buffer_waits_for_stays() -> None:
