@@ -1,4 +1,8 @@
-/** The cart's page: a device for each source, what each shows, and what is sent of it. */
+/**
+ * The cart's page: a device for each source, what each shows, and what is sent of it. With `?simulcast=camera` in its
+ * address it sends the camera in several encodings, for viewers on thin lines, with `?simulcast=1` ultrasound too: three
+ * and five video encoders.
+ */
 
 import * as capture from "./capture.js";
 import { MediaClient } from "./client.js";
@@ -18,6 +22,8 @@ const sounds = new Sounds();
 /** @type {MediaClient} */
 let client;
 let running = false;
+/** Read before a form changes the address. */
+const inEncodings = ui.parameters().simulcast.split(",");
 
 /** One source: its device, its preview or level, its switch, and its figures. */
 class SourceCard {
@@ -116,7 +122,8 @@ class SourceCard {
     this.show();
     try {
       const label = this.source === "screen" ? "" : this.choice.selectedOptions[0].text;
-      this.publication = await client.publish(this.track, { source: this.source, label });
+      const simulcast = inEncodings.includes("1") || inEncodings.includes(this.source);
+      this.publication = await client.publish(this.track, { source: this.source, label, simulcast });
       running = true;
     } catch (error) {
       this.complain(`The server did not take it: ${error.message}`);

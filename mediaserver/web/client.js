@@ -57,6 +57,7 @@ export class Publication {
     this.track = track;
     this.source = source;
     this.label = label;
+    this.simulcast = false;
     this.muted = false;
     /** @type {import("./peer.js").Outgoing | null} */
     this.outgoing = null;
@@ -175,12 +176,18 @@ export class MediaClient extends EventTarget {
 
   /**
    * @param {MediaStreamTrack} track
-   * @param {{ source: string, label?: string, maxBitrate?: number }} options
+   * @param {object} options
+   * @param {string} options.source
+   * @param {string} [options.label]
+   * @param {number} [options.maxBitrate] bit/s
+   * @param {boolean} [options.simulcast] several encodings of the picture, so that viewers on thin lines get a smaller
+   *   one; each costs this machine an encoder
    * @returns {Promise<Publication>} when the server has accepted it
    */
-  async publish(track, { source, label, maxBitrate }) {
+  async publish(track, { source, label, maxBitrate, simulcast = false }) {
     if (!this.#peer) throw new SignallingError("disconnected", "join first");
     const publication = new Publication(this, track, source, (label ?? track.label).slice(0, LABEL_AT_MOST));
+    publication.simulcast = simulcast;
     const { hint } = profile(source);
     if ("contentHint" in track) track.contentHint = hint;
     this.publications.add(publication);
@@ -473,6 +480,8 @@ export class MediaClient extends EventTarget {
         return this.#trackRemoved(message.track);
       case "quality":
         return this.#onQuality(message.quality);
+      case "encodings":
+        return this.#onEncodings(message);
       case "recording":
         return this.#onRecording(message);
       case "error":
@@ -521,6 +530,11 @@ export class MediaClient extends EventTarget {
     this.#emit("quality", { quality });
   }
 
+  #onEncodings({ track, wanted }) {
+    const publication = [...this.publications].find(({ id }) => id === track);
+    if (publication?.outgoing) this.#peer?.want(publication.outgoing, wanted);
+  }
+
   #onRecording({ state, recording, detail }) {
     this.recording = { state, recording, detail };
     this.#emit("recording", this.recording);
@@ -537,13 +551,21 @@ export class MediaClient extends EventTarget {
 
   async #send(publication, maxBitrate) {
     const peer = /** @type {Peer} */ (this.#peer);
-    const { source, label, track } = publication;
-    const { degradation, rank, maxBitrate: usual } = profile(source);
+    const { source, label, track, simulcast } = publication;
+    const { degradation, rank, maxBitrate: usual, ...rest } = profile(source);
+    const encodings = (simulcast && rest.encodings) || [{}];
+    const most = maxBitrate ?? usual;
+    const priority = /** @type {RTCPriorityType} */ (rank === 0 ? "high" : "medium");
     publication.outgoing = await peer.publish(track, {
       source,
       label,
       degradation,
-      encoding: { maxBitrate: maxBitrate ?? usual, priority: rank === 0 ? "high" : "medium" },
+      // The priority is the sender's: Chromium refuses it at any encoding but the first.
+      encodings: encodings.map((one, index) => ({
+        ...one,
+        maxBitrate: Math.min(one.maxBitrate ?? most, most),
+        ...(index === 0 ? { priority } : {}),
+      })),
     });
     if (publication.muted) await publication.mute(true);
   }

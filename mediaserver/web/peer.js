@@ -16,6 +16,8 @@ const LISTEN_EVERY_MS = 500;
 const PROOF_MS = 300;
 /** ICE restarts in a row without success after which the session is given up for a new one. */
 const RESTARTS_AT_MOST = 2;
+/** An encoding that nobody wants is sent for so long: a viewer may come back, and a new one begins with a keyframe. */
+const UNWANTED_FOR_MS = 10_000;
 
 /**
  * @typedef {object} Outgoing a published track on this connection
@@ -24,6 +26,9 @@ const RESTARTS_AT_MOST = 2;
  * @property {string} label
  * @property {string | null} id the server's name of the track, once answered
  * @property {boolean} answered
+ * @property {Set<string> | null} wanted rids of the encodings that the server has a use for; null: all
+ * @property {number} trimming timer
+ * @property {Promise<void>} changing one change of the sender's parameters after the other
  */
 /**
  * @typedef {object} Incoming a subscribed track on this connection
@@ -84,22 +89,58 @@ export class Peer extends EventTarget {
 
   /**
    * @param {MediaStreamTrack} track
-   * @param {{ source: string, label: string, encoding: RTCRtpEncodingParameters, degradation?: string }} options
+   * @param {{ source: string, label: string, encodings: RTCRtpEncodingParameters[], degradation?: string }} options
    * @returns {Promise<Outgoing>} when the server has accepted it
    */
-  async publish(track, { source, label, encoding, degradation }) {
-    const transceiver = this.connection.addTransceiver(track, { direction: "sendonly", sendEncodings: [encoding] });
+  async publish(track, { source, label, encodings, degradation }) {
+    const transceiver = this.#transceiver(track, encodings);
     this.#extend(transceiver);
-    const outgoing = { transceiver, source, label, id: null, answered: false };
+    const changing = Promise.resolve();
+    const outgoing = { transceiver, source, label, id: null, answered: false, wanted: null, trimming: 0, changing };
     this.outgoing.add(outgoing);
     await this.negotiate();
-    if (degradation) await this.#degrade(transceiver.sender, degradation);
+    if (degradation) await this.#change(outgoing, (parameters) => (parameters.degradationPreference = degradation));
     return outgoing;
+  }
+
+  #transceiver(track, encodings) {
+    try {
+      return this.connection.addTransceiver(track, { direction: "sendonly", sendEncodings: encodings });
+    } catch {
+      // No codec of this browser knows such layers.
+      const plain = encodings.map(({ scalabilityMode, ...rest }) => rest);
+      return this.connection.addTransceiver(track, { direction: "sendonly", sendEncodings: plain });
+    }
+  }
+
+  /**
+   * Sends the encodings that somebody wants at once, and after a while no others; of those that nobody wants the lowest
+   * stays, so that a viewer who comes has a picture.
+   * @param {Outgoing} outgoing @param {string[]} rids
+   */
+  want(outgoing, rids) {
+    outgoing.wanted = new Set(rids);
+    clearTimeout(outgoing.trimming);
+    this.#activate(outgoing, false);
+    outgoing.trimming = setTimeout(() => this.#activate(outgoing, true), UNWANTED_FOR_MS);
+  }
+
+  #activate(outgoing, trims) {
+    return this.#change(outgoing, ({ encodings }) => {
+      if (encodings.length < 2) return false;
+      const before = encodings.map(({ active }) => active);
+      encodings.forEach((encoding, index) => {
+        const wanted = outgoing.wanted.has(encoding.rid) || (index === 0 && outgoing.wanted.size === 0);
+        if (wanted || trims) encoding.active = wanted;
+      });
+      return encodings.some(({ active }, index) => active !== before[index]);
+    });
   }
 
   /** @param {Outgoing} outgoing @returns {Promise<void>} */
   unpublish(outgoing) {
     if (!this.outgoing.delete(outgoing)) return Promise.resolve();
+    clearTimeout(outgoing.trimming);
     outgoing.transceiver.stop();
     return this.negotiate();
   }
@@ -150,6 +191,7 @@ export class Peer extends EventTarget {
   close() {
     clearInterval(this.#listenTimer);
     clearTimeout(this.#restartTimer);
+    for (const { trimming } of this.outgoing) clearTimeout(trimming);
     this.connection.close();
   }
 
@@ -274,11 +316,15 @@ export class Peer extends EventTarget {
     }
   }
 
-  async #degrade(sender, preference) {
-    const parameters = sender.getParameters();
-    parameters.degradationPreference = preference;
-    // Browsers that do not know the preference refuse it; they then scale as they see fit.
-    await sender.setParameters(parameters).catch(() => {});
+  /** @param {Outgoing} outgoing @param {(parameters: any) => any} edit false: there is nothing to change */
+  #change(outgoing, edit) {
+    outgoing.changing = outgoing.changing.then(async () => {
+      const { sender } = outgoing.transceiver;
+      const parameters = sender.getParameters();
+      // Browsers that do not know a parameter refuse it; they then do as they see fit.
+      if (edit(parameters) !== false) await sender.setParameters(parameters).catch(() => {});
+    });
+    return outgoing.changing;
   }
 
   #follow() {

@@ -12,10 +12,13 @@
  * @property {number} rank lower is nearer to the middle of the viewer's page
  * @property {string} hint MediaStreamTrack.contentHint
  * @property {number} maxBitrate bit/s
+ * @property {RTCRtpEncodingParameters[]} [encodings] of one picture, the lowest first, for viewers on lines of all kinds
  * @property {RTCDegradationPreference} [degradation] what gives way when the network or the machine is too slow
  * @property {MediaTrackConstraints} constraints for getUserMedia or getDisplayMedia, without the device
  */
 
+/** Frames that no other needs, so that a line can carry half of the rate: where the browser knows of it. */
+const HALVES = { scalabilityMode: "L1T2" };
 const UNTOUCHED_SOUND = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
 
 /** @type {Record<Source, SourceProfile>} */
@@ -26,6 +29,12 @@ export const SOURCES = {
     rank: 0,
     hint: "detail",
     maxBitrate: 5_000_000,
+    // Frames go before pixels: both have the size of the source. Where one has a limit of frames and the other none,
+    // Chromium holds both to it, so the full one has one that no grabber exceeds.
+    encodings: [
+      { rid: "l", scaleResolutionDownBy: 1, maxFramerate: 15, maxBitrate: 1_000_000 },
+      { rid: "f", scaleResolutionDownBy: 1, maxFramerate: 120, ...HALVES },
+    ],
     degradation: "maintain-resolution",
     // The grabber's own picture, never scaled: what is measured on the picture must be measured on true pixels.
     constraints: { width: { ideal: 1920 }, height: { ideal: 1080 }, frameRate: { ideal: 30 } },
@@ -54,6 +63,11 @@ export const SOURCES = {
     rank: 3,
     hint: "motion",
     maxBitrate: 2_000_000,
+    encodings: [
+      { rid: "q", scaleResolutionDownBy: 4, maxBitrate: 150_000, ...HALVES },
+      { rid: "h", scaleResolutionDownBy: 2, maxBitrate: 600_000, ...HALVES },
+      { rid: "f", scaleResolutionDownBy: 1, ...HALVES },
+    ],
     degradation: "balanced",
     constraints: { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 } },
   },

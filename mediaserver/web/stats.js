@@ -26,6 +26,22 @@ const rate = (now, before, field, seconds) =>
 
 const milliseconds = (seconds) => (seconds === undefined ? null : seconds * 1000);
 
+/** Of two encodings of one picture the larger one that flows, with what is sent of both. */
+function together(one, other) {
+  if (!one) return other;
+  const flows = ({ bitrate, width }) => (bitrate > 0 ? 1 + (width ?? 0) : 0);
+  const [first, second] = flows(one) > flows(other) ? [one, other] : [other, one];
+  const loss = Math.max(first.loss ?? 0, second.loss ?? 0);
+  return {
+    ...first,
+    bitrate: first.bitrate + second.bitrate,
+    packets: first.packets + second.packets,
+    lost: first.lost + second.lost,
+    loss: first.loss === null && second.loss === null ? null : loss,
+    limitedBy: first.limitedBy ?? second.limitedBy,
+  };
+}
+
 /** Reads the figures of one connection again and again; it remembers the last reading. */
 export class StatsReader {
   /** @type {Map<string, any>} */
@@ -41,7 +57,9 @@ export class StatsReader {
     for (const entry of report.values()) {
       if (entry.mid == null) continue;
       if (entry.type === "inbound-rtp") figures.set(entry.mid, this.#received(entry, before.get(entry.id), report, rtt));
-      if (entry.type === "outbound-rtp") figures.set(entry.mid, this.#sent(entry, before, report, rtt));
+      if (entry.type === "outbound-rtp") {
+        figures.set(entry.mid, together(figures.get(entry.mid), this.#sent(entry, before, report, rtt)));
+      }
     }
     return figures;
   }

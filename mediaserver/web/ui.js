@@ -45,20 +45,20 @@ export function write(node, text) {
 
 /**
  * Room and token of this page's address: `?room=R#token=T`. The token may stand in the query too; in the fragment it
- * stays out of logs and referrers.
- * @returns {{ room: string, token: string, name: string }}
+ * stays out of logs and referrers. `simulcast` is for the cart's page alone: `1`, or sources with commas between them.
+ * @returns {{ room: string, token: string, name: string, simulcast: string }}
  */
 export function parameters() {
   const query = new URLSearchParams(location.search);
   const fragment = new URLSearchParams(location.hash.slice(1));
   const get = (name) => fragment.get(name) ?? query.get(name) ?? "";
-  return { room: get("room"), token: get("token"), name: get("name") };
+  return { room: get("room"), token: get("token"), name: get("name"), simulcast: get("simulcast") };
 }
 
-/** The address of a page with a room and a token. @param {string} page @param {{room?: string, token: string, name?: string}} to */
-export function pageAddress(page, { room, token, name }) {
+/** The address of a page with a room and a token. @param {string} page @param {{room?: string, token: string, name?: string, simulcast?: string}} to */
+export function pageAddress(page, { room, token, name, simulcast }) {
   const address = new URL(page, location.href);
-  address.search = room ? new URLSearchParams({ room }).toString() : "";
+  address.search = new URLSearchParams({ ...(room && { room }), ...(simulcast && { simulcast }) }).toString();
   address.hash = new URLSearchParams({ ...(name && { name }), token }).toString();
   return address.href;
 }
@@ -76,7 +76,7 @@ export function carryOver() {
  * needs no form.
  * @param {HTMLFormElement} form with inputs named `room` and `token`, and maybe `name`
  * @param {boolean} needsRoom
- * @returns {Promise<{ room: string, token: string, name: string }>}
+ * @returns {Promise<{ room: string, token: string, name: string, simulcast: string }>}
  */
 export async function entrance(form, needsRoom = true) {
   const given = parameters();
@@ -99,6 +99,7 @@ export async function entrance(form, needsRoom = true) {
     room: input("room")?.value.trim() ?? "",
     token: input("token")?.value.trim() ?? "",
     name: input("name")?.value.trim() ?? "",
+    simulcast: given.simulcast,
   };
   history.replaceState(null, "", pageAddress(location.pathname, entered));
   carryOver();

@@ -21,9 +21,9 @@ FIRSTS = """() => {
 }"""
 
 
-def open_cart(pages: Pages, server: Server, room: str, *, script: str = "", **options: Any) -> Page:
+def open_cart(pages: Pages, server: Server, room: str, *, script: str = "", query: str = "", **options: Any) -> Page:
     """The cart's page with a device for each of four sources, joined, not sending yet."""
-    address = server.address("cart", room, "cart", name="Cart 3")
+    address = server.address("cart", room, "cart", name="Cart 3").replace("#", f"{query}#")
     page = pages.open(address, script=framecode.FAKE_GRABBER + script, **options)
     page.get_by_label("Device for Ultrasound").select_option(label="Test grabber")
     page.get_by_label("Device for Stethoscope").select_option(label="Fake Audio Input 1")
