@@ -4,12 +4,14 @@ Environment switches (all optional):
 
 - ``MEDIASERVER_SANITIZE=address,undefined`` compiles with those sanitizers, at -O1 with frame pointers.
 - ``MEDIASERVER_TRACE=1`` compiles with line tracing, for coverage. Switch it on or off with ``--force``.
+- ``MEDIASERVER_IPSEC_MB=0`` leaves ipsec-mb out even where its header is.
 - ``MEDIASERVER_ONLY=sfu/wire,codecs`` builds the extensions below those folders alone.
 """
 
 from __future__ import annotations
 
 import os
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -26,6 +28,12 @@ PACKAGES = {
 }
 SANITIZE = os.environ.get("MEDIASERVER_SANITIZE", "")
 TRACE = os.environ.get("MEDIASERVER_TRACE", "") not in ("", "0")
+# Intel's ipsec-mb is for one architecture. Its header alone is needed here: the library is opened where it is used.
+IPSEC_MB = (
+    sysconfig.get_platform() == "linux-x86_64"
+    and os.environ.get("MEDIASERVER_IPSEC_MB", "1") not in ("", "0")
+    and any(Path(folder, "intel-ipsec-mb.h").exists() for folder in ("/usr/include", "/usr/local/include"))
+)
 ONLY = tuple(part for part in os.environ.get("MEDIASERVER_ONLY", "").split(",") if part)
 
 
@@ -63,6 +71,7 @@ def find_extensions() -> list[Extension]:
         compile_args = [*compile_args, "-O1", *flags]
         link_args += flags
     macros = [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")] if TRACE else []
+    with_ipsec_mb = [*macros, ("MEDIASERVER_IPSEC_MB", "1")]
     extensions = []
     for package, folder in find_packages().items():
         if ONLY and not folder.startswith(ONLY):
@@ -75,7 +84,7 @@ def find_extensions() -> list[Extension]:
                     libraries=["crypto"],
                     extra_compile_args=compile_args,
                     extra_link_args=link_args,
-                    define_macros=macros,
+                    define_macros=with_ipsec_mb if IPSEC_MB and source.stem == "gcm" else macros,
                 )
             )
     return extensions
@@ -108,8 +117,20 @@ class BuildExtensions(build_ext):
         sources = {extension.name: extension.sources for extension in compiled}
         for extension in self.extensions:
             extension.sources = sources[extension.name]
+        self.rebuild_with_ipsec_mb()
         self.parallel = self.parallel or cores
         super().build_extensions()
+
+    def rebuild_with_ipsec_mb(self) -> None:
+        """What was built before the header came, or before it went, is built again: no source tells of it."""
+        built = Path(self.build_temp) / "ipsec-mb"
+        now = str(IPSEC_MB)
+        if not built.exists() or built.read_text() != now:
+            for extension in self.extensions:
+                if extension.name == "mediaserver.sfu.wire.gcm":
+                    Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
+            built.parent.mkdir(parents=True, exist_ok=True)
+            built.write_text(now)
 
 
 setup(

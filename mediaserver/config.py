@@ -23,7 +23,7 @@ from mediaserver.settings import Config
 ENV_PREFIX = "MEDIASERVER_"
 # Variables with our prefix that are not settings: the build's switches, the clients' own, and what Kubernetes sets
 # in every container beside a service called "mediaserver".
-FOREIGN_ENV = ("ONLY", "SANITIZE", "TRACE", "URL", "TOKEN", "SERVICE_HOST", "SERVICE_PORT", "PORT")
+FOREIGN_ENV = ("IPSEC_MB", "ONLY", "SANITIZE", "TRACE", "URL", "TOKEN", "SERVICE_HOST", "SERVICE_PORT", "PORT")
 
 Tree = dict[str, Any]
 

@@ -15,6 +15,7 @@ from mediaserver import __version__
 from mediaserver.audit import Audit
 from mediaserver.rooms import Rooms
 from mediaserver.session_report import SessionReports
+from mediaserver.sfu.wire import gcm
 from mediaserver.stats import ControlStats, Histogram
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ class Metrics:
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        yield _gauge("info", "The version that runs.", [({"version": __version__}, 1)])
+        labels = {"version": __version__, "srtp": gcm.library()}
+        yield _gauge("info", "The version that runs, and whose AES-GCM protects its media.", [(labels, 1)])
         yield from self._plane()
         yield from self._control()
         yield from self._quality()

@@ -22,6 +22,7 @@ from mediaserver.net import machine_addresses
 from mediaserver.server import MediaServer
 from mediaserver.settings import Config, Endpoint, LogSettings
 from mediaserver.sfu.session.model import Role
+from mediaserver.sfu.wire import gcm
 
 DEMO_ROOM = "demo"
 CART_SECONDS = 5.0
@@ -169,6 +170,7 @@ def _tell(server: MediaServer) -> None:
             lines.append(f"  {page:8} {_address(server, base, page, role, room)}")
     tcp = f", TCP {_ports(server.tcp_ports)}" if server.tcp_ports else ""
     lines += ["", f"  media    UDP {_ports(server.media_ports)}{tcp} at {', '.join(_candidates(server))}"]
+    lines.append(f"  SRTP     AES-GCM by {gcm.library()}")
     lines.append(f"  data     {settings.data.dir}, recording: {settings.recording.policy}")
     if server.random_secret:
         lines += [

@@ -34,6 +34,7 @@ from mediaserver.sfu.session import events as ev
 from mediaserver.sfu.session.dtls import Identity
 from mediaserver.sfu.session.model import Right, Role
 from mediaserver.sfu.session.settings import RoomPolicy, SessionSettings
+from mediaserver.sfu.wire import gcm
 from mediaserver.signalling import Signalling
 from mediaserver.stats import ControlStats
 from mediaserver.webapp import WebApp, archive_rooms, token_of
@@ -205,6 +206,9 @@ class MediaServer:
 
     def _start_workers(self) -> None:
         settings = self.config.media
+        gcm.choose(settings.srtp_library)
+        if gcm.obstacle():
+            log.info("SRTP by OpenSSL, for ipsec-mb can't be used", reason=gcm.obstacle())
         identity = Identity.generate(datetime.fromtimestamp(self.clock.wall(), UTC))
         self._stack.push_async_callback(self._rooms.workers.stop)
         for number in range(settings.workers or config.core_count()):

@@ -106,6 +106,13 @@ class MediaSettings(_Section, kw_only=True, frozen=True):
             "makes a line look thin."
         ),
     ] = False
+    srtp_library: Annotated[
+        Literal["auto", "openssl"],
+        _doc(
+            "Whose AES-GCM protects media: auto takes Intel's ipsec-mb where it was there for the build and the "
+            "processor has the instructions, else OpenSSL. /metrics tells which."
+        ),
+    ] = "auto"
     memory_mb: Annotated[int, _doc("What the packets held by one worker may take, in MiB.", ge=16)] = 1024
 
     def __post_init__(self) -> None:

@@ -2,6 +2,8 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from mediaserver.sfu.wire.gcm cimport GcmKey
+
 
 cdef extern from *:
     # HMAC-SHA1 stands on the plain SHA_CTX: its two keyed states are copied as structs. Resetting an EVP_MAC or an
@@ -41,14 +43,15 @@ cdef struct SessionKeys:
     uint8_t salt[MAX_SALT]
     uint8_t auth[AUTH_KEY]
 
-# Session keys at work.
+# Session keys at work. What GCM needs of them stands in one cache line.
 cdef struct Transform:
+    GcmKey* gcm               # ipsec-mb's, or NULL: then the cipher is libcrypto's
     EVP_CIPHER_CTX* cipher
-    SHA_CTX inner
-    SHA_CTX outer
     uint8_t salt[MAX_SALT]
     uint8_t aead
     uint8_t tag_size
+    SHA_CTX inner
+    SHA_CTX outer
 
 # Session keys from a master key of 16 or 32 bytes and a master salt of up to 14.
 cdef bint derive_keys(const uint8_t* key, size_t key_size, const uint8_t* salt, size_t salt_size, SessionKeys* rtp,

@@ -1,4 +1,5 @@
-"""The cryptographic transforms of SRTP over libcrypto: AES-CM with HMAC-SHA1 (RFC 3711) and AES-GCM (RFC 7714).
+"""The cryptographic transforms of SRTP: AES-CM with HMAC-SHA1 (RFC 3711) by libcrypto and AES-GCM (RFC 7714) by
+ipsec-mb where `gcm` has it, else by libcrypto.
 
 A transform holds the session keys of SRTP or of SRTCP in one direction. Its cipher context lives as long as it does:
 the key schedule and the provider lookup, which cost more than a packet, are paid once, and a packet sets only its IV.
@@ -7,6 +8,7 @@ the key schedule and the provider lookup, which cost more than a packet, are pai
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from mediaserver.sfu.wire.gcm cimport gcm_free, gcm_new, gcm_open, gcm_seal
 from mediaserver.sfu.wire.packet cimport write_u32
 
 
@@ -34,6 +36,7 @@ cdef extern from *:
 
 cdef enum:
     SHA1_BLOCK = 64
+    RTCP_AAD = 8              # of an SRTCP packet's header, before the word (RFC 7714 section 9.2)
 
 
 # ---- initialisation vectors
@@ -65,13 +68,28 @@ cdef inline void cm_iv(const Transform* transform, uint32_t ssrc, uint64_t index
 
 # ---- packets
 
+cdef inline size_t join_aad(const uint8_t** aad, size_t size, const uint8_t* word, uint8_t* joined) noexcept nogil:
+    """Puts the word, where there is one, behind the header of an SRTCP packet, for ipsec-mb takes them in one piece."""
+    if word == NULL:
+        return size
+    memcpy(joined, aad[0], RTCP_AAD)
+    memcpy(joined + RTCP_AAD, word, EXTRA_WORD)
+    aad[0] = joined
+    return RTCP_AAD + EXTRA_WORD
+
+
 cdef int aead_seal(const Transform* transform, uint32_t ssrc, uint64_t index, const uint8_t* aad, size_t aad_size,
                    const uint8_t* word, const uint8_t* data, size_t size, uint8_t* out, uint8_t* tag) noexcept nogil:
     cdef EVP_CIPHER_CTX* cipher = transform.cipher
     cdef uint8_t nothing[16]
     cdef int done
     cdef uint8_t iv[12]
+    cdef uint8_t joined[RTCP_AAD + EXTRA_WORD]
     aead_iv(transform, ssrc, index, iv)
+    if transform.gcm != NULL:
+        aad_size = join_aad(&aad, aad_size, word, joined)
+        gcm_seal(transform.gcm, iv, aad, aad_size, data, size, out, tag)
+        return SRTP_OK
     if (EVP_EncryptInit_ex(cipher, NULL, NULL, NULL, iv) == 1
             and EVP_EncryptUpdate(cipher, NULL, &done, aad, <int>aad_size) == 1
             and (word == NULL or EVP_EncryptUpdate(cipher, NULL, &done, word, EXTRA_WORD) == 1)
@@ -88,7 +106,11 @@ cdef int aead_open(const Transform* transform, uint32_t ssrc, uint64_t index, co
     cdef uint8_t nothing[16]
     cdef int done
     cdef uint8_t iv[12]
+    cdef uint8_t joined[RTCP_AAD + EXTRA_WORD]
     aead_iv(transform, ssrc, index, iv)
+    if transform.gcm != NULL:
+        aad_size = join_aad(&aad, aad_size, word, joined)
+        return SRTP_OK if gcm_open(transform.gcm, iv, aad, aad_size, data, size, tag) else SRTP_ERR_AUTH
     if not (EVP_DecryptInit_ex(cipher, NULL, NULL, NULL, iv) == 1
             and EVP_CIPHER_CTX_ctrl(cipher, EVP_CTRL_AEAD_SET_TAG, GCM_TAG, tag) == 1
             and EVP_DecryptUpdate(cipher, NULL, &done, aad, <int>aad_size) == 1
@@ -188,6 +210,10 @@ cdef bint transform_start(Transform* transform, bint aead, size_t key_size, cons
     SHA1_Init(&transform.outer)
     SHA1_Update(&transform.outer, block, SHA1_BLOCK)
     OPENSSL_cleanse(block, sizeof(block))
+    if aead:
+        transform.gcm = gcm_new(keys.key, key_size)
+        if transform.gcm != NULL:
+            return True
     transform.cipher = EVP_CIPHER_CTX_new()
     return transform.cipher != NULL and EVP_EncryptInit_ex(transform.cipher, algorithm, NULL, keys.key, NULL) == 1
 
@@ -195,4 +221,5 @@ cdef bint transform_start(Transform* transform, bint aead, size_t key_size, cons
 cdef void transform_stop(Transform* transform) noexcept nogil:
     # libcrypto cleanses the key schedule with its context.
     EVP_CIPHER_CTX_free(transform.cipher)
+    gcm_free(transform.gcm)
     OPENSSL_cleanse(transform, sizeof(Transform))

@@ -46,17 +46,17 @@ def rtp_packets() -> list[bytes]:
 
 def srtp_packets() -> list[bytes]:
     plain = [*rtp_packets(), *rtcp_packets()]
-    return [bytes([profile]) + packet + bytes(range(20)) for profile in range(3) for packet in plain]
+    return [bytes([choice]) + packet + bytes(range(20)) for choice in range(6) for packet in plain]
 
 
 def srtp_plain() -> list[bytes]:
     head = struct.pack("!IH", 0, 12 * 8)
-    return [bytes([profile]) + head + packet for profile in range(3) for packet in rtp_packets()]
+    return [bytes([choice]) + head + packet for choice in range(6) for packet in rtp_packets()]
 
 
 def srtcp_plain() -> list[bytes]:
     head = struct.pack("!IH", 0x7FFFFFFF, 8 * 8)
-    return [bytes([profile]) + head + packet for profile in range(3) for packet in rtcp_packets()]
+    return [bytes([choice]) + head + packet for choice in range(6) for packet in rtcp_packets()]
 
 
 def stun_messages() -> list[bytes]:

@@ -19,7 +19,7 @@ from aiortc.mediastreams import VideoStreamTrack
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mediaserver import Config, ConfigError, MediaServer, StartError, tls
+from mediaserver import Config, ConfigError, MediaServer, StartError, __version__, tls
 from mediaserver.audit import Audit
 from mediaserver.clock import Clock
 from mediaserver.events import EventsLost
@@ -29,6 +29,7 @@ from mediaserver.rooms import RoomClosed, RoomOpened
 from mediaserver.settings import AuthSettings, DataSettings, HttpSettings, MediaSettings
 from mediaserver.sfu.session import events as ev
 from mediaserver.sfu.session.model import Role
+from mediaserver.sfu.wire import gcm
 from tests.mediaserver.conftest import Open, Site, run
 from tests.mediaserver.test_end_to_end import publish
 
@@ -269,6 +270,7 @@ def test_health_and_metrics(site: Open) -> None:
             async with s.http.get(f"{s.url}/metrics") as response:
                 text = await response.text()
             for line in (
+                f'mediaserver_info{{srtp="{gcm.library()}",version="{__version__}"}} 1.0',
                 "mediaserver_rooms 1.0",
                 'mediaserver_participants{via="websocket"} 1.0',
                 'mediaserver_joins_total{via="websocket"} 1.0',
@@ -284,6 +286,18 @@ def test_health_and_metrics(site: Open) -> None:
             assert s.url not in text
 
     run(main())
+
+
+def test_srtp_goes_by_the_library_that_is_configured(site: Open) -> None:
+    async def main() -> None:
+        media = MediaSettings(udp=":0", workers=1, srtp_library="openssl")
+        async with site(media=media) as s, s.http.get(f"{s.url}/metrics") as response:
+            assert 'mediaserver_info{srtp="OpenSSL ' in await response.text()
+
+    try:
+        run(main())
+    finally:
+        gcm.choose("auto")
 
 
 def test_operator(site: Open, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 import pylibsrtp
 import pytest
@@ -10,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mediaserver.sfu.wire import srtp
+from mediaserver.sfu.wire import gcm, srtp
 from mediaserver.sfu.wire.srtp import SrtpError, SrtpSession
 
 CM, GCM128, GCM256 = srtp.PROFILE_AES128_CM_SHA1_80, srtp.PROFILE_AEAD_AES_128_GCM, srtp.PROFILE_AEAD_AES_256_GCM
@@ -24,6 +25,16 @@ SHORT, AUTH, REPLAY, LIMIT = -1, -2, -3, -4
 SSRC = 0x5501A0B2
 
 each_profile = pytest.mark.parametrize("profile", [CM, GCM128, GCM256], ids=["cm", "gcm128", "gcm256"])
+
+
+@pytest.fixture(autouse=True, scope="module", params=["openssl", "ipsec-mb"])
+def library(request: pytest.FixtureRequest) -> Iterator[str]:
+    """All of it by each library that AES-GCM can come from."""
+    if request.param == "ipsec-mb" and gcm.obstacle():
+        pytest.skip(f"ipsec-mb can't be used here: {gcm.obstacle()}")
+    gcm.choose("openssl" if request.param == "openssl" else "auto")
+    yield request.param
+    gcm.choose("auto")
 
 
 def keying(profile: int) -> tuple[bytes, bytes]:
