@@ -6,6 +6,7 @@ from libc.string cimport memcmp, memcpy
 
 from mediaserver.sfu.policy.round_trip cimport round_trip_init
 from mediaserver.sfu.policy.layers cimport LayerGate, gate_init
+from mediaserver.sfu.stream.catchup cimport leg_begin
 from mediaserver.sfu.stream.connectivity cimport forget_addresses, ufrag_key
 from mediaserver.sfu.stream.feedback cimport send_bye
 from mediaserver.sfu.stream.history cimport history_close, history_init
@@ -123,7 +124,7 @@ cdef void set_keys(EngineState* engine, Peer* peer, const Command* command) noex
         return
     for i in range(<int>peer.leg_count):
         if peer.legs[i].await_keyframe:
-            leg_wants_keyframe(engine, peer.legs[i])
+            leg_begin(engine, peer.legs[i])
 
 
 cdef void send_dtls(EngineState* engine, Peer* peer, const Command* command) noexcept nogil:
@@ -385,7 +386,7 @@ cdef void add_leg(EngineState* engine, Track* track, Peer* peer, const Command* 
     leg.await_keyframe = track.config.video
     table_put(&engine.legs, leg.id, leg)
     if not leg.config.paused and peer.tx != NULL:
-        leg_wants_keyframe(engine, leg)
+        leg_begin(engine, leg)
 
 
 cdef void update_leg(EngineState* engine, Leg* leg, const Command* command) noexcept nogil:
@@ -407,7 +408,7 @@ cdef void pause_leg(EngineState* engine, Leg* leg, int paused) noexcept nogil:
     if paused:
         leg_restart(engine, leg, 0)
     else:
-        leg_wants_keyframe(engine, leg)
+        leg_begin(engine, leg)
 
 
 cdef void remove_leg(EngineState* engine, Leg* leg, int say_bye) noexcept nogil:
@@ -415,7 +416,7 @@ cdef void remove_leg(EngineState* engine, Leg* leg, int say_bye) noexcept nogil:
     cdef uint32_t id = leg.id
     ssrcs[0] = leg.config.ssrc
     ssrcs[1] = leg.config.rtx_ssrc
-    forget_waiting(engine, leg)
+    forget_waiting(engine, leg, -1)
     share_again(engine, leg.peer)
     if say_bye and leg.packets:
         send_bye(engine, leg.peer, ssrcs, 2 if leg.config.rtx_ssrc else 1)

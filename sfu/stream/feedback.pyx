@@ -6,6 +6,7 @@ from mediaserver.sfu.policy.bwe.estimator cimport estimator_loss, estimator_remb
 from mediaserver.sfu.policy.missing cimport MissingRound, MissingTerms, missing_round, missing_terms
 from mediaserver.sfu.policy.round_trip cimport round_trip_add
 from mediaserver.sfu.stream.agenda cimport earlier, make_hot
+from mediaserver.sfu.stream.catchup cimport leg_begin_again
 from mediaserver.sfu.stream.clocks cimport engine_ntp
 from mediaserver.sfu.stream.inbound cimport (
     Inbound,
@@ -13,7 +14,7 @@ from mediaserver.sfu.stream.inbound cimport (
     inbound_report,
     ntp_of,
 )
-from mediaserver.sfu.stream.keyframes cimport ask_keyframe, want_keyframe
+from mediaserver.sfu.stream.keyframes cimport ask_keyframe
 from mediaserver.sfu.stream.leg cimport leg_sender_report
 from mediaserver.sfu.stream.repairing cimport leg_asked
 from mediaserver.sfu.stream.rtcp_out cimport send_rtcp
@@ -70,7 +71,7 @@ cdef int64_t ask_missing(EngineState* engine, Peer* peer, Encoding* encoding) no
     cdef Track* track = encoding.track
     cdef uint64_t given_up
     cdef int size
-    if source == NULL or source.missing.count == 0 or not source.asks:
+    if source == NULL or source.missing.count == 0:
         return 0
     if track.muted:  # nobody is to have it
         source.missing.count = 0
@@ -339,7 +340,7 @@ cdef void viewer_wants_keyframe(EngineState* engine, Peer* peer, uint32_t ssrc) 
         return
     engine.counters.plis_in += 1
     leg.stats.plis += 1
-    want_keyframe(engine, leg.source)
+    leg_begin_again(engine, leg)
 
 
 cdef void read_bye(EngineState* engine, Peer* peer, uint32_t ssrc) noexcept nogil:

@@ -16,6 +16,7 @@ from mediaserver.sfu.policy.layers cimport (
     gate_picture,
     gate_restart,
 )
+from mediaserver.sfu.stream.catchup cimport is_catch_up, came_at, timestamp_on
 from mediaserver.sfu.stream.clocks cimport engine_minus_peer, engine_ntp, rtp_units
 from mediaserver.sfu.stream.inbound cimport Inbound
 from mediaserver.sfu.stream.outbox cimport DATAGRAM_MAX, outbox_add, outbox_room
@@ -148,13 +149,16 @@ cdef void leg_configure(Leg* leg, const LegConfig* config) noexcept nogil:
 cdef int write_header(Leg* leg, uint8_t* out, const Packet* packet, const Shape* made, uint8_t payload_type,
                       uint16_t sequence, uint32_t ssrc, const uint8_t* stamp) noexcept nogil:
     cdef int size = rtp_write(
-        out, payload_type, made.marker, sequence, packet.timestamp + leg.renumber.timestamp_offset, ssrc
+        out, payload_type, made.marker, sequence, timestamp_on(leg, packet) + leg.renumber.timestamp_offset, ssrc
     )
     cdef ExtValues values
     cdef int block
     if packet.ext.present & leg.config.passed or (leg.config.stamp and stamp == NULL):
         values = packet.ext
         values.present &= leg.config.passed
+        if is_catch_up(leg, packet):
+            # From it viewers reckon the capture of all that follows by timestamps, and these are drawn together.
+            values.present &= ~<uint32_t>(1 << EXT_ABS_CAPTURE_TIME)
         if made.descriptor_size:
             values.data[<int>EXT_DEPENDENCY_DESCRIPTOR] = &made.descriptor[0]
             values.size[<int>EXT_DEPENDENCY_DESCRIPTOR] = made.descriptor_size
@@ -226,13 +230,11 @@ cdef int is_let_through(Leg* leg, const Packet* packet) noexcept nogil:
 cdef int shape(EngineState* engine, Leg* leg, const Packet* packet, Shape* made) noexcept nogil:
     cdef GateInput question
     cdef const GatePicture* picture
-    cdef uint16_t replaced = 0, skipped
+    cdef uint16_t replaced = 0
     cdef int size
     made.marker = packet.marker
-    # Of RED, where that was not agreed with the viewer, the Opus inside.
-    skipped = packet.inner_offset if leg.config.unwraps[packet.payload_type] else 0
-    made.payload = packet.data + packet.payload_offset + skipped
-    made.size = packet.payload_size - skipped
+    made.payload = packet.data + packet.payload_offset
+    made.size = packet.payload_size
     made.descriptor_size = 0
     if leg.gate == NULL or leg.gate.plain:
         return 1
@@ -278,7 +280,8 @@ cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept no
         return
     if not is_let_through(leg, packet) or not shape(engine, leg, packet, &made):
         return
-    outgoing = renumber_map(&leg.renumber, packet.sequence, packet.timestamp, leg.clock_rate, packet.arrival)
+    outgoing = renumber_map(&leg.renumber, packet.sequence, timestamp_on(leg, packet), leg.clock_rate,
+                            came_at(leg, packet))
     if outgoing < 0:
         return
     out = outbox_room(&engine.outbox)
@@ -298,7 +301,7 @@ cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept no
     outbox_add(&engine.outbox, &leg.peer.addr, size)
     note_sent(engine, leg.peer, size, stamped and leg.config.stamp == EXT_TWCC, SENT_MEDIA)
     leg.packets += 1
-    leg.octets += made.size
+    leg.octets += packet.payload_size
     leg.stats.packets = leg.packets
     leg.stats.bytes = leg.octets
     engine.counters.rtp_out += 1
@@ -308,8 +311,9 @@ cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept no
 
 
 cdef void leg_restart(EngineState* engine, Leg* leg, int new_source) noexcept nogil:
-    forget_waiting(engine, leg)
+    forget_waiting(engine, leg, -1)
     if new_source:
+        leg.catch_up.until = 0
         renumber_switch(&leg.renumber)
     else:
         renumber_cut(&leg.renumber)

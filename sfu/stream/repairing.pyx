@@ -20,6 +20,7 @@ from mediaserver.sfu.policy.repair cimport (
     repair_sending,
 )
 from mediaserver.sfu.stream.buffers cimport Packet
+from mediaserver.sfu.stream.catchup cimport came_at
 from mediaserver.sfu.stream.history cimport history_get
 from mediaserver.sfu.stream.leg cimport Shape, fits, has_repair, shape, stamp_now, write_header
 from mediaserver.sfu.stream.outbox cimport outbox_add, outbox_room
@@ -130,7 +131,7 @@ cdef void leg_asked(EngineState* engine, Leg* leg, uint16_t sequence) noexcept n
         engine.counters.retransmit_missed += 1
         return
     verdict = repair_may(
-        &leg.repairs, &peer.repairs, sequence, engine.now - packet.arrival, not leg.track.config.video,
+        &leg.repairs, &peer.repairs, sequence, engine.now - came_at(leg, packet), not leg.track.config.video,
         &peer.round_trip, line_bps(engine, peer), RTP_HEADER_SIZE + packet.payload_size + AROUND, engine.now,
     )
     if verdict == REPAIR_SEND:
@@ -173,6 +174,7 @@ cdef int send_blank(EngineState* engine, Leg* leg, uint8_t* out, uint8_t payload
     cdef int size
     memset(&blank, 0, sizeof(Packet))
     memset(&made, 0, sizeof(Shape))
+    blank.sequence = ~<uint64_t>0  # of now
     blank.timestamp = leg.renumber.last_timestamp - leg.renumber.timestamp_offset
     stamp_now(engine, leg, stamp)
     size = write_header(leg, out, &blank, &made, payload_type, <uint16_t>leg.repair_sequence, leg.config.rtx_ssrc, stamp)

@@ -1,6 +1,6 @@
 """What waits for its turn on the way to one viewer: its line, and the pace at which that is filled."""
 
-from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from mediaserver.sfu.stream.buffers cimport Packet
 from mediaserver.sfu.stream.state cimport EngineState, Leg, Peer, Sender
@@ -22,7 +22,13 @@ cdef inline int sender_limits(const EngineState* engine, const Sender* sender) n
 
 # A packet of the leg's track, at once or when its turn has come.
 cdef void send_media(EngineState* engine, Leg* leg, Packet* packet) noexcept nogil
-# The same for one that the viewer is to have again.
+# A packet from the history waits for its turn; what comes live for the same leg waits behind it.
+cdef void queue_picture(EngineState* engine, Leg* leg, Packet* packet) noexcept nogil
+# Whether a packet of the encoding that the leg catches up with waits, with a number before that.
+cdef int waits_before(const Leg* leg, uint64_t sequence) noexcept nogil
+# At which what waits leaves, bits a second.
+cdef uint64_t pace_bps(const EngineState* engine, const Sender* sender) noexcept nogil
+# The same as send_media for one that the viewer is to have again.
 cdef void send_repair(EngineState* engine, Leg* leg, uint16_t sequence) noexcept nogil
 # The estimator has been told something.
 cdef void note_feedback(EngineState* engine, Peer* peer) noexcept nogil
@@ -30,5 +36,5 @@ cdef void note_feedback(EngineState* engine, Peer* peer) noexcept nogil
 cdef void note_sent(EngineState* engine, Peer* peer, uint32_t size, int numbered, int kind) noexcept nogil
 # Sends what may leave by now; when there will be more to do (µs), 0 for never.
 cdef int64_t serve_sender(EngineState* engine, Peer* peer) noexcept nogil
-# The leg goes, or begins anew: what waits of it is let go.
-cdef void forget_waiting(EngineState* engine, Leg* leg) noexcept nogil
+# The leg goes, or begins anew, or (`encoding` is not -1) one encoding does: what waits of it is let go.
+cdef void forget_waiting(EngineState* engine, Leg* leg, int encoding) noexcept nogil

@@ -16,6 +16,7 @@ from mediaserver.sfu.policy.bwe.estimator cimport (
 )
 from mediaserver.sfu.stream.agenda cimport earlier, make_hot
 from mediaserver.sfu.stream.buffers cimport packet_ref, packet_unref
+from mediaserver.sfu.stream.catchup cimport catch_up_overtaken
 from mediaserver.sfu.stream.keyframes cimport leg_wants_keyframe
 from mediaserver.sfu.stream.leg cimport leg_forward, leg_restart
 from mediaserver.sfu.stream.repairing cimport leg_pad, leg_retransmit
@@ -26,9 +27,11 @@ cdef enum:
     BURST_US = 10000         # of the target rate may leave at once
     BURST_LEAST = 2500       # bytes
     GRAIN_US = 1000          # between two runs
+    IDLE_US = 1000000        # after which a burst may leave again
     WAIT_MOST_US = 400000    # pictures that would wait for longer are let go, the least important first
     HEADERS = 28             # bytes of IP and UDP
     WAITING_MOST = 4096      # packets of one viewer
+    UNKNOWN_BPS = 20000000   # at which what waits leaves where the line is not estimated
 
 
 # ---- its life
@@ -105,7 +108,7 @@ cdef void let_go(EngineState* engine, Sender* sender, int lane) noexcept nogil:
     free(entry)
 
 
-cdef void forget_waiting(EngineState* engine, Leg* leg) noexcept nogil:
+cdef void forget_waiting(EngineState* engine, Leg* leg, int encoding) noexcept nogil:
     cdef Sender* sender = leg.peer.sender
     cdef Waiting** link
     cdef Waiting* entry
@@ -117,7 +120,7 @@ cdef void forget_waiting(EngineState* engine, Leg* leg) noexcept nogil:
         sender.last[lane] = NULL
         while link[0] != NULL:
             entry = link[0]
-            if entry.leg != leg:
+            if entry.leg != leg or (encoding >= 0 and (entry.repair or entry.packet.encoding != encoding)):
                 sender.last[lane] = entry
                 link = &entry.next
                 continue
@@ -132,20 +135,37 @@ cdef void forget_waiting(EngineState* engine, Leg* leg) noexcept nogil:
 # ---- the pace
 
 
-cdef inline uint64_t pace(const Sender* sender) noexcept nogil:
+cdef int waits_before(const Leg* leg, uint64_t sequence) noexcept nogil:
+    cdef const Waiting* entry
+    if leg.peer.sender == NULL or leg.peer.sender.waiting_count == 0:
+        return 0
+    entry = leg.peer.sender.first[lane_of(leg)]
+    while entry != NULL:
+        if entry.leg == leg and not entry.repair and entry.packet.encoding == leg.catch_up.encoding \
+                and entry.packet.sequence < sequence:
+            return 1
+        entry = entry.next
+    return 0
+
+
+cdef uint64_t pace_bps(const EngineState* engine, const Sender* sender) noexcept nogil:
+    if not sender_limits(engine, sender):
+        return UNKNOWN_BPS
     if sender.estimator.probe_bytes_left and sender.estimator.probe_bps > sender.estimator.pacing_bps:
         return sender.estimator.probe_bps
     return sender.estimator.pacing_bps
 
 
-cdef void refill(Sender* sender, int64_t now) noexcept nogil:
-    cdef int64_t burst = <int64_t>sender.estimator.target_bps * BURST_US
+cdef void refill(const EngineState* engine, Sender* sender) noexcept nogil:
+    cdef int64_t now = engine.now
+    cdef int64_t burst = BURST_US
+    burst *= <int64_t>(sender.estimator.target_bps if sender_limits(engine, sender) else UNKNOWN_BPS)
     if burst < <int64_t>BURST_LEAST * 8 * 1000000:
         burst = <int64_t>BURST_LEAST * 8 * 1000000
-    if now - sender.credit_at > 1000000:
+    if now - sender.credit_at >= IDLE_US:
         sender.credit = burst
     else:
-        sender.credit += <int64_t>pace(sender) * (now - sender.credit_at)
+        sender.credit += <int64_t>pace_bps(engine, sender) * (now - sender.credit_at)
         if sender.credit > burst:
             sender.credit = burst
     sender.credit_at = now
@@ -172,16 +192,17 @@ cdef void note_sent(EngineState* engine, Peer* peer, uint32_t size, int numbered
     sender.credit -= <int64_t>size * 8 * 1000000
 
 
-cdef inline int may_leave(Sender* sender, int64_t now) noexcept nogil:
-    if now != sender.credit_at:
-        refill(sender, now)
+cdef inline int may_leave(const EngineState* engine, Sender* sender) noexcept nogil:
+    if engine.now != sender.credit_at:
+        refill(engine, sender)
     return sender.credit > 0
 
 
 cdef void send_media(EngineState* engine, Leg* leg, Packet* packet) noexcept nogil:
     cdef Sender* sender = leg.peer.sender
     cdef int lane
-    if not sender_limits(engine, sender) or leg.config.paused or leg.held:
+    cdef int limits = sender_limits(engine, sender)
+    if leg.config.paused or leg.held or (not limits and (sender == NULL or sender.waiting_count == 0)):
         leg_forward(engine, leg, packet)
         return
     if packet.encoding != leg.source.index and leg.gate != NULL and packet.encoding != leg.gate.want_key_of:
@@ -189,17 +210,30 @@ cdef void send_media(EngineState* engine, Leg* leg, Packet* packet) noexcept nog
         return
     lane = lane_of(leg)
     # Sound is next to nothing, and never waits.
-    if lane == LANE_SOUND or (sender.waiting_count == 0 and may_leave(sender, engine.now)):
+    if lane == LANE_SOUND or (sender.waiting_count == 0 and may_leave(engine, sender)):
+        leg_forward(engine, leg, packet)
+        return
+    if packet.keyframe and leg.catch_up.until:
+        catch_up_overtaken(engine, leg, packet)
+    # Where the line is not estimated nothing waits but what catches up, and what must not overtake that.
+    if not limits and sender.first[lane] == NULL:
         leg_forward(engine, leg, packet)
         return
     queue(engine, sender, lane, leg, packet, 0, 0)
     make_hot(engine, leg.peer, engine.now + GRAIN_US)
 
 
+cdef void queue_picture(EngineState* engine, Leg* leg, Packet* packet) noexcept nogil:
+    cdef Sender* sender = leg.peer.sender
+    if sender.waiting_count == 0 and not sender_limits(engine, sender):
+        sender.credit_at = engine.now - IDLE_US  # nobody has kept account until now
+    queue(engine, sender, lane_of(leg), leg, packet, 0, 0)
+
+
 cdef void send_repair(EngineState* engine, Leg* leg, uint16_t sequence) noexcept nogil:
     cdef Sender* sender = leg.peer.sender
     if not sender_limits(engine, sender) or lane_of(leg) == LANE_SOUND or (
-        sender.first[<int>LANE_REPAIR] == NULL and may_leave(sender, engine.now)
+        sender.first[<int>LANE_REPAIR] == NULL and may_leave(engine, sender)
     ):
         leg_retransmit(engine, leg, sequence)
         return
@@ -250,31 +284,38 @@ cdef void fill_up(EngineState* engine, Peer* peer, Sender* sender) noexcept nogi
             return
 
 
+cdef int64_t turn_after(const EngineState* engine, const Sender* sender) noexcept nogil:
+    """When there is credit again (µs)."""
+    cdef int64_t wait = 0
+    if sender.credit < 0:
+        wait = -sender.credit // <int64_t>pace_bps(engine, sender) + 1
+    return engine.now + (wait if wait > GRAIN_US else GRAIN_US)
+
+
+cdef int64_t serve_waiting(EngineState* engine, Sender* sender) noexcept nogil:
+    refill(engine, sender)
+    drain(engine, sender)
+    if sender.waiting_count:
+        shed(engine, sender)
+    return turn_after(engine, sender) if sender.waiting_count else 0
+
+
 cdef int64_t serve_sender(EngineState* engine, Peer* peer) noexcept nogil:
     cdef Sender* sender = peer.sender
-    cdef int64_t due, wait
+    cdef int64_t due
     if sender == NULL or peer.tx == NULL:
         return 0
     if not sender_limits(engine, sender):
         share_line(engine, peer)
-        return 0
+        return serve_waiting(engine, sender)
     if sender.process_due == 0 or sender.process_due <= engine.now:
         sender.process_due = estimator_process(&sender.estimator, engine.now)
     share_line(engine, peer)
-    refill(sender, engine.now)
-    drain(engine, sender)
-    if sender.waiting_count:
-        shed(engine, sender)
+    due = serve_waiting(engine, sender)
     if sender.estimator.probe_bytes_left:
         fill_up(engine, peer, sender)
-    due = sender.process_due
-    if sender.waiting_count or sender.estimator.probe_bytes_left:
-        wait = GRAIN_US
-        if sender.credit < 0:
-            wait = -sender.credit // <int64_t>pace(sender) + 1
-            if wait < GRAIN_US:
-                wait = GRAIN_US
-        due = earlier(due, engine.now + wait)
+        due = turn_after(engine, sender)
+    due = earlier(due, sender.process_due)
     peer.stats.estimate_bps = sender.estimator.target_bps
     peer.stats.backlog_us = <uint64_t>sender.waiting_bytes * 8000000 // sender.estimator.pacing_bps
     peer.stats.lost_permille = <uint64_t>(sender.estimator.lost_share * 1000)

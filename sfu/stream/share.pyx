@@ -21,7 +21,7 @@ from mediaserver.sfu.policy.allocator cimport (
 from mediaserver.sfu.policy.bwe.estimator cimport estimator_demand
 from mediaserver.sfu.policy.layers cimport gate_gone, gate_target
 from mediaserver.sfu.stream.agenda cimport make_hot
-from mediaserver.sfu.stream.keyframes cimport leg_wants_keyframe
+from mediaserver.sfu.stream.catchup cimport leg_begin
 from mediaserver.sfu.stream.leg cimport leg_restart
 from mediaserver.sfu.stream.meter cimport meter_bps, meter_pictures
 from mediaserver.sfu.stream.report cimport REPORT_LEG_QUALITY, report
@@ -135,7 +135,7 @@ cdef void lay_upon(EngineState* engine, Leg* leg, const AllocTrack* entry) noexc
         layer = &entry.layers[<int>entry.index]
         gate_target(leg.gate, layer.spatial, layer.temporal)
     if leg.peer.tx != NULL and (leg.gate.want_key_of >= 0 or leg.wanting):
-        leg_wants_keyframe(engine, leg)
+        leg_begin(engine, leg)
         leg.wanting = 0
 
 

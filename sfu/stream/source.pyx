@@ -14,6 +14,7 @@ from mediaserver.sfu.stream.history cimport History
 from mediaserver.sfu.stream.inbound cimport Inbound, inbound_init
 from mediaserver.sfu.stream.keyframes cimport want_keyframe
 from mediaserver.sfu.stream.leg cimport leg_restart
+from mediaserver.sfu.stream.sending cimport forget_waiting
 from mediaserver.sfu.stream.state cimport INBOUNDS_MAX
 from mediaserver.sfu.wire.packet cimport EXT_MID, EXT_RID, EXT_RRID, ExtValues, ext_read
 
@@ -145,6 +146,9 @@ cdef void change_source(EngineState* engine, Encoding* encoding) noexcept nogil:
     for i in range(track.leg_count):
         if track.legs[i].source == encoding:
             leg_restart(engine, track.legs[i], 1)
+        else:
+            forget_waiting(engine, track.legs[i], encoding.index)  # it was to turn to this one
+            track.legs[i].catch_up.until = 0
     if track.leg_count or track.taps != NULL:
         want_keyframe(engine, encoding)
 

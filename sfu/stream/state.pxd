@@ -98,7 +98,6 @@ cdef struct LegConfig:
     uint8_t outgoing[128]    # publisher's payload type -> viewer's, 255: not agreed
     uint8_t rtx_type[128]    # publisher's payload type -> viewer's RTX, 0: none
     uint8_t nack[128]
-    uint8_t unwraps[128]     # RED (RFC 2198) that the viewer takes as the plain Opus inside
     ExtMap ext
     uint8_t stamp            # kind of the extension that tells of the departure of each packet, 0: none
     uint8_t stamp_at         # where its value stands in fixed_ext
@@ -189,8 +188,10 @@ cdef struct Counters:
     uint64_t repair_often
     uint64_t repair_unheeded
     uint64_t recovered
-    uint64_t recovered_red
     uint64_t given_up
+    uint64_t caught_up               # legs that began from what was kept
+    uint64_t caught_up_packets
+    uint64_t caught_up_bytes         # of payload
     uint64_t tap_dropped
     uint64_t events_dropped
     uint64_t pool_bytes
@@ -324,6 +325,15 @@ cdef struct Track:
     int64_t bye_told                 # µs
     int freshness                    # FreshState, as told
 
+# A group of pictures that a leg got from the history; see catchup.
+cdef struct CatchUp:
+    uint64_t until           # packets of the encoding before this number leave with a time that is drawn together; 0: none
+    uint32_t anchor          # the timestamp towards which
+    uint8_t shift            # 1 << shift ticks become one
+    uint8_t encoding
+    int64_t since            # µs
+    int64_t next             # µs, no other before
+
 cdef struct Leg:
     uint32_t id
     Track* track
@@ -340,6 +350,7 @@ cdef struct Leg:
     uint8_t live
     int64_t added                    # µs
     Renumber renumber
+    CatchUp catch_up
     uint64_t floor_out               # numbers before it left under another configuration
     uint64_t repair_sequence         # of the RTX stream, extended
     uint64_t packets
@@ -387,6 +398,8 @@ cdef struct EngineState:
     int64_t watch_due                # µs of the next look at what is fresh, 0: nothing is watched
     Question questions[QUESTIONS_MAX]
     uint64_t question_count
+    int64_t catch_up_credit          # bytes that may be taken from the histories now, in millionths
+    int64_t catch_up_credit_at       # µs
     int64_t stranger_credit          # packets from unknown addresses that may be looked at, in millionths
     int64_t stranger_credit_at       # µs
     Ring* reports
