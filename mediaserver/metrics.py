@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import Metric
 
 from mediaserver import __version__
 from mediaserver.audit import Audit
+from mediaserver.latency import AGE_BOUNDS, LatencyBook
 from mediaserver.rooms import Rooms
 from mediaserver.session_report import SessionReports
 from mediaserver.sfu.wire import gcm
@@ -87,12 +88,15 @@ RECORDER_SUMS: Mapping[str, tuple[str, str]] = {
 class Metrics:
     """The registry of one server."""
 
-    def __init__(self, rooms: Rooms, stats: ControlStats, audit: Audit, reports: SessionReports) -> None:
+    def __init__(
+        self, rooms: Rooms, stats: ControlStats, audit: Audit, reports: SessionReports, latency: LatencyBook
+    ) -> None:
         self.recorder: Recorder | None = None
         self._rooms = rooms
         self._stats = stats
         self._audit = audit
         self._reports = reports
+        self._latency = latency
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -202,6 +206,14 @@ class Metrics:
         ):
             samples = [({"source": source, "state": state}, value) for (source, state), value in sorted(values.items())]
             yield _counter(name, f"{text} By source and state.", samples)
+        ages = HistogramMetricFamily(
+            f"{PREFIX}shown_age_seconds",
+            "From capture to what viewers saw or heard, as they report it, by source.",
+            labels=["source"],
+        )
+        for source, one in sorted(self._latency.ages.items()):
+            ages.add_metric([source], _cumulative(AGE_BOUNDS, one.counts), one.total)
+        yield ages
         yield _counter("report_failures", "Session reports that could not be written.", [({}, self._reports.failures)])
 
     def _freshness(self) -> Iterator[Metric]:

@@ -129,6 +129,13 @@ class TrackQuality(msgspec.Struct, frozen=True, kw_only=True):
     height: int
 
 
+class TrackAges(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one track, how old some of what was shown or played was: from its capture on, in ms."""
+
+    track: ObjectId
+    ages: Annotated[list[Annotated[int, Meta(ge=0, le=60_000)]], Meta(min_length=1, max_length=16)]
+
+
 class Binding(msgspec.Struct, frozen=True, kw_only=True):
     """Which track an m-line of the answer carries, in either direction."""
 
@@ -253,6 +260,16 @@ class ListParticipants(Message, frozen=True, kw_only=True, tag="participants"):
     """Ask for the list of those in the room."""
 
     id: RequestId
+
+
+class Ages(Message, frozen=True, kw_only=True, tag="ages"):
+    """How old what the client shows is, by the capture times that come with it and the server's clock (`pong`).
+
+    A handful of samples of each track, once a second; what comes more often than every 0.5 s is left aside. The report
+    of the session has their percentiles.
+    """
+
+    tracks: Annotated[list[TrackAges], Meta(max_length=MAX_TRACKS)]
 
 
 class Leave(Message, frozen=True, kw_only=True, tag="leave"):
@@ -399,9 +416,11 @@ class Ok(Message, frozen=True, kw_only=True, tag="ok"):
 
 
 class Pong(Message, frozen=True, kw_only=True, tag="pong"):
-    """The answer to `ping`."""
+    """The answer to `ping`. `time` is the server's clock in ms, NTP time as its RTCP sender reports show it: what the
+    clock offset of abs-capture-time leads to. It is no time of day."""
 
     id: RequestId
+    time: float
 
 
 class Error(Message, frozen=True, kw_only=True, tag="error"):
@@ -427,6 +446,7 @@ ClientMessage = (
     | View
     | Keyframe
     | Record
+    | Ages
     | ListParticipants
     | Leave
     | Ping

@@ -19,6 +19,7 @@ from mediaserver.audit import Action, Audit
 from mediaserver.clock import Clock
 from mediaserver.config import ConfigError
 from mediaserver.events import EventStream
+from mediaserver.latency import LatencyBook
 from mediaserver.metrics import Metrics
 from mediaserver.net import AddressWatch, StartError, listen, machine_addresses
 from mediaserver.policy import source_policies
@@ -36,6 +37,7 @@ from mediaserver.sfu.session.model import Right, Role
 from mediaserver.sfu.session.settings import RoomPolicy, SessionSettings
 from mediaserver.sfu.wire import gcm
 from mediaserver.signalling import Signalling
+from mediaserver.spells import SpellBook
 from mediaserver.stats import ControlStats
 from mediaserver.webapp import WebApp, archive_rooms, token_of
 from mediaserver.whip import Whip
@@ -173,9 +175,15 @@ class MediaServer:
         self._start_workers()
         self.reports = SessionReports(data / "reports", settings.data.reports, self.clock)
         self._stack.callback(self.reports.close)
-        self.metrics = Metrics(self._rooms, self.stats, self.audit, self.reports)
+        self.latency = LatencyBook({name: one.glass_to_glass_ms for name, one in settings.policy.sources.items()})
+        self.spells = SpellBook(self.clock)
+        self.reports.add_section("latency", self.latency.collect)
+        self.reports.add_section("freshness", self.spells.collect)
+        self.metrics = Metrics(self._rooms, self.stats, self.audit, self.reports, self.latency)
         await self._start_archive(data / "archive")
-        self._rooms.observe(self.reports.on_event)
+        # The reports come first: at a room's end they collect from the others.
+        for book in (self.reports, self.latency, self.spells):
+            self._rooms.observe(book.on_event)
         self._rooms.observe(self._account)
         self._stack.callback(self._end_streams)
         await self._start_http(data / "tls")
@@ -270,6 +278,7 @@ class MediaServer:
             self._rooms,
             self.verifier,
             self.recordings,
+            self.latency,
             self.audit,
             self.stats,
             self.clock,

@@ -21,15 +21,20 @@ from mediaserver.auth import AuthError, Grant, Verifier, clean_name, valid_room
 from mediaserver.budgets import Skew, SourceBudget
 from mediaserver.clock import Clock
 from mediaserver.connection import CLOSE_SECONDS, Connection
+from mediaserver.latency import LatencyBook
 from mediaserver.recordings import RecordingRefused, Recordings
 from mediaserver.relays import IceServers
 from mediaserver.rooms import LiveRoom, Member, Rooms
 from mediaserver.settings import SignallingSettings
 from mediaserver.sfu.session.model import Publication, Right, Source, Wish
 from mediaserver.sfu.session.room import OfferError, RoomError
+from mediaserver.sfu.stream.params import MEDIA_CLOCK_START_S
 from mediaserver.stats import ControlStats
 
 log = structlog.get_logger("mediaserver.signalling")
+
+AGES_EVERY_US = 500_000
+"""What a client says of ages sooner than that is left aside."""
 
 _ROOM_ERRORS: Mapping[str, p.ErrorCode] = {
     "unknown-participant": "not-found",
@@ -58,6 +63,7 @@ class Session:
         self.key = secrets.token_urlsafe(24)
         self.member: Member
         self.connection: Connection | None = None
+        self.ages_at: int | None = None
         self._signalling = signalling
         self._timer: asyncio.TimerHandle | None = None
 
@@ -105,6 +111,7 @@ class Signalling:
         rooms: Rooms,
         verifier: Verifier,
         recordings: Recordings,
+        latency: LatencyBook,
         audit: Audit,
         stats: ControlStats,
         clock: Clock,
@@ -117,6 +124,7 @@ class Signalling:
         self._rooms = rooms
         self._verifier = verifier
         self._recordings = recordings
+        self._latency = latency
         self._audit = audit
         self._budgets = dict(budgets)
         self._skew = skew
@@ -317,6 +325,14 @@ class Signalling:
     def _keyframe(self, session: Session, message: p.Keyframe) -> None:
         session.live.keyframe(session.member, message.track)
 
+    def _ages(self, session: Session, message: p.Ages) -> None:
+        now = self.clock.monotonic_us()
+        if session.ages_at is not None and now - session.ages_at < AGES_EVERY_US:
+            return
+        session.ages_at = now
+        for track in message.tracks:
+            self._latency.note_ages(session.live, session.member.id, track.track, track.ages)
+
     def _record(self, session: Session, message: p.Record) -> None:
         session.member.grant.require(Right.RECORD)
         self._recordings.switch(session.live, message.on, by=session.member.id)
@@ -334,7 +350,8 @@ class Signalling:
         session.live.leave(session.member.id, "left")
 
     def _ping(self, session: Session, message: p.Ping) -> None:
-        self._reply(session, p.Pong(id=message.id))
+        time = MEDIA_CLOCK_START_S * 1e3 + self.clock.monotonic_us() / 1e3
+        self._reply(session, p.Pong(id=message.id, time=time))
 
     @staticmethod
     def _reply(session: Session, message: p.ServerMessage) -> None:
@@ -357,6 +374,7 @@ _HANDLERS: Mapping[type, Callable[[Signalling, Session, Any], None]] = {
     p.View: Signalling._view,
     p.Keyframe: Signalling._keyframe,
     p.Record: Signalling._record,
+    p.Ages: Signalling._ages,
     p.ListParticipants: Signalling._participants,
     p.Leave: Signalling._leave,
     p.Ping: Signalling._ping,

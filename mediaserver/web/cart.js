@@ -256,7 +256,7 @@ function hear(on) {
     if (track.kind !== "audio" || track.participant === client.participant || !client.may("subscribe")) return;
     client.subscribe(track.id).catch((error) => ui.notify(error.message, "alarm"));
   });
-  on("media", ({ detail: { info, track, receiver } }) => sounds.add(info, ownerOf(info), track, receiver, client.joined?.budgets?.[info.source]));
+  on("media", ({ detail: { info, track, receiver } }) => sounds.add(info, ownerOf(info), track, receiver, client));
   on("track-changed", ({ detail: { track } }) => sounds.update(track, ownerOf(track)));
   on("track-removed", ({ detail: { track } }) => sounds.remove(track.id));
 }

@@ -27,6 +27,7 @@
  * - `error` {error}: a SignallingError that belongs to no call
  */
 
+import { AgeReport, ServerClock } from "./ages.js";
 import { Peer } from "./peer.js";
 import { Signalling, SignallingError } from "./signalling.js";
 import { profile } from "./sources.js";
@@ -100,6 +101,8 @@ export class MediaClient extends EventTarget {
   /** @type {Peer | null} */
   #peer = null;
   #stats = new StatsReader();
+  #clock = new ServerClock();
+  #ages = new AgeReport((tracks) => this.#signalling?.send({ type: "ages", tracks }));
   #resumeKey = /** @type {string | null} */ (null);
   #away = /** @type {{promise: Promise<void>, resolve: () => void} | null} */ (null);
   #wake = () => {};
@@ -267,6 +270,21 @@ export class MediaClient extends EventTarget {
     return named;
   }
 
+  /**
+   * When something of a subscribed track was captured, on performance.now()'s clock.
+   * @param {string} id of the track @param {number} rtpTimestamp of the frame
+   * @returns {number | null} null where it is not known
+   */
+  capturedAt(id, rtpTimestamp) {
+    const incoming = this.#peer?.incoming.get(id);
+    return incoming ? this.#clock.capturedAt(incoming.transceiver.receiver, rtpTimestamp) : null;
+  }
+
+  /** Tells the server how old something of a track was when it was shown or played. @param {string} id @param {number} ms */
+  noteAge(id, ms) {
+    this.#ages.note(id, ms);
+  }
+
   /** Leaves the room and ends the client. */
   async leave() {
     await this.#signalling?.request({ type: "leave" }, 1000).catch(() => {});
@@ -284,6 +302,7 @@ export class MediaClient extends EventTarget {
       // What the server says right behind `joined` must not be lost, so the listeners are there before it.
       signalling.addEventListener("message", (/** @type {any} */ event) => this.#receive(signalling, event.detail));
       signalling.addEventListener("close", (/** @type {any} */ event) => this.#dropped(signalling, event.detail));
+      signalling.addEventListener("time", (/** @type {any} */ { detail }) => this.#clock.note(detail.sent, detail.received, detail.time));
       const joined = await signalling.request(message);
       this.#signalling = signalling;
       this.#resumeKey = joined.resume ?? null;
@@ -456,6 +475,7 @@ export class MediaClient extends EventTarget {
     const signalling = this.#signalling;
     this.#signalling = null;
     this.#away?.resolve();
+    this.#ages.close();
     signalling?.close();
     this.#peer?.close();
     this.#emit("closed", { code, message });
@@ -521,6 +541,7 @@ export class MediaClient extends EventTarget {
     const track = this.tracks.get(id);
     if (!this.tracks.delete(id)) return;
     this.qualities.delete(id);
+    this.#ages.forget(id);
     this.#emit("track-removed", { track });
     this.#peer?.release(id).catch((error) => this.#emit("error", { error }));
   }

@@ -55,15 +55,23 @@ export class Freshness {
 /**
  * Follows the frames of a video element: counts, size, and when each was captured.
  *
- * The age is that of the capture where the browser can tell it (abs-capture-time, Chromium), else that of the
+ * The age is that of the capture where publisher and browser tell it (abs-capture-time, Chromium), else that of the
  * arrival of the frame's last packet here. `captured` says which.
  */
 export class FrameWatch {
   #stopped = false;
 
-  /** @param {HTMLVideoElement} video @param {Freshness} freshness @param {() => void} [onFirst] at the first frame */
-  constructor(video, freshness, onFirst = () => {}) {
+  /**
+   * @param {HTMLVideoElement} video @param {Freshness} freshness
+   * @param {object} [more]
+   * @param {() => void} [more.onFirst] at the first frame
+   * @param {(rtpTimestamp: number) => number | null} [more.capturedAt] when a frame was captured, on performance.now()'s clock
+   * @param {(ms: number) => void} [more.onAge] how old a frame was when it was shown, where that is known
+   */
+  constructor(video, freshness, { onFirst = () => {}, capturedAt = () => null, onAge = () => {} } = {}) {
     this.freshness = freshness;
+    this.capturedAt = capturedAt;
+    this.onAge = onAge;
     this.frames = 0;
     this.width = 0;
     this.height = 0;
@@ -94,9 +102,10 @@ export class FrameWatch {
     this.height = metadata.height;
     this.freshness.frame(now);
     const received = metadata.receiveTime ?? metadata.presentationTime ?? now;
-    const captured = metadata.captureTime;
+    const captured = this.capturedAt(metadata.rtpTimestamp) ?? metadata.captureTime;
     // A capture time after the arrival, or long before it, comes from clocks that are not in step yet.
     this.captured = captured !== undefined && captured <= received + 5 && captured > received - 10_000;
     this.origin = this.captured ? captured : received;
+    if (this.captured) this.onAge(Math.max(now, metadata.expectedDisplayTime ?? now) - captured);
   }
 }

@@ -2,6 +2,12 @@
 
 export declare const VERSION: 1;
 
+/** How old what the client shows is, by the capture times that come with it and the server's clock (`pong`). A handful of samples of each track, once a second; what comes more often than every 0.5 s is left aside. The report of the session has their percentiles. */
+export interface Ages {
+  type: "ages";
+  tracks: TrackAges[];
+}
+
 /** The answer to an offer. What was asked for and is not in `bound` is in `refused`, with the reason. */
 export interface Answer {
   type: "answer";
@@ -166,10 +172,11 @@ export interface Ping {
   id: number;
 }
 
-/** The answer to `ping`. */
+/** The answer to `ping`. `time` is the server's clock in ms, NTP time as its RTCP sender reports show it: what the clock offset of abs-capture-time leads to. It is no time of day. */
 export interface Pong {
   type: "pong";
   id: number;
+  time: number;
 }
 
 /** What the client sends on one m-line. */
@@ -273,6 +280,12 @@ export interface TrackAdded {
   track: TrackInfo;
 }
 
+/** Of one track, how old some of what was shown or played was: from its capture on, in ms. */
+export interface TrackAges {
+  track: string;
+  ages: number[];
+}
+
 /** A track's codec, size, label or mute has changed. */
 export interface TrackChanged {
   type: "track-changed";
@@ -374,6 +387,7 @@ export type ClientMessage =
   | View
   | Keyframe
   | Record
+  | Ages
   | ListParticipants
   | Leave
   | Ping;

@@ -22,12 +22,15 @@ export class SignallingError extends Error {
 const REQUEST_TIMEOUT_MS = 10_000;
 const PING_EVERY_MS = 5_000;
 const PONG_WITHIN_MS = 5_000;
+/** A few at the beginning, so that the server's clock is soon known. */
+const CLOCK_PINGS_MS = [0, 300, 900];
 /** When there is cause for doubt. */
 const PROBE_WITHIN_MS = 1_500;
 
 /**
- * One WebSocket connection. Events: `message` (detail: a server message that answers no request) and
- * `close` (detail: `{code, reason}`), once, however the connection ended.
+ * One WebSocket connection. Events: `message` (detail: a server message that answers no request), `time` (detail:
+ * `{sent, received, time}` of a ping: performance.now() here, and the server's clock in between) and `close` (detail:
+ * `{code, reason}`), once, however the connection ended.
  */
 export class Signalling extends EventTarget {
   #socket;
@@ -54,13 +57,18 @@ export class Signalling extends EventTarget {
 
   /** Ends the connection unless the server answers within `ms`: a network that is gone does not say so. */
   probe(ms = PROBE_WITHIN_MS) {
-    this.request({ type: "ping" }, ms).catch((error) => {
-      if (error.code === "timeout") this.#end(4000, "no answer to a ping");
-    });
+    const sent = performance.now();
+    this.request({ type: "ping" }, ms).then(
+      ({ time }) => this.dispatchEvent(new CustomEvent("time", { detail: { sent, received: performance.now(), time } })),
+      (error) => {
+        if (error.code === "timeout") this.#end(4000, "no answer to a ping");
+      },
+    );
   }
 
   /** Starts the heartbeat; called once the server has accepted the join. */
   watch() {
+    for (const after of CLOCK_PINGS_MS) setTimeout(() => this.probe(PONG_WITHIN_MS), after);
     this.#heartbeat = setInterval(() => this.probe(PONG_WITHIN_MS), PING_EVERY_MS);
   }
 

@@ -7,9 +7,10 @@ const LEVEL_EVERY_MS = 100;
 
 /** One sound and its row. */
 class Sound {
-  constructor(info, owner, track, receiver, budget) {
+  constructor(info, owner, track, receiver, client) {
     this.info = info;
-    this.staleMs = budget?.stale_ms ?? 0;
+    this.client = client;
+    this.staleMs = client?.joined?.budgets?.[info.source]?.stale_ms ?? 0;
     /** when the newest sound was played, on performance.now()'s clock */
     this.last = 0;
     this.receiver = receiver;
@@ -68,7 +69,12 @@ class Sound {
       performance.mark(`first-sound:${this.info.id}`, { detail: this.info.source });
     }
     const now = performance.now();
-    if (newest) this.last = Math.max(this.last, newest.timestamp - performance.timeOrigin);
+    const played = newest ? newest.timestamp - performance.timeOrigin : 0;
+    if (played > this.last) {
+      this.last = played;
+      const captured = this.client?.capturedAt(this.info.id, newest.rtpTimestamp) ?? null;
+      if (captured !== null) this.client?.noteAge(this.info.id, played - captured);
+    }
     const fresh = newest && now - this.last < 500;
     this.level.value = fresh ? Math.min(1, Math.sqrt(newest.audioLevel ?? this.decoded)) : 0;
     this.#judge(now);
@@ -105,10 +111,10 @@ export class Sounds extends EventTarget {
     return this.#rows.size;
   }
 
-  /** @param {any} [budget] the source's SourceBudget */
-  add(info, owner, track, receiver, budget) {
+  /** @param {import("./client.js").MediaClient} [client] knows its budget and when it was captured */
+  add(info, owner, track, receiver, client) {
     this.remove(info.id);
-    const row = new Sound(info, owner, track, receiver, budget);
+    const row = new Sound(info, owner, track, receiver, client);
     row.button.addEventListener("click", () => {
       row.on = !row.on;
       row.apply(this.on);

@@ -72,8 +72,9 @@ export class Tile {
    * @param {string} owner the participant's name
    * @param {any} budget the source's SourceBudget
    * @param {(tile: Tile) => void} onChoose called when the viewer wants it large
+   * @param {Pick<import("./client.js").MediaClient, "capturedAt" | "noteAge">} [client] knows when frames were captured
    */
-  constructor(info, owner, budget, onChoose) {
+  constructor(info, owner, budget, onChoose, client) {
     this.info = info;
     this.owner = owner;
     this.trouble = "";
@@ -104,7 +105,11 @@ export class Tile {
     );
     // A mark of the User Timing API: how long a join takes is read from the page itself.
     const firstFrame = () => performance.mark(`first-frame:${info.id}`, { detail: info.source });
-    this.#watch = new FrameWatch(this.video, new Freshness(budget), firstFrame);
+    this.#watch = new FrameWatch(this.video, new Freshness(budget), {
+      onFirst: firstFrame,
+      capturedAt: (rtpTimestamp) => client?.capturedAt(info.id, rtpTimestamp) ?? null,
+      onAge: (ms) => client?.noteAge(info.id, ms),
+    });
     this.#unchangedMs = budget?.unchanged_ms ?? 0;
     this.#change = this.#unchangedMs > 0 ? new ChangeWatch() : null;
     this.update(info, owner);

@@ -53,7 +53,7 @@ function choose(tile) {
 }
 
 function addTile(info) {
-  const tile = new Tile(info, ownerOf(info), client.joined?.budgets?.[info.source], choose);
+  const tile = new Tile(info, ownerOf(info), client.joined?.budgets?.[info.source], choose, client);
   tiles.set(info.id, tile);
   tile.allow(client.qualities.get(info.id) ?? null);
   arrange();
@@ -66,7 +66,7 @@ function onTrackAdded({ detail: { track } }) {
 }
 
 function onMedia({ detail: { info, track, receiver } }) {
-  if (info.kind === "audio") sounds.add(info, ownerOf(info), track, receiver, client.joined?.budgets?.[info.source]);
+  if (info.kind === "audio") sounds.add(info, ownerOf(info), track, receiver, client);
   else (tiles.get(info.id) ?? addTile(info)).show(track);
 }
 

@@ -10,6 +10,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from mediaserver.sfu.stream.buffers cimport PACKET_LARGE, PACKET_SMALL
+from mediaserver.sfu.stream.spread cimport spread_add
 from mediaserver.sfu.stream.clocks cimport engine_minus_peer, engine_ntp
 from mediaserver.sfu.wire.packet cimport EXT_ABS_CAPTURE_TIME, read_u64, write_u64
 
@@ -29,6 +30,7 @@ cdef void count(EngineState* engine, Track* track, uint64_t captured) noexcept n
     track.stats.captures += 1
     track.stats.capture_us += us
     track.stats.capture_last_us = us
+    spread_add(&track.stats.captured, <int64_t>us, 1)
     if us > track.stats.capture_max_us:
         track.stats.capture_max_us = us
 

@@ -173,6 +173,7 @@ cdef void take_media(EngineState* engine, Peer* peer, Encoding* encoding, Packet
     track.stats.packets += 1
     track.stats.bytes += packet.payload_size
     track.stats.last_arrival = <uint64_t>engine.now
+    engine.served = &track.stats.served
     hand_on(engine, encoding, packet)
     if packet.payload_size and not track.muted:
         watch_packet(engine, track, source, packet, payload.clock_rate)

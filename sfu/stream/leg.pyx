@@ -28,6 +28,7 @@ from mediaserver.sfu.stream.renumber cimport (
     renumber_switch,
 )
 from mediaserver.sfu.stream.report cimport REPORT_LEG_LIVE, report
+from mediaserver.sfu.stream.spread cimport spread_add
 from mediaserver.sfu.stream.sending cimport forget_waiting, note_sent
 from mediaserver.sfu.stream.state cimport FIXED_EXT_MAX, Encoding, LegConfig
 from mediaserver.sfu.wire.packet cimport (
@@ -304,6 +305,8 @@ cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept no
     leg.octets += packet.payload_size
     leg.stats.packets = leg.packets
     leg.stats.bytes = leg.octets
+    if engine.now > packet.arrival:
+        spread_add(&leg.stats.paced, engine.now - packet.arrival, 1)
     engine.counters.rtp_out += 1
     if not leg.live:
         leg.live = 1

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
 if TYPE_CHECKING:
     from mediaserver.sfu.stream.tap import TapRing
 
+MEDIA_CLOCK_START_S = 0xE0000000
+"""What the NTP time of sender reports shows at 0 of the monotonic clock; see `sfu/stream/clocks.pxd`."""
 Address = tuple[str, int]
 """An IP address in text and a UDP port."""
 
@@ -210,12 +212,14 @@ class Plane(Protocol):
 
     def counters(self) -> Mapping[str, int]: ...
 
-    def track_stats(self, track: int) -> Mapping[str, int]:
+    def track_stats(self, track: int) -> Mapping[str, Any]:
         """packets, bytes, lost, recovered, given_up, jitter (RTP units), keyframes, plis, nacks, last_arrival_us,
-        width and height of the picture; empty when unknown."""
+        captured and served (each a Spread: sum and most in µs, counts by bucket), width and height of the picture;
+        empty when unknown."""
 
-    def leg_stats(self, leg: int) -> Mapping[str, int]:
-        """packets, bytes, retransmitted, nacked, plis, fraction_lost (of 256), rtt_us; empty when unknown."""
+    def leg_stats(self, leg: int) -> Mapping[str, Any]:
+        """packets, bytes, retransmitted, nacked, plis, fraction_lost (of 256), rtt_us, paced (a Spread);
+        empty when unknown."""
 
     def peer_stats(self, peer: int) -> Mapping[str, int]:
         """The line to a viewer: estimate_bps, allocated_bps, backlog_us, rtt_us, lost_permille, padding_bytes,

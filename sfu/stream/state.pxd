@@ -17,6 +17,7 @@ from mediaserver.sfu.stream.meter cimport Meter
 from mediaserver.sfu.stream.outbox cimport Addr, Outbox
 from mediaserver.sfu.stream.renumber cimport Renumber
 from mediaserver.sfu.stream.ring cimport Ring
+from mediaserver.sfu.stream.spread cimport Spread
 from mediaserver.sfu.stream.table cimport Table
 from mediaserver.sfu.stream.transport cimport ArrivalLog
 from mediaserver.sfu.wire.packet cimport EXT_COUNT, ExtMap
@@ -125,6 +126,8 @@ cdef struct TrackStats:
     uint64_t capture_us      # from the capture to here, all of them together
     uint64_t capture_last_us
     uint64_t capture_max_us
+    Spread captured          # the same as they spread
+    Spread served            # from the kernel's receive stamp to the return of the send of what left at once
     uint64_t width
     uint64_t height
 
@@ -136,6 +139,7 @@ cdef struct LegStats:
     uint64_t plis
     uint64_t fraction_lost
     uint64_t rtt
+    Spread paced             # of packets that did not leave at once: how long they waited for their turn
 
 cdef struct PeerStats:
     uint64_t estimate_bps
@@ -395,6 +399,7 @@ cdef struct EngineState:
     Track* pending
     int64_t consent_timeout          # µs
     int64_t slow_due                 # µs of the next round over all peers
+    Spread* served                   # of the track whose packet came last; NULL: of none
     int64_t watch_due                # µs of the next look at what is fresh, 0: nothing is watched
     Question questions[QUESTIONS_MAX]
     uint64_t question_count

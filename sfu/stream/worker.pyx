@@ -24,6 +24,7 @@ from mediaserver.sfu.stream.engine cimport (
 from mediaserver.sfu.stream.outbox cimport Addr, Outbox, outbox_clear
 from mediaserver.sfu.stream.plane cimport BasePlane
 from mediaserver.sfu.stream.ring cimport Ring, ring_close, ring_count, ring_init, ring_put, ring_take
+from mediaserver.sfu.stream.spread cimport Spread, spread_add
 from mediaserver.sfu.stream.state cimport EngineState
 from mediaserver.sfu.stream.tap cimport TapRing
 from mediaserver.sfu.stream.tcp cimport Tcp, tcp_accept, tcp_drain, tcp_flush, tcp_free, tcp_new, tcp_receive, tcp_sweep
@@ -153,7 +154,8 @@ cdef void flush(Loop* loop) noexcept nogil:
         outbox_clear(&loop.engine.outbox)
 
 
-cdef void measure(Loop* loop, const int64_t* arrivals, const uint64_t* counts, int messages) noexcept nogil:
+cdef void measure(Loop* loop, const int64_t* arrivals, const uint64_t* counts, Spread** served,
+                  int messages) noexcept nogil:
     """From the kernel's receive stamp to the return of the last send of the batch: an upper bound for each packet."""
     cdef int64_t now = now_us(CLOCK_REALTIME)
     cdef int64_t spent
@@ -163,12 +165,15 @@ cdef void measure(Loop* loop, const int64_t* arrivals, const uint64_t* counts, i
             spent = now - arrivals[i]
             loop.latency[latency_bucket(spent)] += counts[i]
             loop.latency_sum += counts[i] * <uint64_t>(spent if spent > 0 else 0)
+            if served[i] != NULL:
+                spread_add(served[i], spent, <uint32_t>counts[i])
 
 
 cdef int take_datagrams(Loop* loop) noexcept nogil:
     """One call of recvmmsg, and all that comes of it. How many messages."""
     cdef int64_t arrivals[32]
     cdef uint64_t counts[32]
+    cdef Spread* served[32]
     cdef int messages = udp_receive(loop.udp)
     cdef int i
     cdef Addr addr
@@ -178,13 +183,15 @@ cdef int take_datagrams(Loop* loop) noexcept nogil:
         data = udp_message(loop.udp, i, &addr, &size, &segment, &arrivals[i])
         counts[i] = 0
         at = 0
+        loop.engine.served = NULL
         while at < size:
             part = segment if size - at > segment else size - at
             counts[i] += is_media(data + at, part)
             engine_receive(loop.engine, &addr, data + at, part)
             at += part
+        served[i] = loop.engine.served  # one message is of one sender, and nearly always of one track
     flush(loop)
-    measure(loop, arrivals, counts, messages)
+    measure(loop, arrivals, counts, served, messages)
     return messages
 
 

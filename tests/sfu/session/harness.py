@@ -54,7 +54,7 @@ class RecordingPlane:
     def counters(self) -> Mapping[str, int]:
         return {}
 
-    def leg_stats(self, leg: int) -> Mapping[str, int]:
+    def leg_stats(self, leg: int) -> Mapping[str, Any]:
         return self.stats.get(leg, {})
 
 

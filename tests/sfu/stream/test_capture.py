@@ -93,6 +93,7 @@ def test_time_from_the_capture_is_counted() -> None:
     assert stats["captures"] == 3
     assert abs(stats["capture_max_us"] - 90 * MS) <= 2
     assert abs(stats["capture_us"] - 210 * MS) <= 6
+    assert (sum(stats["captured"]["counts"]), stats["captured"]["most"]) == (3, stats["capture_max_us"])
 
 
 def test_retransmission_has_the_same_bytes() -> None:
