@@ -32,6 +32,7 @@ cdef enum:
     YOUNG_US = 2000000       # that is so long after it was added
     RATE = 16000000          # bytes a second, of all legs of a worker
     BURST = 8388608
+    VIEWERS_LEAST = 16       # a key picture costs the publisher too: as much as so many viewers
     SHIFT_MOST = 10
     SHIFT_LEAST = 4          # pictures that are nearer to each other than 1 << this (ticks) are no video
 
@@ -114,15 +115,26 @@ cdef int is_cheap(EngineState* engine, const Leg* leg, const Group* group) noexc
     return group.bytes + sender.waiting_bytes <= line or 4 * group.bytes <= 5 * group.key_bytes
 
 
+cdef int is_worth_it(Encoding* encoding, const Group* group) noexcept nogil:
+    """Whoever comes needs a key picture; what comes with this one is the price of not asking for another. When all
+    have paid as much as another would cost everybody, it is better to ask: who comes after that gets little with it."""
+    cdef uint64_t viewers = max(encoding.track.leg_count, <uint32_t>VIEWERS_LEAST)
+    if encoding.catch_up_from != group.first:
+        encoding.catch_up_from = group.first
+        encoding.catch_up_spent = 0
+    if encoding.catch_up_spent + group.bytes - group.key_bytes > viewers * group.key_bytes:
+        return 0
+    encoding.catch_up_spent += group.bytes - group.key_bytes
+    return 1
+
+
 cdef int is_affordable(EngineState* engine, const Group* group) noexcept nogil:
-    """A bucket of tokens for all legs together. Many that come at once take half of it; then they share a new key
-    picture, which all together costs less, and whoever comes soon after that one gets it from here."""
-    cdef int64_t kept = 0 if group.bytes <= 2 * group.key_bytes else <int64_t>BURST // 2 * 1000000
+    """A bucket of tokens for all legs together."""
     engine.catch_up_credit += (engine.now - engine.catch_up_credit_at) * RATE
     engine.catch_up_credit_at = engine.now
     if engine.catch_up_credit > <int64_t>BURST * 1000000:
         engine.catch_up_credit = <int64_t>BURST * 1000000
-    if engine.catch_up_credit - kept < <int64_t>group.bytes * 1000000:
+    if engine.catch_up_credit < <int64_t>group.bytes * 1000000:
         return 0
     engine.catch_up_credit -= <int64_t>group.bytes * 1000000
     return 1
@@ -179,7 +191,7 @@ cdef int catch_up(EngineState* engine, Leg* leg, Encoding* encoding) noexcept no
         fanout_flush_track(engine, track)  # what is in the history has been sent to this leg, or never will be
     if not find_group(engine, encoding, &group) or not is_cheap(engine, leg, &group):
         return 0
-    if not is_affordable(engine, &group):
+    if not is_affordable(engine, &group) or not is_worth_it(encoding, &group):
         return 0
     start(engine, leg, encoding, &group)
     leg.catch_up.next = engine.now + (FIRST_AGAIN_US if first else AGAIN_US)

@@ -297,6 +297,8 @@ cdef struct Encoding:
     uint8_t inband_config            # pictures' sizes come with the packets: a key picture starts there
     uint8_t want_keyframe
     uint8_t fir_command
+    uint64_t catch_up_from   # the key picture (its number) at which viewers have begun that came later,
+    uint64_t catch_up_spent  # and the bytes that they got besides it
     int64_t keyframe_asked           # µs of the last request to the publisher
     Inbound* active                  # the source that is forwarded now
     Inbound* repair
