@@ -1,7 +1,7 @@
-"""Opus in RTP (RFC 7587): a payload is one Opus packet (RFC 6716, section 3). And RED around it (RFC 2198)."""
+"""Opus in RTP (RFC 7587): a payload is one Opus packet (RFC 6716, section 3)."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from mediaserver.codecs.payload cimport PayloadFacts
 from mediaserver.codecs.unit cimport AccessUnit, Assembler
@@ -17,14 +17,7 @@ cdef struct OpusToc:
 # 1 when the packet obeys R1 to R7 of section 3.4.
 cdef int opus_parse(const uint8_t* data, size_t size, OpusToc* toc) noexcept nogil
 cdef int opus_facts(const uint8_t* data, size_t size, PayloadFacts* facts) noexcept nogil
-cdef int red_facts(const uint8_t* data, size_t size, PayloadFacts* facts) noexcept nogil
 
 
 cdef class OpusAssembler(Assembler):
     cdef AccessUnit packet(self, const uint8_t* data, size_t size, uint32_t timestamp)
-
-
-cdef class RedAssembler(OpusAssembler):
-    cdef bint has_last
-    cdef uint32_t last     # timestamp of the latest packet given out
-    cdef void recover(self, const uint8_t* payload, size_t size, uint32_t timestamp, list units)

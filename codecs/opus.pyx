@@ -1,9 +1,8 @@
-"""Opus packets (RFC 6716, section 3), one to an RTP payload (RFC 7587), and RED with its older copies (RFC 2198)."""
+"""Opus packets (RFC 6716, section 3), one to an RTP payload (RFC 7587)."""
 
 from typing import NamedTuple
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int32_t, uint16_t
 
 cdef enum:
     MAX_FRAME = 1275           # bytes (R2)
@@ -106,33 +105,6 @@ cdef int opus_facts(const uint8_t* data, size_t size, PayloadFacts* facts) noexc
     return 1
 
 
-cdef size_t red_headers(const uint8_t* data, size_t size, size_t* primary) noexcept nogil:
-    """The bytes of all block headers, 0 when malformed; `primary`: where the newest block begins."""
-    cdef size_t at = 0
-    cdef size_t copies = 0
-    while at < size and data[at] & 0x80:
-        if size - at < 4:
-            return 0
-        copies += (data[at + 2] & 3) << 8 | data[at + 3]
-        at += 4
-    # The last header is one byte, and something must follow.
-    if at >= size or copies >= size - at - 1:
-        return 0
-    primary[0] = at + 1 + copies
-    return at + 1
-
-
-cdef int red_facts(const uint8_t* data, size_t size, PayloadFacts* facts) noexcept nogil:
-    cdef size_t primary = 0
-    if not red_headers(data, size, &primary):
-        return 0
-    facts.keyframe = 1
-    facts.start = 1
-    facts.end = 1
-    facts.descriptor_size = <uint16_t>primary
-    return 1
-
-
 cdef class OpusAssembler(Assembler):
     """Each payload is a unit; what is no Opus packet is left out."""
 
@@ -157,53 +129,6 @@ cdef class OpusAssembler(Assembler):
         unit.keyframe = True
         unit.complete = True
         return unit
-
-
-cdef class RedAssembler(OpusAssembler):
-    """Opus in RED: the newest block is the packet; older copies stand in for packets that are missing."""
-
-    cpdef list push(self, bytes payload, uint32_t timestamp, bint marker, bint lost_before=False):
-        cdef list units = []
-        cdef AccessUnit unit
-        cdef const uint8_t* data
-        cdef size_t size
-        cdef size_t primary = 0
-        if payload is None:
-            raise TypeError("payload must be bytes")
-        data = <const uint8_t*>PyBytes_AS_STRING(payload)
-        size = PyBytes_GET_SIZE(payload)
-        if not red_headers(data, size, &primary):
-            return units
-        if lost_before and self.has_last:
-            self.recover(data, size, timestamp, units)
-        unit = self.packet(data + primary, size - primary, timestamp)
-        if unit is not None:
-            units.append(unit)
-            self.has_last = True
-            self.last = timestamp
-        return units
-
-    cdef void recover(self, const uint8_t* payload, size_t size, uint32_t timestamp, list units):
-        """Give out the copies, oldest first, that lie between the latest packet given out and this one.
-
-        The headers have been found valid.
-        """
-        cdef size_t primary = 0
-        cdef size_t at = 0
-        cdef size_t block, length
-        cdef uint32_t stamp
-        cdef AccessUnit unit
-        block = red_headers(payload, size, &primary)
-        while payload[at] & 0x80:
-            stamp = timestamp - (payload[at + 1] << 6 | payload[at + 2] >> 2)
-            length = (payload[at + 2] & 3) << 8 | payload[at + 3]
-            if <int32_t>(stamp - self.last) > 0 and stamp != timestamp:
-                unit = self.packet(payload + block, length, stamp)
-                if unit is not None:
-                    units.append(unit)
-                    self.last = stamp
-            block += length
-            at += 4
 
 
 class Toc(NamedTuple):

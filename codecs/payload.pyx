@@ -5,7 +5,8 @@ from typing import NamedTuple
 from mediaserver.codecs.av1 cimport Av1Assembler, av1_facts
 from mediaserver.codecs.h264 cimport H264Assembler, h264_facts
 from mediaserver.codecs.h265 cimport H265Assembler, h265_facts
-from mediaserver.codecs.opus cimport OpusAssembler, RedAssembler, opus_facts, red_facts
+from mediaserver.codecs.opus cimport OpusAssembler, opus_facts
+from mediaserver.codecs.red cimport RedAssembler, red_facts
 from mediaserver.codecs.vp8 cimport Vp8Assembler, vp8_facts
 from mediaserver.codecs.vp9 cimport Vp9Assembler, vp9_facts
 

@@ -57,6 +57,7 @@ _PLANE_HELP: Mapping[str, str] = {
     "repair_often": "Packets that viewers asked for although they had been sent again often enough.",
     "repair_unheeded": "Packets that viewers asked for faster than requests are looked at.",
     "recovered": "Lost packets that publishers have sent again.",
+    "recovered_red": "Lost packets taken from the redundancy of later ones.",
     "given_up": "Lost packets that publishers did not send again in time.",
     "tap_dropped": "Packets that did not fit into a recorder's ring.",
     "events_dropped": "Reports to the control plane that did not fit.",

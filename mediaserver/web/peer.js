@@ -20,6 +20,15 @@ const RESTARTS_AT_MOST = 2;
 const UNWANTED_FOR_MS = 10_000;
 
 /**
+ * Browsers built on libwebrtc repair lost sound both ways (RFC 4585, generic NACK) when the answer says so, though they
+ * do not offer it. So it is offered for them; others let it lie.
+ * @param {string} sdp
+ */
+function withSoundRepair(sdp) {
+  return sdp.replaceAll(/^a=rtpmap:(\d+) opus\/48000\/2\r\n(?![^]*^a=rtcp-fb:\1 nack\r\n)/gm, "$&a=rtcp-fb:$1 nack\r\n");
+}
+
+/**
  * @typedef {object} Outgoing a published track on this connection
  * @property {RTCRtpTransceiver} transceiver
  * @property {string} source
@@ -258,7 +267,7 @@ export class Peer extends EventTarget {
     let answer;
     try {
       answer = await this.#exchange({
-        sdp: offer.sdp ?? "",
+        sdp: withSoundRepair(offer.sdp ?? ""),
         publish: publish.map(({ transceiver, source, label }) => ({ mid: transceiver.mid, source, label })),
         subscribe: subscribe.map(({ transceiver, id }) => ({ mid: transceiver.mid, track: id })),
       });

@@ -71,6 +71,8 @@ cdef int missing_arrived(MissingList* self, uint64_t sequence, uint64_t highest,
                          int64_t now) noexcept nogil
 # A retransmission has come. 1 when it was awaited.
 cdef int missing_repaired(MissingList* self, uint64_t sequence, RoundTrip* round_trip, int64_t now) noexcept nogil
+# What is missing came as a copy inside another packet. 1 when it was awaited.
+cdef int missing_covered(MissingList* self, uint64_t sequence) noexcept nogil
 # What to ask for now. Gives up on what nobody can use any more.
 cdef void missing_round(MissingList* self, const MissingTerms* terms, const RoundTrip* round_trip, uint64_t highest,
                         int64_t now, MissingRound* round) noexcept nogil

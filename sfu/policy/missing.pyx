@@ -34,6 +34,8 @@ cdef void missing_terms(MissingTerms* terms, int video, int kept) noexcept nogil
 cdef void forget(MissingList* self, uint32_t at) noexcept nogil:
     self.count -= 1
     memmove(&self.entries[at], &self.entries[at + 1], (self.count - at) * sizeof(Missing))
+    if self.count == 0:
+        self.unasked = 0
 
 
 cdef int64_t find(const MissingList* self, uint64_t sequence) noexcept nogil:
@@ -142,6 +144,14 @@ cdef int missing_repaired(MissingList* self, uint64_t sequence, RoundTrip* round
     if at < 0:
         return 0
     learn_answer(self, &self.entries[at], round_trip, now)
+    forget(self, <uint32_t>at)
+    return 1
+
+
+cdef int missing_covered(MissingList* self, uint64_t sequence) noexcept nogil:
+    cdef int64_t at = find(self, sequence)
+    if at < 0:
+        return 0
     forget(self, <uint32_t>at)
     return 1
 

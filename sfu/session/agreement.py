@@ -15,6 +15,7 @@ from mediaserver.sfu.session.ice import Credentials
 from mediaserver.sfu.session.model import Kind, SubscribeAll, SubscribeMap
 from mediaserver.sfu.session.negotiate import (
     incoming_extensions,
+    main_codec,
     match_payloads,
     outgoing_extensions,
     payload_params,
@@ -115,7 +116,7 @@ def _publish(books: Books, one: LinePlan, offering: Participant, now: int) -> li
         published=one.published,
         params=params,
         added=now,
-        codec=one.published[0].format.name.upper(),
+        codec=main_codec(one.published),
     )
     line.track = track
     books.add_track(track, offering.transport.plane_id)
@@ -126,7 +127,7 @@ def _update_track(books: Books, track: Track, one: LinePlan, params: TrackParams
     before = track.info
     assert one.publication is not None
     track.publication, track.mid, track.published = one.publication, one.line.mid, one.published
-    track.codec = one.published[0].format.name.upper()
+    track.codec = main_codec(one.published)
     events: list[Event] = []
     if params != track.params:
         if params.payloads != track.params.payloads:

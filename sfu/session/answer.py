@@ -126,7 +126,9 @@ class Answer:
         offered = one.format
         channels = f"/{offered.channels}" if offered.channels > 1 else ""
         lines = [f"a=rtpmap:{offered.payload_type} {offered.name}/{offered.clock_rate}{channels}"]
-        lines += [f"a=rtcp-fb:{offered.payload_type} {feedback}" for feedback in one.feedback]
+        # RED has the feedback of the Opus inside, which is said there.
+        named = [feedback for feedback in one.feedback if feedback in offered.feedback]
+        lines += [f"a=rtcp-fb:{offered.payload_type} {feedback}" for feedback in named]
         fmtp = answer_fmtp(one, policy)
         if fmtp:
             lines.append(f"a=fmtp:{offered.payload_type} {fmtp}")

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+import msgspec
+
 from mediaserver.codecs.payload import Codec
 from mediaserver.sfu.session.model import Source
 from mediaserver.sfu.session.settings import SourcePolicy
@@ -26,6 +28,7 @@ class Known(NamedTuple):
 
 CODECS: Final = {
     "OPUS": Known(Codec.CODEC_OPUS, "audio", 48000),
+    "RED": Known(Codec.CODEC_RED, "audio", 48000),
     "VP8": Known(Codec.CODEC_VP8, "video", 90000),
     "VP9": Known(Codec.CODEC_VP9, "video", 90000),
     "H264": Known(Codec.CODEC_H264, "video", 90000),
@@ -100,7 +103,26 @@ def agree_formats(media: Media, extensions: Sequence[AgreedExtension]) -> list[A
         if known is None or known.kind != media.kind or known.clock_rate != one.clock_rate or not _supported(one):
             continue
         taken.append(Agreed(one, known.codec, _rtx(media, one), _feedback(media.kind, one, twcc)))
-    return taken
+    return [_with_inner(one, taken) for one in taken if one.codec != Codec.CODEC_RED or _inner(one, taken)]
+
+
+def inner_type(one: Format) -> int:
+    """The payload type whose packets and copies RED carries (RFC 2198, section 5), -1 when there is not just one."""
+    types = set(one.fmtp.split("/"))
+    text = types.pop() if len(types) == 1 else ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 3 else -1
+
+
+def _inner(red: Agreed, formats: Iterable[Agreed]) -> Agreed | None:
+    """The Opus that the RED carries."""
+    inner = inner_type(red.format)
+    return next((one for one in formats if one.codec == Codec.CODEC_OPUS and one.payload_type == inner), None)
+
+
+def _with_inner(one: Agreed, formats: Sequence[Agreed]) -> Agreed:
+    """RED is one stream with the Opus inside: what is agreed for that holds for both."""
+    inner = _inner(one, formats) if one.codec == Codec.CODEC_RED else None
+    return one if inner is None else one._replace(feedback=inner.feedback)
 
 
 def _supported(one: Format) -> bool:
@@ -132,13 +154,16 @@ def _feedback(kind: str, one: Format, twcc: bool) -> tuple[str, ...]:
 def choose_published(agreed: Sequence[Agreed], policy: SourcePolicy) -> list[Agreed]:
     """The one codec that a publisher is to send: the first of the policy's that is offered, else the offer's first.
 
-    All its payload types stay, except that H.264 in packetization-mode 1 puts mode 0 aside.
+    All its payload types stay, except that H.264 in packetization-mode 1 puts mode 0 aside. RED stays too: in front
+    where it is asked for, else where it stands, as browsers send what comes first.
     """
     if not agreed:
         return []
-    names = [one.format.name.upper() for one in agreed]
+    names = [one.format.name.upper() for one in agreed if one.codec != Codec.CODEC_RED]
     family = next((name for name in policy.video_codecs if name in names), names[0])
-    chosen = [one for one in agreed if one.format.name.upper() == family]
+    chosen = [one for one in agreed if one.format.name.upper() == family or one.codec == Codec.CODEC_RED]
+    if policy.opus_red:
+        chosen.sort(key=lambda one: one.codec != Codec.CODEC_RED)
     if family == "H264":
         chosen = [one for one in chosen if _packetization_mode(one.format) == 1] or chosen
     return chosen[:MAX_PUBLISHED]
@@ -168,11 +193,29 @@ def match_payloads(published: Sequence[Agreed], offered: Sequence[Agreed]) -> tu
     """How each payload type of a track leaves to a viewer; those that the viewer cannot take are missing."""
     found = []
     for one in published:
+        if one.codec == Codec.CODEC_RED:
+            found += _match_red(one, published, offered)
+            continue
         fits = [(rank, at) for at, other in enumerate(offered) if (rank := _fit(one, other)) is not None]
         if fits:
             best = offered[min(fits)[1]]
             found.append(LegPayload(one.payload_type, best.payload_type, best.rtx_type, "nack" in best.feedback))
     return tuple(found)
+
+
+def _match_red(red: Agreed, published: Sequence[Agreed], offered: Sequence[Agreed]) -> list[LegPayload]:
+    """As it is to those who take it with the same number for what is inside (the copies bear that), else unwrapped."""
+    inner = inner_type(red.format)
+    for other in offered:
+        if other.codec == Codec.CODEC_RED and inner_type(other.format) == inner:
+            return [LegPayload(red.payload_type, other.payload_type, other.rtx_type, "nack" in other.feedback)]
+    plain = match_payloads([one for one in published if one.payload_type == inner], offered)
+    return [msgspec.structs.replace(one, incoming=red.payload_type, unwrap=True) for one in plain]
+
+
+def main_codec(published: Sequence[Agreed]) -> str:
+    """The name of the codec that a track is in, whatever is around it."""
+    return next(one for one in published if one.codec != Codec.CODEC_RED).format.name.upper()
 
 
 def _fit(sent: Agreed, taken: Agreed) -> int | None:

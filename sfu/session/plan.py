@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mediaserver.codecs.payload import Codec
 from mediaserver.sfu.session.answer import Section
 from mediaserver.sfu.session.dtls import DIGESTS
 from mediaserver.sfu.session.ice import Credentials
@@ -340,6 +341,8 @@ def _settle_section(one: LinePlan) -> None:
         section.formats = [*one.published, *(agreed for agreed in matched if agreed not in one.published)]
     elif matched and not line.slot:
         codecs = {agreed.codec for agreed in matched}
+        if Codec.CODEC_OPUS in codecs:
+            codecs.add(Codec.CODEC_RED)  # a publisher may turn to it at any time
         section.formats = [*matched, *(a for a in line.agreed if a.codec in codecs and a not in matched)]
     else:
         section.formats = [*matched, *(agreed for agreed in line.agreed if agreed not in matched)]

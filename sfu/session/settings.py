@@ -66,6 +66,8 @@ class SourcePolicy(msgspec.Struct, frozen=True):
     opus_stereo: bool = True
     opus_fec: bool = True
     opus_cbr: bool = False
+    opus_red: bool = False
+    """a copy of each packet in the next (RFC 2198), where the publisher offers that: twice the bitrate"""
     freshness: FreshnessParams | None = None
     """when it is to be told that nothing new comes; None: never"""
     playout_delay: tuple[int, int] | None = None
@@ -76,6 +78,8 @@ class SourcePolicy(msgspec.Struct, frozen=True):
 DEFAULT_SOURCES: Mapping[Source, SourcePolicy] = {
     # H.264 is what DICOM can hold; the probe's hand follows the picture, so it is not to wait for anything.
     Source.ULTRASOUND: SourcePolicy(video_codecs=("H264",), playout_delay=(0, 0)),
+    # Speech cannot wait for a retransmission on a long line, and is thin enough to be sent twice.
+    Source.MICROPHONE: SourcePolicy(opus_red=True),
     # No FEC: under loss it makes the encoder leave the full band for a speech mode. Losses are retransmitted instead.
     # At a constant bitrate nothing is taken for silence, and a bitrate under the floor is a fault, not a quiet heart.
     Source.STETHOSCOPE: SourcePolicy(

@@ -21,6 +21,8 @@ cdef struct Packet:
     uint8_t encoding        # index of the track's encoding
     uint16_t payload_offset
     uint16_t payload_size   # without padding
+    uint8_t inner_type      # of the Opus packet inside (RED), where inner_offset is not 0
+    uint16_t inner_offset   # bytes of the payload before that
     uint32_t timestamp
     uint32_t ssrc
     uint64_t sequence       # extended: counts on over the wrap

@@ -71,7 +71,7 @@ cdef int64_t ask_missing(EngineState* engine, Peer* peer, Encoding* encoding) no
     cdef Track* track = encoding.track
     cdef uint64_t given_up
     cdef int size
-    if source == NULL or source.missing.count == 0:
+    if source == NULL or source.missing.count == 0 or not source.asks:
         return 0
     if track.muted:  # nobody is to have it
         source.missing.count = 0

@@ -15,6 +15,7 @@ cdef enum:
 cdef struct Inbound:
     uint32_t ssrc
     uint8_t started
+    uint8_t asks             # what is missing may be asked for (it is accounted for in any case)
     uint8_t repair           # carries retransmissions (RFC 4588)
     SrtpReceiver srtp
     uint64_t first

@@ -5,7 +5,7 @@ from libc.stdlib cimport calloc, malloc
 from libc.string cimport memcpy, memset
 
 from mediaserver.codecs.dependency cimport DependencyState, dependency_read
-from mediaserver.codecs.payload cimport PayloadFacts, payload_facts
+from mediaserver.codecs.payload cimport CODEC_RED, PayloadFacts, payload_facts
 from mediaserver.sfu.policy.missing cimport REORDER_LEAST_US, missing_overtaken
 from mediaserver.sfu.stream.buffers cimport PACKET_LARGE, Packet, packet_new, packet_ref, packet_unref
 from mediaserver.sfu.stream.capture cimport note_capture
@@ -20,6 +20,7 @@ from mediaserver.sfu.stream.inbound cimport (
     inbound_recover,
 )
 from mediaserver.sfu.stream.meter cimport meter_add
+from mediaserver.sfu.stream.redundancy cimport RED_COPIES, red_open, red_recover
 from mediaserver.sfu.stream.report cimport REPORT_PICTURE, REPORT_TRACK_LIVE, report
 from mediaserver.sfu.stream.source cimport adopt_source, claim_source, find_source
 from mediaserver.sfu.stream.state cimport ALIVE_US, Encoding, PayloadConfig, Track
@@ -133,7 +134,8 @@ cdef void hand_on(EngineState* engine, Encoding* encoding, Packet* packet) noexc
             note_picture(engine, encoding, packet)
         if not track.live:
             track.live = 1
-            report(engine, REPORT_TRACK_LIVE, track.id, packet.ssrc, &packet.payload_type, 1)
+            report(engine, REPORT_TRACK_LIVE, track.id, packet.ssrc,
+                   &packet.inner_type if packet.inner_offset else &packet.payload_type, 1)
     note_rate(engine, encoding, packet)
     history_put(&encoding.history, &engine.pool, packet)
     fanout_add(engine, track, packet_ref(packet))
@@ -145,10 +147,29 @@ cdef void note_hole(EngineState* engine, Peer* peer, Encoding* encoding, const P
     if missed > 0 and payload.nack:
         make_hot(engine, peer, engine.now + REORDER_LEAST_US)
         return
-    encoding.active.missing.count = 0
     encoding.active.missing.unasked = 0
+    if missed > 0 and payload.codec == CODEC_RED:
+        return  # a later packet may bring it
+    encoding.active.missing.count = 0
     if missed < 0:
         want_keyframe(engine, encoding)  # too much to ask for again
+
+
+cdef void take_copies(EngineState* engine, Encoding* encoding, Packet* packet) noexcept nogil:
+    """A packet of RED: what is missing and comes with it goes first."""
+    cdef Packet* found[RED_COPIES]
+    cdef int count, i
+    if packet.payload_size and not red_open(encoding, packet):
+        engine.counters.drop_malformed += 1
+        packet.payload_size = 0  # its number is taken, and closed up on the legs
+    if packet.payload_size == 0 or encoding.active.missing.count == 0:
+        return
+    count = red_recover(engine, encoding, packet, found)
+    engine.counters.recovered_red += count
+    encoding.track.stats.recovered += count
+    for i in range(count):
+        hand_on(engine, encoding, found[i])
+        packet_unref(&engine.pool, found[i])
 
 
 cdef void take_media(EngineState* engine, Peer* peer, Encoding* encoding, Packet* packet) noexcept nogil:
@@ -165,7 +186,10 @@ cdef void take_media(EngineState* engine, Peer* peer, Encoding* encoding, Packet
         engine.now,
     )
     source.bytes += packet.payload_size
+    source.asks = payload.nack
     packet.codec = payload.codec
+    if payload.codec == CODEC_RED:
+        take_copies(engine, encoding, packet)
     if missed:
         note_hole(engine, peer, encoding, payload, missed)
     elif missing_overtaken(&source.missing, source.highest):
@@ -207,6 +231,9 @@ cdef void take_repair(EngineState* engine, Peer* peer, Encoding* encoding, Packe
     packet.codec = track.config.payloads[index - 1].codec
     packet.payload_offset += 2
     packet.payload_size -= 2
+    if packet.codec == CODEC_RED and not red_open(encoding, packet):
+        engine.counters.drop_malformed += 1
+        packet.payload_size = 0
     engine.counters.recovered += 1
     track.stats.recovered += 1
     hand_on(engine, encoding, packet)
@@ -272,6 +299,8 @@ cdef void ingest(EngineState* engine, Peer* peer, const uint8_t* data, size_t si
     packet.ssrc = header.ssrc
     packet.keyframe = 0
     packet.codec = 0
+    packet.inner_type = 0
+    packet.inner_offset = 0
     at = open_packet(engine, peer, packet, size, &header)
     if at >= 0:
         engine.counters.rtp_in += 1

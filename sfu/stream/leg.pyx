@@ -231,11 +231,13 @@ cdef int is_let_through(Leg* leg, const Packet* packet) noexcept nogil:
 cdef int shape(EngineState* engine, Leg* leg, const Packet* packet, Shape* made) noexcept nogil:
     cdef GateInput question
     cdef const GatePicture* picture
-    cdef uint16_t replaced = 0
+    cdef uint16_t replaced = 0, skipped
     cdef int size
     made.marker = packet.marker
-    made.payload = packet.data + packet.payload_offset
-    made.size = packet.payload_size
+    # Of RED, where that was not agreed with the viewer, the Opus inside.
+    skipped = packet.inner_offset if leg.config.unwraps[packet.payload_type] else 0
+    made.payload = packet.data + packet.payload_offset + skipped
+    made.size = packet.payload_size - skipped
     made.descriptor_size = 0
     if leg.gate == NULL or leg.gate.plain:
         return 1
@@ -302,7 +304,7 @@ cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept no
     outbox_add(&engine.outbox, &leg.peer.addr, size)
     note_sent(engine, leg.peer, size, stamped and leg.config.stamp == EXT_TWCC, SENT_MEDIA)
     leg.packets += 1
-    leg.octets += packet.payload_size
+    leg.octets += made.size
     leg.stats.packets = leg.packets
     leg.stats.bytes = leg.octets
     if engine.now > packet.arrival:

@@ -89,12 +89,14 @@ class TrackParams(msgspec.Struct, frozen=True):
 
 
 class LegPayload(msgspec.Struct, frozen=True):
-    """How a publisher's payload type leaves on a leg; `rtx_type` is 0 where the viewer takes no RTX."""
+    """How a publisher's payload type leaves on a leg; `rtx_type` is 0 where the viewer takes no RTX. `unwrap`: of RED
+    (RFC 2198) only the packet's own Opus leaves."""
 
     incoming: int
     outgoing: int
     rtx_type: int = 0
     nack: bool = False
+    unwrap: bool = False
 
 
 class LegParams(msgspec.Struct, frozen=True):

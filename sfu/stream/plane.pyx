@@ -167,6 +167,7 @@ cdef int lay_leg(LegConfig* config, object params) except -1:
         config.outgoing[<int>incoming] = check_payload_type(payload.outgoing)
         config.rtx_type[<int>incoming] = check_payload_type(payload.rtx_type)
         config.nack[<int>incoming] = payload.nack
+        config.unwraps[<int>incoming] = payload.unwrap
     if params.playout_delay is not None:
         least, most = params.playout_delay
         if not 0 <= least <= most <= 4095:

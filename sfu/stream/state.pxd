@@ -99,6 +99,7 @@ cdef struct LegConfig:
     uint8_t outgoing[128]    # publisher's payload type -> viewer's, 255: not agreed
     uint8_t rtx_type[128]    # publisher's payload type -> viewer's RTX, 0: none
     uint8_t nack[128]
+    uint8_t unwraps[128]     # RED (RFC 2198) that the viewer takes as the plain Opus inside
     ExtMap ext
     uint8_t stamp            # kind of the extension that tells of the departure of each packet, 0: none
     uint8_t stamp_at         # where its value stands in fixed_ext
@@ -192,6 +193,7 @@ cdef struct Counters:
     uint64_t repair_often
     uint64_t repair_unheeded
     uint64_t recovered
+    uint64_t recovered_red
     uint64_t given_up
     uint64_t caught_up               # legs that began from what was kept
     uint64_t caught_up_packets

@@ -46,6 +46,14 @@ cdef void tap_sender_report(TapQueue* queue, PacketPool* pool, uint32_t ssrc, ui
     packet_unref(pool, packet)
 
 
+cdef bytes plain_payload(const Packet* packet):
+    """What a recorder keeps: of RED, whose copies have become packets of their own where they were of use, the packet's
+    own Opus."""
+    return PyBytes_FromStringAndSize(
+        <char*>packet.data + packet.payload_offset + packet.inner_offset, packet.payload_size - packet.inner_offset
+    )
+
+
 cdef class TapRing:
     """The consumer's end of a tap on one track.
 
@@ -92,9 +100,9 @@ cdef class TapRing:
                     packet.sequence,
                     packet.timestamp,
                     packet.ssrc,
-                    packet.payload_type,
+                    packet.inner_type if packet.inner_offset else packet.payload_type,
                     packet.marker,
-                    PyBytes_FromStringAndSize(<char*>packet.data + packet.payload_offset, packet.payload_size),
+                    plain_payload(packet),
                 ))
             ring_put(&self.queue.back, packet)
         return entries

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import selectors
 import socket
 import threading
@@ -24,6 +25,7 @@ class UdpRelay:
         self._selector.register(self._inner, selectors.EVENT_READ)
         self._selector.register(self._outer, selectors.EVENT_READ)
         self._stop = self._dead = False
+        self._loss, self._draw = 0.0, random.Random(1)
         self._thread = threading.Thread(target=self._run)
 
     @property
@@ -42,6 +44,10 @@ class UdpRelay:
     def cut(self) -> None:
         """Carry nothing any more, and say nothing."""
         self._dead = True
+
+    def lose(self, share: float) -> None:
+        """From now on so much of what comes, both ways."""
+        self._loss = share
 
     def __enter__(self) -> UdpRelay:
         self._thread.start()
@@ -69,14 +75,17 @@ class UdpRelay:
             with self._lock, contextlib.suppress(ConnectionRefusedError):
                 self._carry()
 
+    def _is_lost(self) -> bool:
+        return self._dead or self._draw.random() < self._loss
+
     def _carry(self) -> None:
         with contextlib.suppress(BlockingIOError):
             while True:
                 data, self._client = self._inner.recvfrom(2048)
-                if not self._dead:
+                if not self._is_lost():
                     self._outer.sendto(data, self._server)
         with contextlib.suppress(BlockingIOError):
             while self._client is not None:
                 data = self._outer.recv(2048)
-                if not self._dead:
+                if not self._is_lost():
                     self._inner.sendto(data, self._client)

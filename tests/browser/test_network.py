@@ -156,3 +156,41 @@ def test_pictures_go_on_when_an_address_changes(
             figures(new_network_ms=round(stop), offers=count(one_worker, "offers") - offers)
             assert count(one_worker, "offers") > offers
             wait_for_picture(doctor)
+
+
+SOUND = """async () => {
+  const found = [];
+  const stats = await window.peers.at(-1).getStats();
+  for (const one of stats.values()) {
+    if (one.type === "inbound-rtp" && one.kind === "audio" && one.packetsReceived > 0) {
+      found.push({ received: one.packetsReceived, lost: one.packetsLost, nacks: one.nackCount });
+    }
+  }
+  return found;
+}"""
+
+
+def test_sound_is_repaired_over_lines_that_lose(
+    one_worker: Server, media_port: int, pages: Pages, figures: Callable[..., None]
+) -> None:
+    """Both from the publisher and to the viewer: what is lost is asked for, and speech brings copies of itself."""
+    with UdpRelay(media_port) as ours, UdpRelay(media_port) as theirs:
+        c.start_cart(pages, one_worker, "loss-1", script=script(relay=theirs.port))
+        doctor = open_viewer(pages, one_worker, "loss-1", relay=ours.port)
+        wait_for_picture(doctor)
+        before = doctor.evaluate(SOUND)
+        ours.lose(0.03)
+        theirs.lose(0.03)
+        doctor.wait_for_timeout(10_000)
+        ours.lose(0.0)
+        theirs.lose(0.0)
+        doctor.wait_for_timeout(2_000)
+        after = doctor.evaluate(SOUND)
+        names = ("nacks_in", "nacks_out", "retransmitted", "repair_recent", "recovered", "recovered_red")
+        counted = {name: count(one_worker, f"plane_{name}") for name in names}
+    figures(before=before, after=after, **counted)
+    for one, earlier in zip(after, before, strict=True):
+        assert one["received"] - earlier["received"] > 300
+        assert one["lost"] - earlier["lost"] <= 3  # two lines lose 30
+        assert one["nacks"] > 0
+    assert counted["recovered_red"] > 0

@@ -27,7 +27,14 @@ VIDEO = TrackParams(
     rtx_ssrcs=(2,),
     extensions=EXTENSIONS,
 )
-AUDIO = TrackParams(mid="0", video=False, payloads=(PayloadParams(111, Codec.CODEC_OPUS, 48000, nack=True),))
+AUDIO = TrackParams(
+    mid="0",
+    video=False,
+    payloads=(
+        PayloadParams(111, Codec.CODEC_OPUS, 48000, nack=True),
+        PayloadParams(63, Codec.CODEC_RED, 48000, nack=True),
+    ),
+)
 
 
 class FuzzPeer(ScriptedPeer):
@@ -72,7 +79,11 @@ def leg(number: int, rtx: bool) -> LegParams:
         ssrc=7000 + number,
         rtx_ssrc=8000 + number if rtx else 0,
         cname="cart",
-        payloads=(*payloads, LegPayload(111, 111, nack=True)),
+        payloads=(
+            *payloads,
+            LegPayload(111, 111, nack=True),
+            LegPayload(63, 63 if rtx else 111, nack=True, unwrap=not rtx),
+        ),
         extensions=tuple((20 + i, kind) for i, kind in EXTENSIONS),
         playout_delay=(0, 0) if rtx else None,
     )

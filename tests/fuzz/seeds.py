@@ -154,6 +154,7 @@ def payload_samples() -> dict[int, list[bytes]]:
             bytes.fromhex("2c020a010a0b00000004"),
             bytes.fromhex("900102030405"),
         ],
+        7: [b"\x6f\xfc\x01", b"\xef\x0f\x00\x02\x6f\xfc\x01\xfc\x02"],
     }
 
 
@@ -268,6 +269,10 @@ def scenes() -> list[bytes]:
         repair = media(97 + 2 * i, 1, struct.pack("!H", 0) + payloads[0], ssrc=2)
         found.append(b"".join([*stream, wait, repair, step(4, nack), step(12, report + nack), wait]))
     opus = b"".join(step(1, struct.pack("!BBHII", 0x80, 111, n, 960 * n, 9) + b"\xfc\xff\xfe") for n in range(5))
+    for n, copies in ((5, 0), (7, 1), (10, 2), (9, 3)):
+        head = struct.pack("!BBHII", 0x80, 63, n, 960 * n, 9)
+        blocks = b"".join(struct.pack("!I", 0xEF << 24 | 960 * i << 10 | 3) for i in range(copies, 0, -1))
+        opus += step(1, head + blocks + b"\x6f" + b"\xfc\xff\xfe" * (copies + 1))
     commands = b"".join(step(7, bytes((what, what))) + wait for what in range(9))
     noise = b"".join(step(0, data) + step(5, data) for data in [*stun_messages(), *dtls_datagrams(), *srtp_packets()])
     reports = b"".join(step(what, data) for what in (2, 4, 12) for data in rtcp_packets())

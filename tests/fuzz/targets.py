@@ -122,6 +122,7 @@ TARGETS = {
     "rtcp_feedback": Target(seeds.arrivals),
     "facts": Target(seeds.payloads_with_codec),
     "assemble_opus": Target(seeds.assemblies, assemble(codecs.Codec.CODEC_OPUS), 4096),
+    "assemble_red": Target(seeds.assemblies, assemble(codecs.Codec.CODEC_RED), 4096),
     "assemble_vp8": Target(seeds.assemblies, assemble(codecs.Codec.CODEC_VP8), 4096),
     "assemble_vp9": Target(seeds.assemblies, assemble(codecs.Codec.CODEC_VP9), 4096),
     "assemble_h264": Target(seeds.assemblies, assemble(codecs.Codec.CODEC_H264), 4096),

@@ -13,13 +13,22 @@ from mediaserver.sfu.wire.packet import ExtKind
 from tests.sim.encoder import Encoding, VideoSpec
 from tests.sim.lab_world import Laboratory
 from tests.sim.network import SECOND, Link, LinkSpec
-from tests.sim.publisher import CODEC_TYPES, MID_ID, RID_ID, RRID_ID, TWCC_ID, Publisher, SentTrack, SoundSpec
-from tests.sim.viewer import Viewer
+from tests.sim.publisher import (
+    CODEC_TYPES,
+    MID_ID,
+    OPUS_TYPE,
+    RID_ID,
+    RRID_ID,
+    TWCC_ID,
+    Publisher,
+    SentTrack,
+    SoundSpec,
+)
+from tests.sim.viewer import RED_TYPE, Viewer
 
 WARM_UP = 4 * SECOND
 """The cart publishes so long before the first doctor joins."""
 WIDE = LinkSpec()
-OPUS_TYPE = 111
 CART = 1
 FIRST_DOCTOR = 10
 
@@ -82,7 +91,7 @@ ULTRASOUND = SourceSpec(
     rank=2,
 )
 STETHOSCOPE = SourceSpec("stethoscope", SoundSpec(128_000), floor_kbps=64, alarm_kbps=96, rank=1)
-VOICE = SourceSpec("voice", SoundSpec(40_000), floor_kbps=16, alarm_kbps=24)
+VOICE = SourceSpec("voice", SoundSpec(40_000, red=True), floor_kbps=16, alarm_kbps=24)
 CONSULTATION = (CAMERA, ULTRASOUND, STETHOSCOPE, VOICE)
 
 
@@ -103,6 +112,14 @@ def single(spec: SourceSpec) -> SourceSpec:
     assert isinstance(medium, VideoSpec)
     top = msgspec.structs.replace(medium.encodings[-1], least=50_000)
     return msgspec.structs.replace(spec, medium=msgspec.structs.replace(medium, encodings=(top,)))
+
+
+def payload_types(medium: VideoSpec | SoundSpec) -> dict[int, Codec]:
+    """What it is sent in, the payload type that is used first."""
+    if isinstance(medium, VideoSpec):
+        return {CODEC_TYPES[medium.codec]: medium.codec}
+    red = {RED_TYPE: Codec.CODEC_RED} if medium.red else {}
+    return {**red, OPUS_TYPE: Codec.CODEC_OPUS}
 
 
 class Consultation:
@@ -138,23 +155,25 @@ class Consultation:
     def _publish(self, index: int, spec: SourceSpec) -> None:
         medium = spec.medium
         video = isinstance(medium, VideoSpec)
-        payload_type = CODEC_TYPES[medium.codec] if isinstance(medium, VideoSpec) else OPUS_TYPE
-        track = SentTrack(str(index), medium, 1_000 * (index + 1), payload_type, self.seed * 1000 + index)
-        codec = medium.codec if isinstance(medium, VideoSpec) else Codec.CODEC_OPUS
-        payload = PayloadParams(
-            payload_type,
-            codec,
-            track.clock,
-            rtx_type=payload_type + 1 if video else 0,
-            nack=video,
-            pli=video,
-            fir=video,
-            transport_cc=True,
+        types = payload_types(medium)
+        track = SentTrack(str(index), medium, 1_000 * (index + 1), next(iter(types)), self.seed * 1000 + index)
+        payloads = tuple(
+            PayloadParams(
+                payload_type,
+                codec,
+                track.clock,
+                rtx_type=payload_type + 1 if video else 0,
+                nack=True,
+                pli=video,
+                fir=video,
+                transport_cc=True,
+            )
+            for payload_type, codec in types.items()
         )
         params = TrackParams(
             mid=track.mid,
             video=video,
-            payloads=(payload,),
+            payloads=payloads,
             extensions=EXTENSIONS,
             rids=tuple(one.rid for one in track.sources if one.rid),
         )
@@ -184,17 +203,15 @@ class Consultation:
         video = isinstance(medium, VideoSpec)
         if isinstance(medium, VideoSpec):
             doctor.add_picture(medium.codec, ssrc, ssrc + 1)
-            payload_type = CODEC_TYPES[medium.codec]
         else:
             doctor.add_sound(ssrc)
-            payload_type = OPUS_TYPE
-        payload = LegPayload(payload_type, payload_type, payload_type + 1 if video else 0, nack=video)
+        payloads = tuple(LegPayload(one, one, one + 1 if video else 0, nack=True) for one in payload_types(medium))
         params = LegParams(
             mid=str(index),
             ssrc=ssrc,
             rtx_ssrc=ssrc + 1 if video else 0,
             cname="cart",
-            payloads=(payload,),
+            payloads=payloads,
             extensions=EXTENSIONS,
             playout_delay=(0, 0) if video else None,
             policy=LegPolicy(

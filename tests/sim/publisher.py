@@ -10,6 +10,7 @@ from collections import OrderedDict, deque
 import msgspec
 
 from mediaserver.codecs.payload import Codec
+from mediaserver.codecs.red import Block, build
 from mediaserver.sfu.stream.engine import Engine
 from mediaserver.sfu.stream.params import Address
 from mediaserver.sfu.wire import rtcp_packets
@@ -21,6 +22,7 @@ from tests.sim.network import FOREVER, HEADERS, MS, SECOND, Link
 from tests.sim.payloads import payloads, sound
 
 MID_ID, RID_ID, RRID_ID, TWCC_ID = 1, 2, 3, 5
+OPUS_TYPE, SOUND_TICKS = 111, 960
 NAMED_PACKETS = 30
 """So many packets of a source carry mid and rid, as a browser's do until it knows that they have come."""
 PACING_BURST = 5 * MS
@@ -33,9 +35,11 @@ PROBE_US = 15 * MS
 
 
 class SoundSpec(msgspec.Struct, frozen=True):
-    """Opus in packets of 20 ms at `bps` (payload only); with `dtx` it would be silent at times: none here is."""
+    """Opus in packets of 20 ms at `bps` (payload only), never silent; with `red` each packet brings the one before it
+    again (RFC 2198)."""
 
     bps: int
+    red: bool = False
 
 
 class Source:
@@ -91,6 +95,7 @@ class SentTrack:
         self.number = 0
         self.next = 0
         self.muted = False
+        self.before = b""
 
     def timestamp(self, source: Source, now: int) -> int:
         """RTP timestamp of something captured now. Every source has its own offset, as RFC 3550 asks."""
@@ -161,7 +166,7 @@ class Publisher(LabPeer):
         pictures = []
         for track in self.tracks:
             if isinstance(track.spec, SoundSpec):
-                left -= track.spec.bps
+                left -= track.spec.bps * (2 if track.spec.red else 1)
             else:
                 pictures.append((track, sum(one.most for one in track.spec.encodings)))
         wished = sum(most for _, most in pictures)
@@ -175,7 +180,11 @@ class Publisher(LabPeer):
             track.next += 20 * MS
             if isinstance(track.spec, SoundSpec) and not track.muted:
                 source = track.sources[0]
-                payload = sound(track.number, now, track.spec.bps // 400)
+                payload = own = sound(track.number, now, track.spec.bps // 400)
+                if track.spec.red:
+                    copies = [Block(OPUS_TYPE, SOUND_TICKS, track.before)] if track.before else []
+                    payload = build([*copies, Block(OPUS_TYPE, 0, own)])
+                track.before = own
                 self._send(source, payload, now, track.timestamp(source, now), marker=False)
             return
         track.next += track.encoder.interval
@@ -221,18 +230,25 @@ class Publisher(LabPeer):
         source.packets += 1
         source.octets += len(payload)
         source.last_timestamp = timestamp
-        if source.rtx_ssrc:
-            source.kept[sequence & 0xFFFF] = head + payload
-            if len(source.kept) > RTX_KEPT:
-                source.kept.popitem(last=False)
+        source.kept[sequence & 0xFFFF] = head + payload
+        if len(source.kept) > RTX_KEPT:
+            source.kept.popitem(last=False)
         return len(payload) + len(block) + 12 + SRTP_TAG + HEADERS
 
     def _repair(self, source: Source, sequence: int, now: int) -> None:
-        """RFC 4588: the payload behind its original number, on the source's retransmission SSRC."""
+        """RFC 4588: the payload behind its original number, on the source's retransmission SSRC; without that, the
+        packet once more."""
         kept = source.kept.get(sequence)
         if kept is None:
             return
         self.retransmitted += 1
+        if not source.rtx_ssrc:
+            block = source.extensions(False)
+            wide = self.estimate.sent(len(kept) + len(block) + 1 + SRTP_TAG + HEADERS, now)
+            behind = (source.sequence - 1 - sequence) & 0xFFFF
+            again = kept[:12] + block + wide.to_bytes(2, "big") + kept[12:]
+            self.post(again, now, source.sequence - 1 - behind >> 16)
+            return
         marker = kept[1] & 0x80
         payload = sequence.to_bytes(2, "big") + kept[12:]
         self._send_repair(source, marker, kept[4:8], payload, now, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 
 from mediaserver.codecs.payload import Codec
+from mediaserver.codecs.red import parse
 from mediaserver.sfu.stream.engine import Engine
 from mediaserver.sfu.stream.params import Address
 from mediaserver.sfu.wire import rtcp_packets
@@ -15,6 +16,7 @@ from tests.sim.payloads import read_truth
 from tests.sim.receiving import NACK_ROUND_US, VideoReceiver
 
 OWN_SSRC = 1
+RED_TYPE = 63
 TWCC_ID = 5
 FEEDBACK_US = 50 * MS
 FEEDBACK_MOST = 4_000
@@ -23,26 +25,44 @@ LATE_SOUND_US = 200 * MS
 
 
 class SoundReceiver:
-    """Opus in. Packets are known by the number that the microphone gave them: `arrivals` by number, `captured` too."""
+    """Opus in, some of it in RED (RFC 2198). Packets are known by the number that the microphone gave them: `arrivals`
+    by number, `captured` too; a copy counts like the original where that has not come."""
 
     def __init__(self, ssrc: int) -> None:
         self.ssrc = ssrc
         self.numbers, self.arrivals, self.captured = array("q"), array("q"), array("q")
-        self.packets = self.bytes = 0
+        self.packets = self.bytes = self.recovered = self.repeated = self.nacked = 0
         self.base = self.highest = -1
+        self.missing: dict[int, int] = {}
+        self._heard: set[int] = set()
 
-    def take(self, number: int, payload: bytes, now: int) -> None:
-        self.packets += 1
-        self.bytes += len(payload)
+    def take(self, number: int, payload_type: int, payload: bytes, now: int) -> None:
         if self.highest < 0:
             self.base = self.highest = number
-        step = (number - self.highest) & 0xFFFF
-        if step < 0x8000:
-            self.highest += step
-        truth = read_truth(payload)
-        self.numbers.append(truth.unit)
-        self.captured.append(truth.captured)
-        self.arrivals.append(now)
+        sequence = self.highest + ((number - self.highest + 0x8000) & 0xFFFF) - 0x8000
+        if sequence > self.highest:
+            self.missing.update(dict.fromkeys(range(self.highest + 1, sequence), now))
+            self.highest = sequence
+        elif self.packets:
+            self.recovered += sequence in self.missing
+            if self.missing.pop(sequence, None) is None:
+                self.repeated += 1
+                return
+        self.packets += 1
+        self.bytes += len(payload)
+        for block in [one.data for one in parse(payload)] if payload_type == RED_TYPE else [payload]:
+            truth = read_truth(block)
+            if truth.unit not in self._heard:
+                self._heard.add(truth.unit)
+                self.numbers.append(truth.unit)
+                self.captured.append(truth.captured)
+                self.arrivals.append(now)
+
+    def nacks(self, now: int, round_trip: int) -> list[int]:
+        """libwebrtc's NackTracker: with each packet all that is missing, as long as it could come within a second."""
+        self.missing = {one: at for one, at in self.missing.items() if now - at + round_trip < SECOND}
+        self.nacked += len(self.missing)
+        return [one & 0xFFFF for one in sorted(self.missing)]
 
 
 class Losses:
@@ -114,13 +134,15 @@ class Viewer(LabPeer):
 
     def _repair(self, receiver: VideoReceiver, now: int) -> None:
         asked = receiver.nacks(now, self.round_trip or 100 * MS)
-        if asked:
-            self.nacks += len(asked)
-            nack = Nack(OWN_SSRC, receiver.ssrc, tuple(asked))
-            self.post_rtcp(rtcp_packets.write(nack, capacity=1200), now)
+        self._ask(receiver.ssrc, asked, now)
         if receiver.keyframe_due(now):
             self.plis += 1
             self.post_rtcp(rtcp_packets.write(PictureLoss(OWN_SSRC, receiver.ssrc), capacity=1200), now)
+
+    def _ask(self, ssrc: int, numbers: list[int], now: int) -> None:
+        if numbers:
+            self.nacks += len(numbers)
+            self.post_rtcp(rtcp_packets.write(Nack(OWN_SSRC, ssrc, tuple(numbers)), capacity=1200), now)
 
     # RTP
 
@@ -147,7 +169,8 @@ class Viewer(LabPeer):
                 return
             receiver.take(payload[0] << 8 | payload[1], timestamp, marker, payload[2:], now, True)
         elif (sound := self.sounds.get(ssrc)) is not None:
-            sound.take(number, payload, now)
+            sound.take(number, plain[1] & 0x7F, payload, now)
+            self._ask(sound.ssrc, sound.nacks(now, self.round_trip or 100 * MS), now)
             return
         else:
             self.unknown += 1

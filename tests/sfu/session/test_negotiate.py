@@ -44,7 +44,7 @@ def real(name: str, at: int = 0) -> list[Agreed]:
 
 def test_what_chromium_sends() -> None:
     assert dict.fromkeys(names(real("chromium-sendonly"))) == dict.fromkeys(["VP8", "H264", "AV1", "VP9"])
-    assert names(real("chromium-sendonly", 1)) == ["opus"]
+    assert names(real("chromium-sendonly", 1)) == ["opus", "red"]
 
 
 def test_what_firefox_sends() -> None:
@@ -52,7 +52,7 @@ def test_what_firefox_sends() -> None:
     assert names(real("firefox-sendonly", 1)) == ["opus"]
 
 
-def test_red_and_ulpfec_and_telephone_events_are_not_taken() -> None:
+def test_red_of_video_and_ulpfec_and_telephone_events_are_not_taken() -> None:
     taken = {one.payload_type for at in (0, 1) for one in real("firefox-sendonly", at)}
     offered = {name for m in parse(real_offer("firefox-sendonly")).media for name in m.formats}
     assert taken == {120, 121, 99, 109}
@@ -145,8 +145,60 @@ def test_a_viewer_with_other_numbers() -> None:
     published = choose_published(real("chromium-sendonly"), SourcePolicy())
     [leg] = match_payloads(published, real("firefox-recvonly"))
     assert (leg.incoming, leg.outgoing, leg.rtx_type) == (96, 120, 124)
-    [sound] = match_payloads(real("chromium-sendonly", 1), real("firefox-recvonly", 2))
-    assert (sound.incoming, sound.outgoing, sound.rtx_type) == (111, 109, 0)
+    sound, red = match_payloads(real("chromium-sendonly", 1), real("firefox-recvonly", 2))
+    assert (sound.incoming, sound.outgoing, sound.rtx_type, sound.unwrap) == (111, 109, 0, False)
+    assert (red.incoming, red.outgoing, red.unwrap) == (63, 109, True)
+
+
+RED = "red/48000/2 111/111"
+
+
+def sound(*codecs: str) -> list[Agreed]:
+    offered = media(audio("sendrecv", *codecs))
+    return agree_formats(offered, agree_extensions(offered))
+
+
+def test_red_stands_where_the_publisher_puts_it_and_names_what_is_inside() -> None:
+    assert [one.payload_type for one in choose_published(sound(OPUS, RED), SourcePolicy())] == [111, 112]
+    first = sound("red/48000/2 112/112", OPUS)
+    assert names(choose_published(first, SourcePolicy())) == ["red", "opus"]
+    assert negotiate.main_codec(first) == "OPUS"
+    assert payload_params(first[0]).codec == Codec.CODEC_RED
+    assert answer_fmtp(first[0], DEFAULT_SOURCES[Source.STETHOSCOPE]) == "112/112"
+
+
+@pytest.mark.parametrize("fmtp", ["", "111/112", "111/", "0/0", "112/112", "x/x", "1111/1111", "²/²"])
+def test_red_around_something_else_is_not_taken(fmtp: str) -> None:
+    assert names(sound(OPUS, f"red/48000/2 {fmtp}")) == ["opus"]
+
+
+def test_red_alone_is_nothing() -> None:
+    assert sound(RED) == []
+
+
+def test_red_is_forwarded_to_those_who_take_it_and_unwrapped_for_the_others() -> None:
+    published = choose_published(sound(OPUS, RED), SourcePolicy())
+    assert [(p.incoming, p.outgoing, p.unwrap) for p in match_payloads(published, sound(OPUS, RED))] == [
+        (111, 111, False),
+        (112, 112, False),
+    ]
+    assert [(p.incoming, p.outgoing, p.unwrap) for p in match_payloads(published, sound(OPUS))] == [
+        (111, 111, False),
+        (112, 111, True),
+    ]
+    # The copies bear the number of what is inside: where that is another, they would be taken for something else.
+    other = sound("red/48000/2 112/112", OPUS)
+    assert [(p.incoming, p.outgoing, p.unwrap) for p in match_payloads(published, other)] == [
+        (111, 112, False),
+        (112, 112, True),
+    ]
+
+
+def test_red_is_one_stream_with_the_opus_inside() -> None:
+    offered = media(audio("sendrecv", OPUS, RED, extra="a=rtcp-fb:111 nack"))
+    opus, red = agree_formats(offered, agree_extensions(offered))
+    assert payload_params(red).nack
+    assert red.feedback == opus.feedback
 
 
 def test_extensions_keep_the_ids_of_the_offer() -> None:

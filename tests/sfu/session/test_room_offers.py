@@ -23,7 +23,7 @@ from mediaserver.sfu.session.settings import RoomPolicy, SessionSettings
 from mediaserver.sfu.wire.packet import ExtKind
 from mediaserver.sfu.wire.sdp import Description, parse
 from tests.sfu.session.harness import CANDIDATES, RecordingPlane, identity, join, make_room
-from tests.sfu.session.offers import H264, VP8, Line, audio, make_offer, video
+from tests.sfu.session.offers import H264, OPUS, VP8, Line, audio, make_offer, video
 
 CAMERA = Publication(Source.CAMERA)
 ULTRASOUND = Publication(Source.ULTRASOUND, "probe 1")
@@ -491,3 +491,22 @@ def test_candidates_are_looked_at(room: Room, plane: RecordingPlane) -> None:
         room.candidate("cart", "candidate:nonsense", "0", 0)
     with pytest.raises(RoomError, match="no nobody"):
         room.candidate("nobody", "", "0", 0)
+
+
+def test_a_publisher_s_red_is_answered_in_its_place_and_a_viewer_s_answer_has_room_for_it(
+    room: Room, plane: RecordingPlane
+) -> None:
+    red = ("red/48000/2 112/112", OPUS)
+    done = cart(room, audio("sendonly", *red, ssrc=30), publish={"0": MICROPHONE})
+    track = room.tracks[done.bound["0"]]
+    assert track.codec == "OPUS"
+    [sent] = answered(done).media
+    assert list(sent.formats) == [111, 112]
+    assert sent.formats[111].fmtp == "112/112"
+    assert [one.codec for one in plane.named("add_track")[0][2].payloads] == [Codec.CODEC_RED, Codec.CODEC_OPUS]
+    for name, codecs, got in (("doctor", red, [(111, 111, False), (112, 112, False)]),
+                              ("nurse", (OPUS,), [(111, 111, True), (112, 111, False)])):  # fmt: skip
+        heard = offer(room, name, make_offer(audio("recvonly", *codecs)), subscribe={"0": track.id})
+        assert set(answered(heard).media[0].formats) == ({111, 112} if len(codecs) == 2 else {111})
+        payloads = plane.named("add_leg")[-1][3].payloads
+        assert [(one.incoming, one.outgoing, one.unwrap) for one in payloads] == got
