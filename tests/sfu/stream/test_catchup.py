@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import ClassVar
 
+import msgspec
 import pytest
 
 from loadtest.packetise import packetise
@@ -371,6 +372,24 @@ def test_a_storm_takes_no_more_than_its_share() -> None:
     for doctor in ward.doctors:
         assert shown(doctor.received)[-1] == 32
         assert in_a_row(doctor.received)
+
+
+def test_where_lines_are_estimated_it_leaves_at_the_pace_of_the_estimate() -> None:
+    ward = settled()
+    doctor = ScriptedPeer(ward.engine, 70, ("192.0.2.7", 7200))
+    ward.doctors.append(doctor)
+    doctor.join(ward.now)
+    numbered = msgspec.structs.replace(leg(9200, 9201), extensions=((1, ExtKind.EXT_MID), (4, ExtKind.EXT_TWCC)))
+    ward.engine.add_leg(270, 100, 70, numbered)
+    ward.wait(5 * MS)
+    soon = len(doctor.received)
+    ward.play(5)
+    assert 0 < soon < 14
+    assert shown(doctor.received) == [0] * 4 + list(range(1, 16))
+    assert in_a_row(doctor.received)
+    wide = [packet.read_extensions(data, {4: ExtKind.EXT_TWCC})[ExtKind.EXT_TWCC] for data in doctor.received]
+    assert [int.from_bytes(number, "big") for number in wide] == list(range(len(wide)))
+    assert ward.asked() == 0
 
 
 def test_of_several_encodings_the_best_that_comes() -> None:
