@@ -6,13 +6,13 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from mediaserver.loadtest.clock cimport monotonic, realtime, timespec
 from mediaserver.loadtest.consent cimport receive_stun, send_check
 from mediaserver.loadtest.engine cimport BUFFERS, Engine, Slot, load, pthread_mutex_lock, pthread_mutex_unlock
+from mediaserver.loadtest.feedback cimport send_feedback
 from mediaserver.loadtest.heap cimport heap_down
 from mediaserver.loadtest.histogram cimport histogram_add
 from mediaserver.loadtest.receiver cimport (
     ask_for_keyframes,
     receive_media,
     receive_reports,
-    send_feedback,
     send_nacks,
     send_receiver_report,
 )

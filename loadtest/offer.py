@@ -18,8 +18,6 @@ EXTENSIONS: dict[str, int] = {
 }
 """What the swarm offers, with its own ids."""
 
-TRANSPORT_WIDE = 2  # offered by carts alone: the swarm's viewers do not tell what arrives
-
 _VIDEO_FEEDBACK = ("transport-cc", "ccm fir", "nack", "nack pli")
 _AUDIO_FEEDBACK = ("transport-cc",)
 
@@ -107,7 +105,6 @@ def write_offer(sections: list[Section], credentials: Credentials, fingerprint: 
 
 
 def _write_section(section: Section, credentials: Credentials, fingerprint: str, cname: str) -> list[str]:
-    sends = section.direction == "sendonly"
     types = [number for codec in section.codecs for number in (codec.payload_type, codec.rtx_type) if number]
     lines = [
         f"m={section.kind} 9 UDP/TLS/RTP/SAVPF {' '.join(map(str, types))}",
@@ -119,12 +116,12 @@ def _write_section(section: Section, credentials: Credentials, fingerprint: str,
         f"a=fingerprint:sha-256 {fingerprint}",
         "a=setup:actpass",
         f"a=mid:{section.mid}",
-        *(f"a=extmap:{number} {uri}" for uri, number in EXTENSIONS.items() if sends or number != TRANSPORT_WIDE),
+        *(f"a=extmap:{number} {uri}" for uri, number in EXTENSIONS.items()),
         f"a={section.direction}",
         "a=rtcp-mux",
     ]
     for codec in section.codecs:
-        lines += _write_codec(section.kind, codec, sends)
+        lines += _write_codec(section.kind, codec)
     if section.direction == "sendonly":
         lines.append(f"a=msid:{cname} {cname}-{section.mid}")
         if section.rtx_ssrc:
@@ -133,12 +130,12 @@ def _write_section(section: Section, credentials: Credentials, fingerprint: str,
     return lines
 
 
-def _write_codec(kind: str, codec: OfferedCodec, sends: bool) -> list[str]:
+def _write_codec(kind: str, codec: OfferedCodec) -> list[str]:
     number = codec.payload_type
     channels = f"/{codec.channels}" if codec.channels else ""
     lines = [f"a=rtpmap:{number} {codec.name}/{codec.clock_rate}{channels}"]
     feedback = _VIDEO_FEEDBACK if kind == "video" else _AUDIO_FEEDBACK
-    lines += [f"a=rtcp-fb:{number} {item}" for item in feedback if sends or item != "transport-cc"]
+    lines += [f"a=rtcp-fb:{number} {item}" for item in feedback]
     if codec.fmtp:
         lines.append(f"a=fmtp:{number} {codec.fmtp}")
     if codec.rtx_type:

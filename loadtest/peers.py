@@ -127,7 +127,7 @@ class PeerStats(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """`send_failures` and `dropped` are the generator's own losses. `busy` in ns."""
+    """`send_failures` and `dropped` are the generator's own losses, `feedbacks` transport-wide ones. `busy` in ns."""
 
     sent: int
     sent_octets: int
@@ -137,6 +137,8 @@ class Totals(NamedTuple):
     send_failures: int
     dropped: int
     unknown: int
+    feedbacks: int
+    feedback_octets: int
     busy: int
     sender_lateness: HistogramView
     receiver_lateness: HistogramView

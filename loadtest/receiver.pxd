@@ -11,5 +11,4 @@ cdef void receive_reports(Peer* peer, uint8_t* data, size_t size, int64_t arrive
                           Totals* totals) noexcept nogil
 cdef void send_nacks(Peer* peer, int64_t now, Totals* totals) noexcept nogil
 cdef void send_receiver_report(Peer* peer, int64_t now, Totals* totals) noexcept nogil
-cdef void send_feedback(Peer* peer, int64_t now, Totals* totals) noexcept nogil
 cdef void ask_for_keyframes(Peer* peer, int64_t now, Totals* totals) noexcept nogil

@@ -4,10 +4,10 @@ from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
 from mediaserver.codecs.payload cimport CODEC_NONE, CODEC_OPUS, PayloadFacts, payload_facts
+from mediaserver.loadtest.feedback cimport note_arrival
 from mediaserver.loadtest.histogram cimport histogram_add
 from mediaserver.loadtest.sender cimport send_again, send_protected_rtcp
 from mediaserver.loadtest.state cimport (
-    ARRIVALS,
     MISSING,
     REQUESTS,
     RTX_TYPE,
@@ -37,7 +37,6 @@ from mediaserver.sfu.wire.rtcp cimport (
     RTCP_ITEM_PLI,
     RTCP_ITEM_RR,
     RTCP_ITEM_SR,
-    RTCP_LOST,
     RTCP_MAX_REPORTS,
     RtcpItem,
     RtcpReport,
@@ -48,7 +47,6 @@ from mediaserver.sfu.wire.rtcp cimport (
     rtcp_write_nack,
     rtcp_write_pli,
     rtcp_write_rr,
-    rtcp_write_transport,
 )
 from mediaserver.sfu.wire.srtp cimport SRTP_MAX_TAG, srtcp_unprotect, srtp_unprotect
 
@@ -60,7 +58,6 @@ cdef enum:
 cdef int64_t NACK_AGAIN = 40 * 1000000
 cdef int64_t GIVE_UP = 1000 * 1000000
 cdef int64_t KEYFRAME_AGAIN = 500 * 1000000
-cdef int64_t FEEDBACK_INTERVAL = 50 * 1000000
 
 
 # ---- media
@@ -121,7 +118,7 @@ cdef void receive_media(Peer* peer, uint8_t* data, size_t size, int64_t arrived_
         stream.refused += 1
         return
     if values.present >> EXT_TWCC & 1 and values.size[<int>EXT_TWCC] >= 2:
-        note_arrival(peer, read_u16(values.data[<int>EXT_TWCC]), now)
+        note_arrival(peer, read_u16(values.data[<int>EXT_TWCC]), size, arrived)
     totals.received += 1
     totals.received_octets += size
     size = plain - padding - header.header_size
@@ -326,49 +323,6 @@ cdef void send_receiver_report(Peer* peer, int64_t now, Totals* totals) noexcept
             fill_report(&peer.ins[number], now, &reports[count])
             count += 1
     send_protected_rtcp(peer, out, rtcp_write_rr(out, CAPACITY, peer.ssrc, reports, count), CAPACITY, totals)
-
-
-cdef void note_arrival(Peer* peer, uint16_t sequence, int64_t now) noexcept nogil:
-    cdef uint64_t number
-    if not peer.feedback_started:
-        peer.feedback_started = 1
-        # Far from zero, so that an older number does not wrap.
-        peer.feedback_base = 65536 + sequence
-        peer.feedback_highest = peer.feedback_base - 1
-    number = peer.feedback_highest + <int64_t><int16_t>(sequence - <uint16_t>peer.feedback_highest)
-    if number < peer.feedback_base:
-        return
-    if number - peer.feedback_base >= ARRIVALS:
-        # More than one feedback can tell: begin anew, the sender takes the rest for lost.
-        peer.feedback_base = number
-        peer.feedback_highest = number - 1
-    while peer.feedback_highest < number:
-        peer.feedback_highest += 1
-        peer.arrivals[peer.feedback_highest & (ARRIVALS - 1)] = RTCP_LOST
-    peer.arrivals[number & (ARRIVALS - 1)] = now // 1000
-
-
-cdef void send_feedback(Peer* peer, int64_t now, Totals* totals) noexcept nogil:
-    """Transport-wide feedback on what has come since the last one."""
-    cdef uint8_t out[CAPACITY]
-    cdef int64_t arrivals[ARRIVALS]
-    cdef size_t count, consumed = 0
-    cdef size_t position
-    cdef int size
-    peer.next_feedback = now + FEEDBACK_INTERVAL
-    while peer.feedback_highest >= peer.feedback_base and peer.feedback_started:
-        count = <size_t>(peer.feedback_highest - peer.feedback_base + 1)
-        for position in range(count):
-            arrivals[position] = peer.arrivals[(peer.feedback_base + position) & (ARRIVALS - 1)]
-        size = rtcp_write_transport(out, CAPACITY - 40, peer.ssrc, peer.ins[0].ssrc, peer.feedback_count,
-                                    <uint16_t>peer.feedback_base, arrivals, count, &consumed)
-        if consumed == 0:
-            peer.feedback_base = peer.feedback_highest + 1
-            return
-        peer.feedback_base += consumed
-        if size > 0:
-            peer.feedback_count += 1
-            send_protected_rtcp(peer, out, size, CAPACITY, totals)
 
 
 cdef OutStream* published(Peer* peer, uint32_t ssrc) noexcept nogil:

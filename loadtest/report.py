@@ -171,6 +171,8 @@ def _generator(outcome: Outcome) -> dict[str, float]:
         "retransmitted": outcome.retransmitted,
         "keyframe_requests": outcome.keyframe_requests,
         "unknown_packets": totals.unknown,
+        "feedback_messages": totals.feedbacks,
+        "feedback_share": totals.feedback_octets / max(1, totals.received_octets),
     }
 
 

@@ -11,7 +11,7 @@ cdef enum:
     HISTORY = 1024          # packets that can be sent again, a power of two
     MISSING = 128           # packets that a receiver waits for at a time
     REQUESTS = 64           # keyframe requests whose times are kept, a power of two
-    ARRIVALS = 1024         # transport-wide numbers between two feedbacks, a power of two
+    ARRIVALS = 1024         # transport-wide numbers whose arrivals are kept, a power of two
     MAX_MID = 16
     MAX_CNAME = 32
     MAX_DATAGRAM = 1500
@@ -140,13 +140,15 @@ cdef struct Peer:
     int64_t last_consent
     int64_t next_report
     # transport-wide feedback
-    uint16_t transport_sequence
-    uint64_t feedback_base
+    uint16_t transport_sequence  # of the next packet that we send
+    uint64_t feedback_base       # the first number that the next feedback tells of
     uint64_t feedback_highest
     uint8_t feedback_started
     uint8_t feedback_count
+    int64_t last_feedback
     int64_t next_feedback
-    int64_t arrivals[ARRIVALS]
+    uint64_t numbered_octets     # of what came since the last feedback
+    int64_t arrivals[ARRIVALS]   # us by number, RTCP_LOST
     uint32_t overflow       # the kernel's count of what it dropped at this socket
 
 cdef enum PeerEnd:
@@ -165,6 +167,8 @@ cdef struct Totals:
     uint64_t send_failures  # the kernel took no more: the generator's own loss
     uint64_t dropped        # the kernel had no room for what came: the generator's own loss
     uint64_t unknown        # packets of no stream that we know
+    uint64_t feedbacks      # transport-wide feedback messages sent
+    uint64_t feedback_octets
     int64_t busy            # ns not spent waiting
     uint64_t rounds
     uint32_t random

@@ -214,7 +214,7 @@ cdef class Swarm:
         self.give_lock()
         return peers.Totals(
             totals.sent, totals.sent_octets, totals.received, totals.received_octets, totals.datagrams,
-            totals.send_failures, totals.dropped, totals.unknown, totals.busy,
+            totals.send_failures, totals.dropped, totals.unknown, totals.feedbacks, totals.feedback_octets, totals.busy,
             histogram_view(&totals.sender_lateness), histogram_view(&totals.receiver_lateness),
         )
 

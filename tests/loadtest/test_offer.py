@@ -40,7 +40,8 @@ def test_an_offer_reads_as_it_was_meant() -> None:
         assert media.ice.password == "secret-of-24-characters."
         assert media.dtls.fingerprints[0].value == FINGERPRINT
         assert media.rtcp_mux
-        assert len(media.rtp.headerExtensions) == (3 if media.direction == "sendonly" else 2)
+        assert len(media.rtp.headerExtensions) == 3
+        assert any(item.type == "transport-cc" for item in media.rtp.codecs[0].rtcpFeedback)
     video = offer.media[0]
     assert [codec.mimeType for codec in video.rtp.codecs] == ["video/H264", "video/rtx"]
     assert video.rtp.codecs[1].parameters == {"apt": 102}

@@ -170,5 +170,10 @@ def test_a_small_storm(tmp_path: Path, join: str) -> None:
     storm = report["storm"]
     assert storm["without_picture"] == 0
     assert storm["first_frame_ms"]["count"] == storm["up_after_ms"]["count"] == 12
-    assert storm["keyframe_bytes"] > 2 * storm["frame_bytes"]["storm"] > 0
+    assert storm["frame_bytes"]["storm"] > 0
+    # Viewers may all have begun at the keyframe that the server still had (docs/joining.md).
+    if storm["requests"]:
+        assert storm["keyframe_bytes"] > 2 * storm["frame_bytes"]["storm"]
+    else:
+        assert storm["keyframe_bytes"] == 0
     assert "checks and handshakes before it" in finished.stdout
