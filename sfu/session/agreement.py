@@ -172,7 +172,10 @@ def _agree_legs(books: Books, plan: Plan, offering: Participant, before: Mapping
             books.add_leg(line, offering, one.wants, one.payloads)
             continue
         params = msgspec.structs.replace(
-            line.leg.params, payloads=one.payloads, extensions=outgoing_extensions(line.extensions)
+            line.leg.params,
+            payloads=one.payloads,
+            extensions=outgoing_extensions(line.extensions),
+            named=line.named,
         )
         if params != line.leg.params:
             books.update_leg(line.leg, params)

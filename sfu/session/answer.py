@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mediaserver.sfu.session.ice import Credentials, candidate_lines, connection_line
-from mediaserver.sfu.session.negotiate import Agreed, AgreedExtension, answer_fmtp
+from mediaserver.sfu.session.negotiate import CCFB, Agreed, AgreedExtension, answer_fmtp
 from mediaserver.sfu.session.settings import SourcePolicy
 from mediaserver.sfu.session.simulcast import Encoding, answer_lines
 from mediaserver.sfu.stream.params import Address
@@ -35,7 +35,8 @@ class Sender:
 
 @dataclass(slots=True)
 class Section:
-    """The answer to one m-section. `policy` is that of the source that the client publishes on it."""
+    """The answer to one m-section. `policy` is that of the source that the client publishes on it; `named`: feedback
+    is by the packets' own numbers (RFC 8888)."""
 
     media: Media
     rejected: bool = False
@@ -46,6 +47,7 @@ class Section:
     policy: SourcePolicy | None = None
     sender: Sender | None = None
     encodings: Sequence[Encoding] = ()
+    named: bool = False
 
 
 @dataclass(slots=True)
@@ -116,6 +118,8 @@ class Answer:
             lines.append("a=rtcp-rsize")
         for one in section.formats:
             lines += self._format(one, section.policy)
+        if section.named:
+            lines.append(f"a=rtcp-fb:* {CCFB}")
         lines += answer_lines(section.encodings)
         if section.sends and section.sender is not None and section.sender.ssrc:
             lines += self._sources(section.sender)

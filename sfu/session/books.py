@@ -129,6 +129,7 @@ class Books:
             extensions=outgoing_extensions(line.extensions),
             playout_delay=self.policy.source(track.source).playout_delay if track.kind is Kind.VIDEO else None,
             policy=self.leg_policy(viewer, track),
+            named=line.named,
         )
         leg = Leg(self.claim(), track, viewer.id, line.mid, params)
         line.leg = track.legs[leg.plane_id] = self.by_leg[leg.plane_id] = leg

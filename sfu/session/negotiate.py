@@ -37,6 +37,9 @@ CODECS: Final = {
 }
 CODEC_NAMES: Final = {known.codec: name for name, known in CODECS.items()}
 
+CCFB: Final = "ack ccfb"
+"""Feedback about each packet by its own number (RFC 8888, section 6)."""
+
 MAX_PUBLISHED: Final = 16  # payload types of one track; browsers offer up to 4 of one codec
 
 FEEDBACK: Final = {
@@ -305,6 +308,11 @@ def incoming_extensions(agreed: Iterable[AgreedExtension]) -> tuple[tuple[int, i
 def outgoing_extensions(agreed: Iterable[AgreedExtension]) -> tuple[tuple[int, int], ...]:
     """Those that we may send to the peer, as the data plane takes them: id and kind."""
     return tuple((one.id, one.kind) for one in agreed if one.direction != "sendonly")
+
+
+def by_own_numbers(formats: Sequence[Agreed]) -> list[Agreed]:
+    """The formats where packets are told of by their own numbers: not by transport-wide ones too."""
+    return [one._replace(feedback=tuple(name for name in one.feedback if name != "transport-cc")) for one in formats]
 
 
 # What an answer says of a format

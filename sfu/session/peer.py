@@ -18,7 +18,8 @@ from mediaserver.sfu.stream.params import Plane
 class Line:
     """An m-line as it was last agreed: what the participant sends on it and what it gets.
 
-    `slot` says that the server fills it with what the room has (WHEP); `agreed` is what the viewer can take.
+    `slot` says that the server fills it with what the room has (WHEP); `agreed` is what the viewer can take;
+    `named` that it tells of packets by their own numbers (RFC 8888).
     """
 
     mid: str
@@ -26,6 +27,7 @@ class Line:
     agreed: Sequence[Agreed] = ()
     extensions: Sequence[AgreedExtension] = ()
     slot: bool = False
+    named: bool = False
     track: Track | None = None
     leg: Leg | None = None
 

@@ -24,9 +24,11 @@ from mediaserver.sfu.session.model import (
     SubscribeMap,
 )
 from mediaserver.sfu.session.negotiate import (
+    CCFB,
     Agreed,
     agree_extensions,
     agree_formats,
+    by_own_numbers,
     choose_published,
     match_payloads,
     source_fits,
@@ -36,6 +38,7 @@ from mediaserver.sfu.session.settings import RoomPolicy
 from mediaserver.sfu.session.simulcast import Encoding, agree_encodings
 from mediaserver.sfu.session.track import Track
 from mediaserver.sfu.stream.params import LegPayload
+from mediaserver.sfu.wire.packet import ExtKind
 from mediaserver.sfu.wire.sdp import Description, Media, OfferError
 
 
@@ -92,6 +95,7 @@ def make_plan(
     plan.gone += participant.tracks() if fresh else []
     if sum(one.publication is not None for one in plan.lines) > policy.max_tracks_per_participant:
         raise OfferError("not-allowed", f"more than {policy.max_tracks_per_participant} published tracks")
+    _choose_feedback(plan)
     _plan_receiving(plan, participant, before, tracks, subscribe)
     for one in plan.lines:
         _settle_section(one)
@@ -248,6 +252,21 @@ def _continue_tracks(plan: Plan, lines: Mapping[str, Line]) -> None:
 
 def _same(track: Track, one: LinePlan) -> bool:
     return one.publication is not None and track.source is one.publication.source and track.kind is one.line.kind
+
+
+def _choose_feedback(plan: Plan) -> None:
+    """Who only watches, and offers it, tells of packets by their own numbers (RFC 8888), on all m-lines of the one
+    transport. Publishers are told by transport-wide numbers, and a browser does either the one or the other."""
+    lines = [one for one in plan.lines if not one.section.rejected]
+    if any(one.publication is not None for one in lines):
+        return
+    if not all(any(CCFB in agreed.format.feedback for agreed in one.line.agreed) for one in lines):
+        return
+    for one in lines:
+        one.line.named = one.section.named = True
+        one.line.agreed = one.section.formats = by_own_numbers(one.line.agreed)
+        kept = [extension for extension in one.line.extensions if extension.kind != ExtKind.EXT_TWCC]
+        one.line.extensions = one.section.extensions = kept
 
 
 # What the participant receives

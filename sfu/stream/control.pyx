@@ -332,11 +332,15 @@ cdef void drop_leg(Leg** legs, uint32_t* count, Leg* leg) noexcept nogil:
 
 
 cdef void note_line(EngineState* engine, Peer* peer, const Leg* leg) noexcept nogil:
-    """A viewer's line is estimated as soon as one of its legs bears numbers. Without memory it is not."""
+    """A viewer's line is estimated as soon as feedback speaks of one of its legs. Without memory it is not."""
     if peer.sender == NULL:
         peer.sender = sender_new(engine.now)
-    if peer.sender != NULL and leg.config.stamp == EXT_TWCC:
+    if peer.sender == NULL:
+        return
+    if leg.config.stamp == EXT_TWCC or leg.config.named:
         peer.sender.numbered = 1
+    if leg.config.named:
+        peer.sender.named = 1  # for good: a browser that has begun with it does not leave it
 
 
 cdef void free_leg(Leg* leg) noexcept nogil:

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from mediaserver.sfu.policy.bwe.estimator cimport estimator_loss, estimator_remb, estimator_transport
+from mediaserver.sfu.policy.bwe.estimator cimport estimator_ccfb, estimator_loss, estimator_remb, estimator_transport
 from mediaserver.sfu.policy.missing cimport MissingRound, MissingTerms, missing_round, missing_terms
 from mediaserver.sfu.policy.round_trip cimport round_trip_add
 from mediaserver.sfu.stream.agenda cimport earlier, make_hot
@@ -26,6 +26,7 @@ from mediaserver.sfu.stream.transport cimport arrival_feedback
 from mediaserver.sfu.wire.extended_reports cimport xr_delay, xr_write_reference
 from mediaserver.sfu.wire.rtcp cimport (
     RTCP_ITEM_BYE,
+    RTCP_ITEM_CCFB,
     RTCP_ITEM_FIR,
     RTCP_ITEM_NACK,
     RTCP_ITEM_PLI,
@@ -367,6 +368,8 @@ cdef void read_line(EngineState* engine, Peer* peer, const RtcpItem* item) noexc
         return
     if item.kind == RTCP_ITEM_TRANSPORT:
         estimator_transport(&peer.sender.estimator, item, engine.now)
+    elif item.kind == RTCP_ITEM_CCFB:
+        estimator_ccfb(&peer.sender.estimator, item, engine.now)
     elif rtcp_remb(item, &remb) == 0:
         estimator_remb(&peer.sender.estimator, remb.bitrate, engine.now)
         peer.sender.capped = 1
@@ -391,7 +394,7 @@ cdef void read_item(EngineState* engine, Peer* peer, const RtcpItem* item) noexc
         while rtcp_fir(item, index, &ssrc, &command):
             viewer_wants_keyframe(engine, peer, ssrc)
             index += 1
-    elif item.kind == RTCP_ITEM_TRANSPORT or item.kind == RTCP_ITEM_REMB:
+    elif item.kind == RTCP_ITEM_TRANSPORT or item.kind == RTCP_ITEM_CCFB or item.kind == RTCP_ITEM_REMB:
         read_line(engine, peer, item)
     elif item.kind == RTCP_ITEM_BYE:
         while rtcp_bye(item, index, &ssrc):

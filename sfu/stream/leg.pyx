@@ -29,7 +29,7 @@ from mediaserver.sfu.stream.renumber cimport (
 )
 from mediaserver.sfu.stream.report cimport REPORT_LEG_LIVE, report
 from mediaserver.sfu.stream.spread cimport spread_add
-from mediaserver.sfu.stream.sending cimport forget_waiting, note_sent
+from mediaserver.sfu.stream.sending cimport forget_waiting, note_leaves
 from mediaserver.sfu.stream.state cimport FIXED_EXT_MAX, Encoding, LegConfig
 from mediaserver.sfu.wire.packet cimport (
     EXT_ABS_CAPTURE_TIME,
@@ -119,11 +119,10 @@ cdef void stamp_now(EngineState* engine, const Leg* leg, uint8_t* stamp) noexcep
         stamp[2] = <uint8_t>time
 
 
-cdef inline int is_stamped(const Leg* leg, uint8_t payload_type) noexcept nogil:
-    """What may have to be repeated byte by byte bears nothing that changes with its departure."""
-    return leg.config.stamp and leg.peer.sender != NULL and (
-        has_repair(leg, payload_type) or not leg.config.nack[payload_type]
-    )
+cdef inline int leaves_once(const Leg* leg, uint8_t payload_type) noexcept nogil:
+    """What may have to be repeated byte by byte bears nothing that changes with its departure, and when it came says
+    nothing of the line."""
+    return leg.peer.sender != NULL and (has_repair(leg, payload_type) or not leg.config.nack[payload_type])
 
 
 cdef void leg_configure(Leg* leg, const LegConfig* config) noexcept nogil:
@@ -273,7 +272,7 @@ cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept no
     cdef Shape made
     cdef int64_t outgoing
     cdef uint8_t* out
-    cdef int size, stamped
+    cdef int size, stamped, once
     if leg.config.paused or leg.held or leg.peer.tx == NULL:
         return
     payload_type = leg.config.outgoing[packet.payload_type]
@@ -290,7 +289,8 @@ cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept no
     out = outbox_room(&engine.outbox)
     if out == NULL:
         return
-    stamped = is_stamped(leg, packet.payload_type)
+    once = leaves_once(leg, packet.payload_type)
+    stamped = once and leg.config.stamp
     if stamped:
         stamp_now(engine, leg, stamp)
     size = write_header(leg, out, packet, &made, payload_type, <uint16_t>outgoing, leg.config.ssrc,
@@ -302,7 +302,7 @@ cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept no
     if size < 0:
         return
     outbox_add(&engine.outbox, &leg.peer.addr, size)
-    note_sent(engine, leg.peer, size, stamped and leg.config.stamp == EXT_TWCC, SENT_MEDIA)
+    note_leaves(engine, leg, size, once, leg.config.ssrc, <uint16_t>outgoing, SENT_MEDIA)
     leg.packets += 1
     leg.octets += made.size
     leg.stats.packets = leg.packets

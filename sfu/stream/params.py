@@ -113,6 +113,8 @@ class LegParams(msgspec.Struct, frozen=True):
     """Least and greatest playout delay in units of 10 ms that the server asks of the viewer, where that extension was
     negotiated and the publisher does not say; (0, 0) is "show at once"."""
     policy: LegPolicy = LegPolicy()
+    named: bool = False
+    """The viewer tells when each packet came by its own number (RFC 8888)."""
 
 
 class EventKind(IntEnum):

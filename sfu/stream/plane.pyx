@@ -162,6 +162,7 @@ cdef int lay_leg(LegConfig* config, object params) except -1:
     config.ssrc = params.ssrc
     config.rtx_ssrc = params.rtx_ssrc
     config.paused = params.paused
+    config.named = params.named
     for payload in params.payloads:
         incoming = check_payload_type(payload.incoming)
         config.outgoing[<int>incoming] = check_payload_type(payload.outgoing)

@@ -49,6 +49,7 @@ cdef Packet* make(EngineState* engine, const Packet* packet, const RedBlock* blo
         return NULL
     memcpy(made.data, packet.data + packet.payload_offset + block.offset, block.size)
     memset(&made.ext, 0, sizeof(made.ext))
+    memset(&made.facts, 0, sizeof(made.facts))
     made.payload_type = block.payload_type
     made.marker = 0
     made.keyframe = 0

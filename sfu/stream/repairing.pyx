@@ -25,7 +25,7 @@ from mediaserver.sfu.stream.history cimport history_get
 from mediaserver.sfu.stream.leg cimport Shape, fits, has_repair, shape, stamp_now, write_header
 from mediaserver.sfu.stream.outbox cimport outbox_add, outbox_room
 from mediaserver.sfu.stream.renumber cimport renumber_find
-from mediaserver.sfu.stream.sending cimport note_sent, send_repair, sender_limits
+from mediaserver.sfu.stream.sending cimport note_leaves, send_repair, sender_limits
 from mediaserver.sfu.stream.state cimport Peer
 from mediaserver.sfu.wire.packet cimport EXT_TWCC, RTP_HEADER_SIZE, RTP_P_BIT, write_u16
 from mediaserver.sfu.wire.srtp cimport srtp_protect
@@ -73,7 +73,7 @@ cdef int send_rtx(EngineState* engine, Leg* leg, uint8_t* out, const Packet* pac
     if size < 0:
         return 0
     outbox_add(&engine.outbox, &leg.peer.addr, size)
-    note_sent(engine, leg.peer, size, leg.config.stamp == EXT_TWCC, kind)
+    note_leaves(engine, leg, size, 1, leg.config.rtx_ssrc, <uint16_t>(leg.repair_sequence - 1), kind)
     return size
 
 
@@ -92,7 +92,7 @@ cdef int send_again(EngineState* engine, Leg* leg, uint8_t* out, const Packet* p
     if size < 0:
         return 0
     outbox_add(&engine.outbox, &leg.peer.addr, size)
-    note_sent(engine, leg.peer, size, 0, SENT_REPAIR)
+    note_leaves(engine, leg, size, 0, leg.config.ssrc, <uint16_t>outgoing, SENT_REPAIR)
     return size
 
 
@@ -177,7 +177,8 @@ cdef int send_blank(EngineState* engine, Leg* leg, uint8_t* out, uint8_t payload
     blank.sequence = ~<uint64_t>0  # of now
     blank.timestamp = leg.renumber.last_timestamp - leg.renumber.timestamp_offset
     stamp_now(engine, leg, stamp)
-    size = write_header(leg, out, &blank, &made, payload_type, <uint16_t>leg.repair_sequence, leg.config.rtx_ssrc, stamp)
+    size = write_header(leg, out, &blank, &made, payload_type, <uint16_t>leg.repair_sequence, leg.config.rtx_ssrc,
+                        stamp if leg.config.stamp else NULL)
     out[0] |= RTP_P_BIT
     memset(engine.scratch, 0, PADDING)
     engine.scratch[PADDING - 1] = PADDING
@@ -186,7 +187,7 @@ cdef int send_blank(EngineState* engine, Leg* leg, uint8_t* out, uint8_t payload
     if size < 0:
         return 0
     outbox_add(&engine.outbox, &leg.peer.addr, size)
-    note_sent(engine, leg.peer, size, 1, SENT_PADDING)
+    note_leaves(engine, leg, size, 1, leg.config.rtx_ssrc, <uint16_t>(leg.repair_sequence - 1), SENT_PADDING)
     return size
 
 
@@ -197,7 +198,9 @@ cdef int leg_pad(EngineState* engine, Leg* leg) noexcept nogil:
     cdef uint8_t* out
     cdef int size
     cdef uint32_t i
-    if leg.config.stamp != EXT_TWCC or not leg.config.rtx_ssrc or leg.peer.tx == NULL or leg.config.paused:
+    if leg.config.stamp != EXT_TWCC and not leg.peer.sender.named:
+        return 0
+    if not leg.config.rtx_ssrc or leg.peer.tx == NULL or leg.config.paused:
         return 0
     for i in range(leg.track.config.payload_count):
         if not repair_type:

@@ -10,6 +10,7 @@ from libc.stdlib cimport calloc, free, malloc
 from mediaserver.sfu.policy.bwe.estimator cimport (
     estimator_close,
     estimator_init,
+    estimator_name,
     estimator_process,
     estimator_sent,
     estimator_untracked,
@@ -22,6 +23,7 @@ from mediaserver.sfu.stream.leg cimport leg_forward, leg_restart
 from mediaserver.sfu.stream.repairing cimport leg_pad, leg_retransmit
 from mediaserver.sfu.stream.share cimport share_line
 from mediaserver.sfu.stream.state cimport LANE_PICTURES, LANE_REPAIR, LANE_SOUND, LANES, Waiting
+from mediaserver.sfu.wire.packet cimport EXT_TWCC
 
 cdef enum:
     BURST_US = 10000         # of the target rate may leave at once
@@ -177,16 +179,19 @@ cdef void note_feedback(EngineState* engine, Peer* peer) noexcept nogil:
     make_hot(engine, peer, engine.now)
 
 
-cdef void note_sent(EngineState* engine, Peer* peer, uint32_t size, int numbered, int kind) noexcept nogil:
-    cdef Sender* sender = peer.sender
+cdef void note_leaves(EngineState* engine, Leg* leg, uint32_t size, int once, uint32_t ssrc, uint16_t sequence,
+                      int kind) noexcept nogil:
+    cdef Sender* sender = leg.peer.sender
     if sender == NULL:
         return
     size += HEADERS
-    if numbered:
+    if once and (sender.named or leg.config.stamp == EXT_TWCC):
         estimator_sent(&sender.estimator, size, engine.now, kind)
+        if sender.named:
+            estimator_name(&sender.estimator, ssrc, sequence)
         if sender.first_sent == 0:
             sender.first_sent = engine.now
-            make_hot(engine, peer, engine.now)
+            make_hot(engine, leg.peer, engine.now)
     elif sender_limits(engine, sender):
         estimator_untracked(&sender.estimator, size, engine.now)
     sender.credit -= <int64_t>size * 8 * 1000000

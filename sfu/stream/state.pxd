@@ -102,6 +102,7 @@ cdef struct LegConfig:
     uint8_t unwraps[128]     # RED (RFC 2198) that the viewer takes as the plain Opus inside
     ExtMap ext
     uint8_t stamp            # kind of the extension that tells of the departure of each packet, 0: none
+    uint8_t named            # feedback speaks of its numbers (RFC 8888)
     uint8_t stamp_at         # where its value stands in fixed_ext
     uint32_t passed          # bits of the kinds that are copied from the publisher's packets
     uint8_t fixed_ext[FIXED_EXT_MAX]   # the block for packets that bring none of these
@@ -215,7 +216,8 @@ cdef struct Waiting:
 # The way to one viewer. Bits are counted in millionths, so that a rate times µs is a credit.
 cdef struct Sender:
     Estimator estimator
-    uint8_t numbered         # a leg bears transport-wide numbers: the estimate is founded
+    uint8_t numbered         # of a leg's packets it is told when they came: the estimate is founded
+    uint8_t named            # by their own numbers (RFC 8888), perhaps
     uint8_t capped           # the viewer has said what it can take (REMB)
     int64_t heard_at         # µs of the last feedback, 0: none yet
     int64_t first_sent       # µs, with a number

@@ -24,7 +24,7 @@ from tests.sim.publisher import (
     SentTrack,
     SoundSpec,
 )
-from tests.sim.viewer import RED_TYPE, Viewer
+from tests.sim.viewer import RED_TYPE, Arrivals, Viewer
 
 WARM_UP = 4 * SECOND
 """The cart publishes so long before the first doctor joins."""
@@ -180,8 +180,8 @@ class Consultation:
         self.laboratory.engine.add_track(100 + index, CART, params)
         self.cart.add(track)
 
-    def join(self, down: LinkSpec, up: LinkSpec | None = None) -> Viewer:
-        """A doctor joins and views everything."""
+    def join(self, down: LinkSpec, up: LinkSpec | None = None, *, named: bool = False) -> Viewer:
+        """A doctor joins and views everything. `named`: it tells of packets as RFC 8888 does."""
         laboratory, number = self.laboratory, FIRST_DOCTOR + len(self.doctors)
         doctor = Viewer(
             laboratory.engine,
@@ -191,6 +191,8 @@ class Consultation:
             Link(up or LinkSpec(delay=down.delay), self.seed * 100 + 2 * number, laboratory.now),
             Link(down, self.seed * 100 + 2 * number + 1, laboratory.now),
         )
+        if named:
+            doctor.arrivals = Arrivals()
         laboratory.add(doctor)
         self.doctors.append(doctor)
         for index, spec in enumerate(self.sources):
@@ -212,7 +214,8 @@ class Consultation:
             rtx_ssrc=ssrc + 1 if video else 0,
             cname="cart",
             payloads=payloads,
-            extensions=EXTENSIONS,
+            extensions=EXTENSIONS if doctor.arrivals is None else EXTENSIONS[:-1],
+            named=doctor.arrivals is not None,
             playout_delay=(0, 0) if video else None,
             policy=LegPolicy(
                 rank=spec.rank if self.policy == "clinical" else 0,

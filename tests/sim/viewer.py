@@ -10,6 +10,7 @@ from mediaserver.sfu.stream.engine import Engine
 from mediaserver.sfu.stream.params import Address
 from mediaserver.sfu.wire import rtcp_packets
 from mediaserver.sfu.wire.rtcp_packets import Nack, PictureLoss, ReceiverReport, Report, SenderReport
+from tests.sfu.wire.test_congestion_feedback import message as write_ccfb
 from tests.sim.lab_peer import LabPeer
 from tests.sim.network import FOREVER, MS, SECOND, Link
 from tests.sim.payloads import read_truth
@@ -65,6 +66,36 @@ class SoundReceiver:
         return [one & 0xFFFF for one in sorted(self.missing)]
 
 
+class Arrivals:
+    """What came of each SSRC by its own numbers, for feedback by RFC 8888."""
+
+    def __init__(self) -> None:
+        self._came: dict[int, dict[int, int]] = {}
+        self._next: dict[int, int] = {}
+        self._highest: dict[int, int] = {}
+
+    def note(self, ssrc: int, number: int, now: int) -> None:
+        highest = self._highest.setdefault(ssrc, number + 0x10000)
+        wide = highest + ((number - highest + 0x8000) & 0xFFFF) - 0x8000
+        self._highest[ssrc] = max(highest, wide)
+        self._next.setdefault(ssrc, wide)
+        self._came.setdefault(ssrc, {})[wide] = now
+
+    def message(self, now: int) -> bytes:
+        """Of each SSRC all since the last message, and what has come late since."""
+        blocks = []
+        for ssrc, came in self._came.items():
+            first = min(self._next[ssrc], *came) if came else self._next[ssrc]
+            if not came:
+                continue
+            told = [came.get(number) for number in range(first, self._highest[ssrc] + 1)]
+            metrics = tuple(None if at is None else ((now - at) * 1024 // SECOND, 0) for at in told)
+            blocks.append((ssrc, first & 0xFFFF, metrics))
+            self._next[ssrc] = self._highest[ssrc] + 1
+            came.clear()
+        return write_ccfb(OWN_SSRC, now * 65536 // SECOND & 0xFFFFFFFF, blocks)
+
+
 class Losses:
     """What a receiver report says of one source since the last one."""
 
@@ -92,6 +123,7 @@ class Viewer(LabPeer):
         self.by_rtx: dict[int, VideoReceiver] = {}
         self.unknown = self.nacks = self.plis = self.padding = 0
         self.feedback = True
+        self.arrivals: Arrivals | None = None
         self._losses: dict[int, Losses] = {}
         self._sender_reports: dict[int, tuple[int, int]] = {}
         self._arrived: dict[int, int] = {}
@@ -149,9 +181,12 @@ class Viewer(LabPeer):
     def receive_rtp(self, plain: bytes, now: int) -> None:
         ssrc = int.from_bytes(plain[8:12], "big")
         end = 12
+        if self.arrivals is not None:
+            self.arrivals.note(ssrc, plain[2] << 8 | plain[3], now)
+            self._next_feedback = min(self._next_feedback, now + FEEDBACK_US)
         if plain[0] & 0x10:
             end = 16 + 4 * int.from_bytes(plain[14:16], "big")
-            if self.feedback:
+            if self.feedback and self.arrivals is None:
                 self._note_arrival(plain, end, now)
         payload = plain[end:]
         if plain[0] & 0x20:
@@ -206,6 +241,10 @@ class Viewer(LabPeer):
     # RTCP
 
     def _send_feedback(self, now: int) -> None:
+        if self.arrivals is not None:
+            self._next_feedback = FOREVER
+            self.post_rtcp(self.arrivals.message(now), now)
+            return
         self._next_feedback = now + FEEDBACK_US
         if not self._fresh:
             return

@@ -510,3 +510,30 @@ def test_a_publisher_s_red_is_answered_in_its_place_and_a_viewer_s_answer_has_ro
         assert set(answered(heard).media[0].formats) == ({111, 112} if len(codecs) == 2 else {111})
         payloads = plane.named("add_leg")[-1][3].payloads
         assert [(one.incoming, one.outgoing, one.unwrap) for one in payloads] == got
+
+
+CCFB = "a=rtcp-fb:* ack ccfb"
+TWCC_URI = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
+
+
+def test_who_only_watches_may_tell_of_packets_by_their_own_numbers(room: Room, plane: RecordingPlane) -> None:
+    done = cart(room, video("sendonly", VP8, ssrc=10, extra=CCFB), publish={"0": CAMERA})
+    [sent] = answered(done).media
+    assert "ack ccfb" not in sent.formats[96].feedback
+    lines = (video("recvonly", VP8, extra=CCFB), audio("recvonly", OPUS, extra=CCFB))
+    seen = offer(room, "doctor", make_offer(*lines), subscribe={"0": done.bound["0"]})
+    for medium in answered(seen).media:
+        assert {"ack ccfb"} <= {name for one in medium.formats.values() for name in one.feedback}
+        assert "transport-cc" not in {name for one in medium.formats.values() for name in one.feedback}
+        assert TWCC_URI not in {one.uri for one in medium.extensions}
+    params = plane.named("add_leg")[-1][3]
+    assert params.named
+    assert ExtKind.EXT_TWCC not in {kind for _, kind in params.extensions}
+
+
+def test_own_numbers_are_for_all_m_lines_or_none(room: Room, plane: RecordingPlane) -> None:
+    done = cart(room, video("sendonly", VP8, ssrc=10), publish={"0": CAMERA})
+    lines = (video("recvonly", VP8, extra=CCFB), audio("recvonly", OPUS))
+    seen = offer(room, "doctor", make_offer(*lines), subscribe={"0": done.bound["0"]})
+    assert CCFB not in seen.answer
+    assert not plane.named("add_leg")[-1][3].named

@@ -1,0 +1,69 @@
+"""How a viewer's line becomes known: by transport-wide numbers, by packets' own (RFC 8888), or by REMB alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from mediaserver.sfu.wire import rtcp_packets
+from mediaserver.sfu.wire.rtcp_packets import Remb
+from tests.sim.consultation import CAMERA, ULTRASOUND, VOICE, Consultation
+from tests.sim.network import MS, SECOND, LinkSpec, short_queue
+from tests.sim.viewer import OWN_SSRC, Arrivals
+
+SOURCES = (CAMERA, ULTRASOUND, VOICE)
+
+
+@pytest.mark.parametrize("bps", [1_500_000, 3_000_000, 20_000_000])
+def test_by_packets_own_numbers_a_line_is_known_as_well_as_by_transport_wide_ones(bps: int) -> None:
+    line = LinkSpec(steps=((0, bps),), queue=short_queue(bps))
+    estimates, shown = {}, {}
+    for named in (False, True):
+        house = Consultation(sources=SOURCES)
+        doctor = house.join(line, named=named)
+        house.laboratory.run(20 * SECOND)
+        told = house.laboratory.engine.peer_stats(doctor.number)
+        estimates[named] = told["estimate_bps"]
+        shown[named] = sum(receiver.bytes for receiver in doctor.pictures.values())
+        assert told["padding_bytes"] > 0  # it was probed
+        assert sum(receiver.corrupt for receiver in doctor.pictures.values()) == 0
+    assert estimates[True] >= 0.75 * min(bps, estimates[False])
+    assert estimates[True] <= 1.2 * max(bps, estimates[False])
+    assert shown[True] > 0.8 * shown[False]
+
+
+def test_a_line_that_narrows_is_noticed_by_packets_own_numbers() -> None:
+    house = Consultation(sources=SOURCES)
+    doctor = house.join(LinkSpec(steps=((0, 5_000_000), (10 * SECOND, 1_500_000)), queue=100_000), named=True)
+    house.laboratory.run(9 * SECOND)
+    wide = house.laboratory.engine.peer_stats(doctor.number)["estimate_bps"]
+    house.laboratory.run(6 * SECOND)
+    narrow = house.laboratory.engine.peer_stats(doctor.number)["estimate_bps"]
+    assert wide > 3_000_000
+    assert narrow < 1_600_000
+
+
+def test_feedback_by_numbers_that_was_not_agreed_on_changes_nothing() -> None:
+    house = Consultation(sources=SOURCES)
+    doctor = house.join(LinkSpec())
+    house.laboratory.run(5 * SECOND)
+    before = house.laboratory.engine.peer_stats(doctor.number)["estimate_bps"]
+    arrivals = Arrivals()
+    for number in range(50):
+        arrivals.note(doctor.number * 1000, number, house.laboratory.now - number * MS)
+    doctor.post_rtcp(arrivals.message(house.laboratory.now), house.laboratory.now)
+    house.laboratory.run(100 * MS)
+    assert house.laboratory.engine.peer_stats(doctor.number)["estimate_bps"] >= before * 0.9
+
+
+def test_remb_bounds_a_viewer_that_tells_nothing_else() -> None:
+    house = Consultation(sources=SOURCES)
+    doctor = house.join(LinkSpec())
+    doctor.feedback = False
+    for _ in range(10):
+        remb = rtcp_packets.write(Remb(OWN_SSRC, 900_000, ()), capacity=1200)
+        doctor.post_rtcp(remb, house.laboratory.now)
+        house.laboratory.run(SECOND)
+    assert 0 < house.laboratory.engine.peer_stats(doctor.number)["estimate_bps"] <= 900_000
+    before = sum(receiver.bytes for receiver in doctor.pictures.values())
+    house.laboratory.run(5 * SECOND)
+    assert (sum(receiver.bytes for receiver in doctor.pictures.values()) - before) * 8 / 5 < 1_200_000
