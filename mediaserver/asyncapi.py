@@ -112,7 +112,7 @@ def _declare(kind: inspect.Type, named: dict[str, list[str]]) -> str:
             return _union(kind.values)
         case inspect.UnionType():
             return " | ".join(_declare(one, named) for one in kind.types)
-        case inspect.ListType():
+        case inspect.ListType() | inspect.VarTupleType():
             inner = _declare(kind.item_type, named)
             return f"({inner})[]" if "|" in inner else f"{inner}[]"
         case inspect.DictType():

@@ -16,7 +16,9 @@ from mediaserver.audit import Audit
 from mediaserver.latency import AGE_BOUNDS, LatencyBook
 from mediaserver.rooms import Rooms
 from mediaserver.session_report import SessionReports
+from mediaserver.sfu.session.model import SoundFault
 from mediaserver.sfu.wire import gcm
+from mediaserver.spells import SpellBook
 from mediaserver.stats import ControlStats, Histogram
 
 if TYPE_CHECKING:
@@ -90,7 +92,13 @@ class Metrics:
     """The registry of one server."""
 
     def __init__(
-        self, rooms: Rooms, stats: ControlStats, audit: Audit, reports: SessionReports, latency: LatencyBook
+        self,
+        rooms: Rooms,
+        stats: ControlStats,
+        audit: Audit,
+        reports: SessionReports,
+        latency: LatencyBook,
+        spells: SpellBook,
     ) -> None:
         self.recorder: Recorder | None = None
         self._rooms = rooms
@@ -98,6 +106,7 @@ class Metrics:
         self._audit = audit
         self._reports = reports
         self._latency = latency
+        self._spells = spells
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -215,6 +224,11 @@ class Metrics:
         for source, one in sorted(self._latency.ages.items()):
             ages.add_metric([source], _cumulative(AGE_BOUNDS, one.counts), one.total)
         yield ages
+        yield _counter(
+            "sound_faults",
+            "Times that a clinical sound did not come as it was asked for, by fault.",
+            _labelled("fault", self._spells.sound_faults, tuple(SoundFault)),
+        )
         yield _counter("report_failures", "Session reports that could not be written.", [({}, self._reports.failures)])
 
     def _freshness(self) -> Iterator[Metric]:

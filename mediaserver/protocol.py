@@ -342,7 +342,7 @@ class TrackAdded(Message, frozen=True, kw_only=True, tag="track-added"):
 
 
 class TrackChanged(Message, frozen=True, kw_only=True, tag="track-changed"):
-    """A track's codec, size, label or mute has changed."""
+    """A track's codec, size, label or mute has changed, or what is wrong with its sound."""
 
     track: TrackInfo
 

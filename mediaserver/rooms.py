@@ -287,6 +287,7 @@ _TELL: Mapping[type, Callable[[LiveRoom, Any], None]] = {
     ev.TrackLive: LiveRoom._tell_nobody,
     ev.PictureChanged: LiveRoom._tell_nobody,
     ev.FreshnessChanged: LiveRoom._tell_freshness,
+    ev.SoundChanged: LiveRoom._tell_nobody,  # the track's info says it
     ev.LegLive: LiveRoom._tell_nobody,
     ev.LegQuality: LiveRoom._tell_quality,
     ev.LegEnded: LiveRoom._tell_nobody,

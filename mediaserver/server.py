@@ -178,8 +178,9 @@ class MediaServer:
         self.latency = LatencyBook({name: one.glass_to_glass_ms for name, one in settings.policy.sources.items()})
         self.spells = SpellBook(self.clock)
         self.reports.add_section("latency", self.latency.collect)
-        self.reports.add_section("freshness", self.spells.collect)
-        self.metrics = Metrics(self._rooms, self.stats, self.audit, self.reports, self.latency)
+        self.reports.add_section("freshness", self.spells.freshness)
+        self.reports.add_section("sound", self.spells.sound)
+        self.metrics = Metrics(self._rooms, self.stats, self.audit, self.reports, self.latency, self.spells)
         await self._start_archive(data / "archive")
         # The reports come first: at a room's end they collect from the others.
         for book in (self.reports, self.latency, self.spells):

@@ -1,15 +1,17 @@
-"""When tracks were stale or did not change, for the session report: each spell with its begin, end and cause."""
+"""When tracks were stale, did not change or sounded wrong: spells with begin, end and cause, for the session report."""
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final, Literal, TypeVar
 
 import msgspec
 
 from mediaserver.clock import Clock, iso
 from mediaserver.rooms import LiveRoom, RoomClosed, RoomEvent, RoomOpened
 from mediaserver.sfu.session import events as ev
-from mediaserver.sfu.session.model import Freshness
+from mediaserver.sfu.session.model import Freshness, SoundFault
 
 MAX_SPELLS: Final = 1000
 """Of one session; those after are counted in `omitted`."""
@@ -17,6 +19,9 @@ TOGETHER_US: Final = 150_000
 """Other tracks of a publisher that were silent for so long have stopped with this one."""
 
 Cause = Literal["publisher", "source", "picture", ""]
+T = TypeVar("T", bound="Freshness | SoundFault")
+_CAUSES: Final[Mapping[str, Cause]] = {Freshness.UNCHANGING: "picture", **dict.fromkeys(SoundFault, "")}
+"""Of a stale track it has to be found."""
 
 
 class Spell(msgspec.Struct):
@@ -24,12 +29,12 @@ class Spell(msgspec.Struct):
 
     `cause`: `publisher`, nothing at all came of who publishes it (its line, its machine); `source`, its other tracks
     went on (the device, its encoder); `picture`, frames went on and showed the same; empty where there was nothing to
-    compare with. `removed`: it ended because the track did.
+    compare with, and for sounds. `removed`: it ended because the track did.
     """
 
     track: str
     source: str
-    state: Freshness
+    state: str
     cause: Cause
     began: str
     ended: str | None = None
@@ -37,72 +42,105 @@ class Spell(msgspec.Struct):
     removed: bool = False
 
 
-class FreshnessSection(msgspec.Struct):
-    """The section `freshness` of a session report."""
+class SpellsSection(msgspec.Struct):
+    """The sections `freshness` and `sound` of a session report."""
 
     spells: list[Spell]
     omitted: int
 
 
-class _Session:
-    def __init__(self) -> None:
-        self.spells: list[Spell] = []
-        self.open: dict[str, tuple[Spell, int]] = {}
-        self.omitted = 0
-
-
-class SpellBook:
-    """Follows the rooms: `rooms.observe(book.on_event)`, behind whoever calls `collect` at the end of a room."""
+class _Spells:
+    """Those of one section. `time` is µs of the monotonic clock."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._sessions: dict[str, _Session] = {}
+        self._spells: list[Spell] = []
+        self._open: dict[str, list[tuple[Spell, int]]] = {}
+        self._omitted = 0
 
-    def on_event(self, live: LiveRoom, event: RoomEvent) -> None:
-        if isinstance(event, RoomOpened):
-            self._sessions[live.name] = _Session()
-            return
-        session = self._sessions.get(live.name)
-        if session is None:
-            return
-        match event:
-            case ev.FreshnessChanged(track=track, state=state, time=time):
-                self._end(session, track, time)
-                if state is not Freshness.LIVE:
-                    self._begin(live, session, track, state, time)
-            case ev.TrackRemoved(track=track):
-                self._end(session, track, self._clock.monotonic_us(), removed=True)
-            case RoomClosed():
-                del self._sessions[live.name]
-            case _:
-                pass
+    def change(self, live: LiveRoom, track: str, states: Collection[Freshness | SoundFault], time: int) -> None:
+        """A track is in these states from now on."""
+        self.end(track, time, but=states)
+        for state in self.new(track, states):
+            self._begin(live, track, state, time)
 
-    def collect(self, live: LiveRoom) -> FreshnessSection | None:
-        """The section of a room's report; None when every track was fresh all the time."""
-        session = self._sessions.get(live.name)
-        if session is None or not session.spells:
-            return None
+    def new(self, track: str, states: Iterable[T]) -> list[T]:
+        """Those of the states in which the track is not yet."""
+        going = {spell.state for spell, _ in self._open.get(track, ())}
+        return [state for state in states if state not in going]
+
+    def end(
+        self, track: str, time: int, *, but: Collection[Freshness | SoundFault] = (), removed: bool = False
+    ) -> None:
+        kept = []
+        for spell, began in self._open.pop(track, ()):
+            if spell.state in but:
+                kept.append((spell, began))
+            else:
+                spell.ended, spell.seconds, spell.removed = self._wall(time), _seconds(began, time), removed
+        if kept:
+            self._open[track] = kept
+
+    def section(self) -> SpellsSection | None:
+        """None when there was no spell."""
         now = self._clock.monotonic_us()
-        for spell, began in session.open.values():
-            spell.seconds = _seconds(began, now)
-        return FreshnessSection(session.spells, session.omitted)
+        for spells in self._open.values():
+            for spell, began in spells:
+                spell.seconds = _seconds(began, now)
+        return SpellsSection(self._spells, self._omitted) if self._spells else None
 
-    def _begin(self, live: LiveRoom, session: _Session, track: str, state: Freshness, time: int) -> None:
-        if len(session.spells) >= MAX_SPELLS:
-            session.omitted += 1
+    def _begin(self, live: LiveRoom, track: str, state: Freshness | SoundFault, time: int) -> None:
+        if len(self._spells) >= MAX_SPELLS:
+            self._omitted += 1
             return
-        cause: Cause = "picture" if state is Freshness.UNCHANGING else _cause(live, track, time)
+        cause = _CAUSES.get(state)
+        if cause is None:
+            cause = _cause(live, track, time)
         spell = Spell(track, str(live.room.tracks[track].source), state, cause, self._wall(time))
-        session.spells.append(spell)
-        session.open[track] = (spell, time)
-
-    def _end(self, session: _Session, track: str, time: int, *, removed: bool = False) -> None:
-        spell, began = session.open.pop(track, (None, 0))
-        if spell is not None:
-            spell.ended, spell.seconds, spell.removed = self._wall(time), _seconds(began, time), removed
+        self._spells.append(spell)
+        self._open.setdefault(track, []).append((spell, time))
 
     def _wall(self, time: int) -> str:
         return iso(self._clock.wall() - (self._clock.monotonic_us() - time) / 1e6)
+
+
+class SpellBook:
+    """Follows the rooms: `rooms.observe(book.on_event)`, behind whoever calls `freshness` and `sound` at the end of a
+    room, which give the sections of its report; None where all was well."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.sound_faults: Counter[str] = Counter()
+        """How often a sound went wrong, by fault."""
+        self._clock = clock
+        self._rooms: dict[str, tuple[_Spells, _Spells]] = {}
+
+    def on_event(self, live: LiveRoom, event: RoomEvent) -> None:
+        if isinstance(event, RoomOpened):
+            self._rooms[live.name] = _Spells(self._clock), _Spells(self._clock)
+            return
+        if live.name not in self._rooms:
+            return
+        freshness, sound = self._rooms[live.name]
+        match event:
+            case ev.FreshnessChanged(track=track, state=state, time=time):
+                freshness.change(live, track, () if state is Freshness.LIVE else (state,), time)
+            case ev.SoundChanged(track=track, faults=faults, time=time):
+                self.sound_faults.update(str(fault) for fault in sound.new(track, faults))
+                sound.change(live, track, faults, time)
+            case ev.TrackRemoved(track=track):
+                now = self._clock.monotonic_us()
+                freshness.end(track, now, removed=True)
+                sound.end(track, now, removed=True)
+            case RoomClosed():
+                del self._rooms[live.name]
+            case _:
+                pass
+
+    def freshness(self, live: LiveRoom) -> SpellsSection | None:
+        return self._rooms[live.name][0].section() if live.name in self._rooms else None
+
+    def sound(self, live: LiveRoom) -> SpellsSection | None:
+        return self._rooms[live.name][1].section() if live.name in self._rooms else None
 
 
 def _seconds(began: int, ended: int) -> float:

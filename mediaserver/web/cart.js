@@ -7,7 +7,7 @@
 import * as capture from "./capture.js";
 import { MediaClient } from "./client.js";
 import { Sounds } from "./sound.js";
-import { profile } from "./sources.js";
+import { altered, profile } from "./sources.js";
 import * as ui from "./ui.js";
 
 const { byId, element, icon, relabel } = ui;
@@ -34,6 +34,7 @@ class SourceCard {
   /** @type {capture.Level | null} */
   #level = null;
   #busy = false;
+  #altered = false;
 
   constructor(source) {
     this.source = source;
@@ -138,6 +139,14 @@ class SourceCard {
     this.publication = null;
     this.show();
     await publication?.stop().catch((error) => this.complain(error.message));
+  }
+
+  /** What arrives at the server of what is sent here. @param {string[]} faults of the TrackInfo */
+  hear(faults) {
+    const words = altered(faults);
+    if (words) this.complain(words);
+    else if (this.#altered) this.fault.hidden = true;
+    this.#altered = words !== "";
   }
 
   complain(text) {
@@ -257,7 +266,10 @@ function hear(on) {
     client.subscribe(track.id).catch((error) => ui.notify(error.message, "alarm"));
   });
   on("media", ({ detail: { info, track, receiver } }) => sounds.add(info, ownerOf(info), track, receiver, client));
-  on("track-changed", ({ detail: { track } }) => sounds.update(track, ownerOf(track)));
+  on("track-changed", ({ detail: { track } }) => {
+    sounds.update(track, ownerOf(track));
+    cards.find(({ publication }) => publication?.id === track.id)?.hear(track.faults ?? []);
+  });
   on("track-removed", ({ detail: { track } }) => sounds.remove(track.id));
 }
 

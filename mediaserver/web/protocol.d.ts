@@ -236,6 +236,8 @@ export interface Skew {
   stethoscope_picture_ms: number;
 }
 
+export type SoundFault = "dtx" | "speech" | "bandwidth" | "bitrate" | "long-packets" | "malformed";
+
 export type Source = "camera" | "ultrasound" | "stethoscope" | "microphone" | "screen" | "dermatoscope" | "otoscope" | "vitals";
 
 /** The budget of one source. Times are in milliseconds, loss is a fraction, 0 means no demand. Where a line does not carry everything, sound goes before any picture and then a smaller `rank` before a larger one: floors first, then targets. An app may move a track from `best_rank` to `worst_rank`. With `frames_first` frames are given up before pixels; without `sized` the picture is sent whole however small it is shown. A picture is STALE when no new frame came for `stale_frames` frame intervals, but never before `stale_ms`; it is dimmed after `dim_ms`, and called unchanging when its content stayed the same for `unchanged_ms`. Sound is STALE when no packet came for so long. Frame intervals count up to 0.4 s, so that everybody can be told in 0.5 s. */
@@ -286,7 +288,7 @@ export interface TrackAges {
   ages: number[];
 }
 
-/** A track's codec, size, label or mute has changed. */
+/** A track's codec, size, label or mute has changed, or what is wrong with its sound. */
 export interface TrackChanged {
   type: "track-changed";
   track: TrackInfo;
@@ -312,6 +314,7 @@ export interface TrackInfo {
   height: number;
   live: boolean;
   freshness: Freshness;
+  faults: SoundFault[];
 }
 
 /** What the client gets of a track. `below-floor`: less than its source must hold. `cause`: `line` is the client's own line, `source` the publisher, `viewer` the client's wish. Layers are -1 where nothing is left out; what is not known is 0. */

@@ -1,6 +1,6 @@
 /** The sounds of a room on the viewer's page: one row each, with its level, its volume, and a switch. */
 
-import { profile } from "./sources.js";
+import { altered, profile } from "./sources.js";
 import { byId, element, icon, write } from "./ui.js";
 
 const LEVEL_EVERY_MS = 100;
@@ -87,7 +87,8 @@ class Sound {
     else if (!this.heard) state = "waiting";
     else if (this.told === "stale" || (this.staleMs && now - this.last > this.staleMs)) state = "stale";
     if (this.root.dataset.state !== state) this.root.dataset.state = state;
-    write(this.sign, state === "stale" ? "STALE · no sound arrives" : "");
+    const faults = altered(this.info.faults);
+    write(this.sign, state === "stale" ? "STALE · no sound arrives" : faults);
   }
 }
 

@@ -21,6 +21,20 @@
 const HALVES = { scalabilityMode: "L1T2" };
 const UNTOUCHED_SOUND = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
 
+/** What is said of a clinical sound that does not arrive as it was asked for, by the server's word for it. */
+const FAULTS = {
+  dtx: "silence is cut out",
+  speech: "it is coded as speech",
+  bandwidth: "high tones are cut off",
+  bitrate: "its bitrate is too low",
+  "long-packets": "it comes in long packets, and late",
+  malformed: "it can't be read",
+};
+
+/** @param {string[]} [faults] of a TrackInfo @returns {string} a sentence; empty when all is well */
+export const altered = (faults = []) =>
+  faults.length ? `Sound is altered: ${faults.map((fault) => FAULTS[fault] ?? fault).join(", ")}. Do not trust it.` : "";
+
 /** @type {Record<Source, SourceProfile>} */
 export const SOURCES = {
   ultrasound: {

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from mediaserver.sfu.session.model import Freshness, ParticipantInfo, Quality, TrackInfo, TransportState
+from mediaserver.sfu.session.model import (
+    Freshness,
+    ParticipantInfo,
+    Quality,
+    SoundFault,
+    TrackInfo,
+    TransportState,
+)
 
 
 class ParticipantJoined(msgspec.Struct, frozen=True):
@@ -72,6 +79,15 @@ class FreshnessChanged(msgspec.Struct, frozen=True):
     """µs, the clock of the plane"""
 
 
+class SoundChanged(msgspec.Struct, frozen=True):
+    """What arrives of a clinical sound is not as it was asked for, in these ways; with none it is well again."""
+
+    track: str
+    faults: tuple[SoundFault, ...]
+    time: int
+    """µs, the clock of the plane"""
+
+
 class LegLive(msgspec.Struct, frozen=True):
     """The first packet of a track has left for this participant. `since_join_us` counts from its `join`, or from what
     it had to wait for later: the track's publication, its own offer of another peer connection."""
@@ -117,6 +133,7 @@ Event = (
     | TrackLive
     | PictureChanged
     | FreshnessChanged
+    | SoundChanged
     | LegLive
     | LegQuality
     | LegEnded

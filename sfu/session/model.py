@@ -120,6 +120,21 @@ class Freshness(StrEnum):
     UNCHANGING = "unchanging"
 
 
+class SoundFault(StrEnum):
+    """Why a clinical sound is not to be trusted, by what arrives of it.
+
+    `dtx`: silence is left out; `speech`: coded as speech; `bandwidth`: not the full band; `bitrate`: under the floor;
+    `long-packets`: over 20 ms in each; `malformed`: no Opus.
+    """
+
+    DTX = "dtx"
+    SPEECH = "speech"
+    BANDWIDTH = "bandwidth"
+    BITRATE = "bitrate"
+    LONG_PACKETS = "long-packets"
+    MALFORMED = "malformed"
+
+
 class TrackInfo(msgspec.Struct, frozen=True):
     """A published track as others are told of it. `codec` is the rtpmap name, "" until it is known."""
 
@@ -134,6 +149,7 @@ class TrackInfo(msgspec.Struct, frozen=True):
     height: int = 0
     live: bool = False
     freshness: Freshness = Freshness.LIVE
+    faults: tuple[SoundFault, ...] = ()
 
 
 class ParticipantInfo(msgspec.Struct, frozen=True):

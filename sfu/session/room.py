@@ -20,6 +20,7 @@ from mediaserver.sfu.session.events import (
     ParticipantJoined,
     ParticipantLeft,
     PictureChanged,
+    SoundChanged,
     TrackChanged,
     TrackLive,
     TransportChanged,
@@ -35,6 +36,7 @@ from mediaserver.sfu.session.model import (
     QualityState,
     Right,
     Role,
+    SoundFault,
     SubscribeMap,
     TransportState,
     Wish,
@@ -59,6 +61,8 @@ _QUALITY: Final = {
 }
 FRESHNESS: Final = (Freshness.LIVE, Freshness.STALE, Freshness.UNCHANGING)
 """By the value of TRACK_FRESHNESS."""
+SOUND_FAULTS: Final = tuple(SoundFault)
+"""By the bits of SOUND, the lowest first; see `sfu.policy.untouched.SoundFault`."""
 PARTICIPANT_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -299,6 +303,9 @@ class Room:
             case EventKind.TRACK_FRESHNESS:
                 track.freshness = FRESHNESS[event.value]
                 return [FreshnessChanged(track.id, track.freshness, event.time)]
+            case EventKind.SOUND:
+                track.faults = tuple(fault for bit, fault in enumerate(SOUND_FAULTS) if event.value >> bit & 1)
+                return [SoundChanged(track.id, track.faults, event.time), TrackChanged(track.info)]
             case EventKind.LAYERS_WANTED if track.params.rids:
                 wanted = tuple(rid for at, rid in enumerate(track.params.rids) if event.value >> at & 1)
                 return [EncodingsWanted(track.id, track.participant, wanted)]

@@ -68,6 +68,8 @@ class SourcePolicy(msgspec.Struct, frozen=True):
     opus_cbr: bool = False
     opus_red: bool = False
     """a copy of each packet in the next (RFC 2198), where the publisher offers that: twice the bitrate"""
+    untouched: bool = False
+    """it is watched whether its sound comes so, in the full band, and with the bitrate of its floor"""
     freshness: FreshnessParams | None = None
     """when it is to be told that nothing new comes; None: never"""
     playout_delay: tuple[int, int] | None = None
@@ -83,7 +85,7 @@ DEFAULT_SOURCES: Mapping[Source, SourcePolicy] = {
     # No FEC: under loss it makes the encoder leave the full band for a speech mode. Losses are retransmitted instead.
     # At a constant bitrate nothing is taken for silence, and a bitrate under the floor is a fault, not a quiet heart.
     Source.STETHOSCOPE: SourcePolicy(
-        opus_bitrate=128_000, opus_dtx=False, opus_stereo=False, opus_fec=False, opus_cbr=True
+        opus_bitrate=128_000, opus_dtx=False, opus_stereo=False, opus_fec=False, opus_cbr=True, untouched=True
     ),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mediaserver.sfu.session.model import Freshness, Kind, Publication, Quality, Source, TrackInfo
+from mediaserver.sfu.session.model import Freshness, Kind, Publication, Quality, SoundFault, Source, TrackInfo
 from mediaserver.sfu.session.negotiate import Agreed
 from mediaserver.sfu.stream.params import LegParams, TrackParams
 
@@ -30,6 +30,7 @@ class Track:
     width: int = 0
     height: int = 0
     freshness: Freshness = Freshness.LIVE
+    faults: tuple[SoundFault, ...] = ()
     legs: dict[int, Leg] = field(default_factory=dict)
 
     @property
@@ -50,6 +51,7 @@ class Track:
             height=self.height,
             live=self.live,
             freshness=self.freshness,
+            faults=self.faults,
         )
 
 

@@ -12,6 +12,7 @@ from mediaserver.sfu.stream.capture cimport note_capture
 from mediaserver.sfu.stream.fanout cimport fanout_add
 from mediaserver.sfu.stream.agenda cimport make_hot
 from mediaserver.sfu.stream.keyframes cimport want_keyframe
+from mediaserver.sfu.stream.hearing cimport hear_packet
 from mediaserver.sfu.stream.history cimport history_put
 from mediaserver.sfu.stream.inbound cimport (
     SEQUENCE_BASE,
@@ -199,6 +200,8 @@ cdef void take_media(EngineState* engine, Peer* peer, Encoding* encoding, Packet
     track.stats.last_arrival = <uint64_t>engine.now
     engine.served = &track.stats.served
     hand_on(engine, encoding, packet)
+    if packet.payload_size and track.config.untouched:
+        hear_packet(engine, track, packet)
     if packet.payload_size and not track.muted:
         watch_packet(engine, track, source, packet, payload.clock_rate)
 

@@ -86,6 +86,8 @@ class TrackParams(msgspec.Struct, frozen=True):
     """Simulcast encodings (RFC 8853) by their rid, the lowest first; empty for a track with one."""
     freshness: FreshnessParams | None = None
     """None: not watched"""
+    untouched_bps: int | None = None
+    """The least bitrate of a sound that is to come as it was asked for, which is watched; None: any sound will do."""
 
 
 class LegPayload(msgspec.Struct, frozen=True):
@@ -133,6 +135,7 @@ class EventKind(IntEnum):
     LEG_QUALITY = 11  # leg: what the line lets through; value: see LegQuality.of
     TRACK_FRESHNESS = 12  # track: 0 live, 1 stale, 2 unchanging
     LAYERS_WANTED = 13  # track: bit mask of the encodings that somebody needs
+    SOUND = 14  # track: what is wrong with its sound; value: bits of sfu.policy.untouched.SoundFault
 
 
 class QualityReason(IntEnum):

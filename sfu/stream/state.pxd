@@ -9,6 +9,7 @@ from mediaserver.sfu.policy.bwe.estimator cimport Estimator
 from mediaserver.sfu.policy.freshness cimport FreshnessRule
 from mediaserver.sfu.policy.layers cimport LayerGate
 from mediaserver.sfu.policy.repair cimport RepairShare, RepairState
+from mediaserver.sfu.policy.untouched cimport SoundWatch
 from mediaserver.sfu.policy.round_trip cimport RoundTrip
 from mediaserver.sfu.stream.buffers cimport Packet, PacketPool
 from mediaserver.sfu.stream.history cimport History
@@ -75,6 +76,8 @@ cdef struct TrackConfig:
     ExtMap ext
     int64_t keyframe_interval
     FreshnessRule freshness
+    uint8_t untouched        # its sound is to come as it was asked for
+    uint32_t untouched_bps   # and with this bitrate at least
     uint8_t encoding_count   # 1 without simulcast
     uint8_t rids[ENCODINGS_MAX][RID_MAX]
     uint8_t rid_size[ENCODINGS_MAX]
@@ -334,6 +337,7 @@ cdef struct Track:
     int64_t picture_told             # µs
     int64_t bye_told                 # µs
     int freshness                    # FreshState, as told
+    SoundWatch sound
 
 # A group of pictures that a leg got from the history; see catchup.
 cdef struct CatchUp:
