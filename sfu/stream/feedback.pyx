@@ -59,6 +59,8 @@ cdef enum:
     NACKS_MAX = 512              # sequence numbers of one NACK
     RTCP_ROOM = 1200             # plain bytes of one datagram
 
+cdef int64_t NEVER = 0x7FFFFFFFFFFFFFFF
+
 
 # ---- to publishers
 
@@ -109,36 +111,46 @@ cdef int64_t tell_arrivals(EngineState* engine, Peer* peer) noexcept nogil:
     return peer.arrivals.due
 
 
-cdef void serve_hot(EngineState* engine) noexcept nogil:
-    cdef Peer** link = &engine.hot
-    cdef Peer* peer
-    cdef Track* track
-    cdef int64_t due
+cdef int64_t serve_peer(EngineState* engine, Peer* peer) noexcept nogil:
+    """All that is due of one peer; when there is more to do, or 0."""
+    cdef int64_t due = tell_arrivals(engine, peer)
+    cdef Track* track = peer.tracks
     cdef int i
+    while track != NULL:
+        for i in range(track.config.encoding_count):
+            due = earlier(due, ask_missing(engine, peer, &track.encodings[i]))
+            due = earlier(due, ask_keyframe(engine, &track.encodings[i]))
+        track = track.next
+    return earlier(due, serve_sender(engine, peer))
+
+
+cdef void serve_hot(EngineState* engine) noexcept nogil:
+    """The list is taken apart first: what is done for one peer may make another hot, or that one again."""
+    cdef Peer* peer = engine.hot
+    cdef Peer* following
+    cdef int64_t due
     if engine.hot_due == 0 or engine.hot_due > engine.now:
         return
+    engine.hot = NULL
     engine.hot_due = 0
-    while link[0] != NULL:
-        peer = link[0]
+    while peer != NULL:
+        following = peer.hot_next
         due = peer.hot_due
         if due <= engine.now:
-            due = tell_arrivals(engine, peer)
-            track = peer.tracks
-            while track != NULL:
-                for i in range(track.config.encoding_count):
-                    due = earlier(due, ask_missing(engine, peer, &track.encodings[i]))
-                    due = earlier(due, ask_keyframe(engine, &track.encodings[i]))
-                track = track.next
-            due = earlier(due, serve_sender(engine, peer))
+            peer.hot_due = NEVER
+            due = serve_peer(engine, peer)
+            if peer.hot_due != NEVER:
+                due = earlier(due, peer.hot_due)
             if due and due <= engine.now:
                 due = engine.now + 1000
             peer.hot_due = due
-        if due == 0:
+        if due:
+            peer.hot_next = engine.hot
+            engine.hot = peer
+            engine.hot_due = earlier(engine.hot_due, due)
+        else:
             peer.hot = 0
-            link[0] = peer.hot_next
-            continue
-        engine.hot_due = earlier(engine.hot_due, due)
-        link = &peer.hot_next
+        peer = following
 
 
 cdef void note_reception(Encoding* encoding) noexcept nogil:
