@@ -26,6 +26,7 @@ from mediaserver.sfu.stream.roaming cimport follow_stranger, take_answer
 from mediaserver.sfu.stream.share cimport share_line
 from mediaserver.sfu.stream.state cimport Peer, Track
 from mediaserver.sfu.stream.table cimport table_close, table_init
+from mediaserver.sfu.stream.wanted cimport tend_wanted
 from mediaserver.sfu.stream.watch cimport watch_round
 from mediaserver.sfu.wire.packet cimport DEMUX_DTLS, DEMUX_RTP, DEMUX_STUN, demux_kind, is_rtcp
 from mediaserver.sfu.wire.srtp cimport SRTP_ERR_REPLAY, srtcp_unprotect
@@ -156,6 +157,7 @@ cdef void round_over_peers(EngineState* engine) noexcept nogil:
             track = peer.tracks
             while track != NULL:
                 fanout_tend(engine, track)
+                tend_wanted(engine, track)
                 track = track.next
     serve_taps(engine)
     engine.counters.pool_bytes = engine.pool.bytes

@@ -20,6 +20,7 @@ cpdef enum ReportKind:       # params.EventKind
     REPORT_REFUSED = 10
     REPORT_LEG_QUALITY = 11
     REPORT_TRACK_FRESHNESS = 12
+    REPORT_LAYERS_WANTED = 13
     REPORT_SOUND = 14
 
 # A report that must arrive: when the ring is full it waits in the engine. DTLS is dropped before that: it repeats.

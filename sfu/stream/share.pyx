@@ -27,6 +27,7 @@ from mediaserver.sfu.stream.meter cimport meter_bps, meter_pictures
 from mediaserver.sfu.stream.report cimport REPORT_LEG_QUALITY, report
 from mediaserver.sfu.stream.sending cimport sender_limits
 from mediaserver.sfu.stream.state cimport ALIVE_US, Encoding, Sender, Track
+from mediaserver.sfu.stream.wanted cimport unsent_bps
 
 cdef enum:
     AGAIN_US = 500000        # a verdict stands for so long, if nothing happens
@@ -154,7 +155,7 @@ cdef void decide(EngineState* engine, Peer* peer, uint64_t estimate) noexcept no
         lay_upon(engine, peer.legs[i], &entries[i])
         tell_quality(engine, peer.legs[i], &entries[i])
     alloc_demand(entries, <int>count, &used, &wanted)
-    estimator_demand(&peer.sender.estimator, used, wanted, engine.now)
+    estimator_demand(&peer.sender.estimator, used, wanted + unsent_bps(engine, peer), engine.now)
     peer.sender.allocated_bps = used
 
 

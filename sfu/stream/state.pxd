@@ -337,6 +337,9 @@ cdef struct Track:
     int64_t picture_told             # µs
     int64_t bye_told                 # µs
     int freshness                    # FreshState, as told
+    uint8_t wanted_of                # encodings, when `wanted` was told; 0: never
+    uint8_t wanted                   # bits of the encodings that are wanted, as told
+    int64_t needed_at[ENCODINGS_MAX] # µs, last
     SoundWatch sound
 
 # A group of pictures that a leg got from the history; see catchup.
