@@ -307,7 +307,7 @@ cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept no
     leg.octets += made.size
     leg.stats.packets = leg.packets
     leg.stats.bytes = leg.octets
-    if engine.now > packet.arrival:
+    if engine.now > packet.arrival and not is_catch_up(leg, packet):
         spread_add(&leg.stats.paced, engine.now - packet.arrival, 1)
     engine.counters.rtp_out += 1
     if not leg.live:

@@ -103,12 +103,18 @@ cdef void describe(AllocTrack* entry, const Leg* leg, int64_t now) noexcept nogi
 
 
 cdef void tell_quality(EngineState* engine, Leg* leg, const AllocTrack* entry) noexcept nogil:
+    cdef const AllocLayer* layer = NULL
     cdef uint64_t value = 0
+    if entry.index >= 0:
+        layer = &entry.layers[<int>entry.index]
+    leg.stats.frames = layer.frames if layer != NULL else 0
+    leg.stats.width = layer.width if layer != NULL else 0
+    leg.stats.height = layer.height if layer != NULL else 0
     if entry.reason < ALLOC_OFF:
         value = <uint64_t>entry.reason << 16
-    if entry.index >= 0:
-        value |= <uint64_t>(entry.layers[<int>entry.index].spatial + 1) << 8
-        value |= <uint64_t>(entry.layers[<int>entry.index].temporal + 1)
+    if layer != NULL:
+        value |= <uint64_t>(layer.spatial + 1) << 8
+        value |= <uint64_t>(layer.temporal + 1)
     if value != leg.quality_told:
         leg.quality_told = value
         report(engine, REPORT_LEG_QUALITY, leg.id, value, NULL, 0)

@@ -144,6 +144,9 @@ cdef struct LegStats:
     uint64_t plis
     uint64_t fraction_lost
     uint64_t rtt
+    uint64_t frames          # a second, of the layers that it is given; these 0 where it gets nothing or they are not known
+    uint64_t width
+    uint64_t height
     Spread paced             # of packets that did not leave at once: how long they waited for their turn
 
 cdef struct PeerStats:

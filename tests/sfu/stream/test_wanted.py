@@ -103,6 +103,22 @@ def test_each_wish_is_met() -> None:
     assert (house.received(0), house.received(1)) == ("f", "h")
 
 
+def test_what_a_viewer_is_given_is_told_in_frames_and_pixels() -> None:
+    house = Sized()
+    house.play(3)
+    told = house.engine.leg_stats(200)
+    assert (told["width"], told["height"]) == (1280, 720)
+    assert 28 <= told["frames"] <= 31
+    house.wish(0, max_height=400)
+    house.play(1)
+    told = house.engine.leg_stats(200)
+    assert (told["width"], told["height"]) == (640, 360)
+    house.engine.pause_leg(200, True)
+    house.play(1)
+    told = house.engine.leg_stats(200)
+    assert (told["frames"], told["width"], told["height"]) == (0, 0, 0)
+
+
 def test_who_pauses_needs_nothing_and_who_comes_back_has_it_soon() -> None:
     house = Sized()
     house.play(5)
