@@ -58,6 +58,7 @@ _PLANE_HELP: Mapping[str, str] = {
     "repair_old": "Packets that viewers asked for when they were too old to be played.",
     "repair_often": "Packets that viewers asked for although they had been sent again often enough.",
     "repair_unheeded": "Packets that viewers asked for faster than requests are looked at.",
+    "repair_given_up": "Times that a viewer was given a key picture, as what it lacked would not come.",
     "recovered": "Lost packets that publishers have sent again.",
     "recovered_red": "Lost packets taken from the redundancy of later ones.",
     "given_up": "Lost packets that publishers did not send again in time.",

@@ -11,7 +11,13 @@ const ABS_CAPTURE_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-captu
 const RESTART_AFTER_MS = 2_500;
 /** Senders report every second, whatever there is to see; when nothing at all comes for so long, the path is gone. */
 const SILENT_MS = 1_500;
-const LISTEN_EVERY_MS = 500;
+/** Where packets come all the time, media or feedback about what is sent, much less says so. */
+const CUT_OFF_MS = 500;
+const LISTEN_EVERY_MS = 150;
+/** Packets from one look to the next with which they come all the time: 7 a second. */
+const FLOWING = 1;
+/** So long it is remembered that a path was thought to be gone. */
+const ALARM_MS = 30_000;
 /** When the network has changed, what still flows is heard within this. */
 const PROOF_MS = 300;
 /** ICE restarts in a row without success after which the session is given up for a new one. */
@@ -67,7 +73,9 @@ export class Peer extends EventTarget {
   #restartTimer = 0;
   #listenTimer = 0;
   /** what has come, and when it was last found to be more */
-  #heard = { packets: 0, at: 0, lost: false };
+  #heard = { packets: 0, at: 0, flow: 0, lost: false };
+  /** how often the path was thought to be gone of late, and when last */
+  #alarms = { count: 0, at: 0 };
 
   /**
    * @param {(offer: {sdp: string, publish: object[], subscribe: object[]}) => Promise<import("./protocol.d.ts").Answer>} exchange
@@ -88,7 +96,7 @@ export class Peer extends EventTarget {
     // The first offer of a page takes long: the browser starts its media engine and makes a certificate. A peer is
     // made before it is needed, so this goes on while the server is asked for admission.
     this.connection.createOffer().catch(() => {});
-    this.#listenTimer = setInterval(() => this.#listen(SILENT_MS), LISTEN_EVERY_MS);
+    this.#listenTimer = setInterval(() => this.#listen(), LISTEN_EVERY_MS);
   }
 
   /** @param {RTCIceServer[]} iceServers to be used from the next offer on */
@@ -151,6 +159,7 @@ export class Peer extends EventTarget {
     if (!this.outgoing.delete(outgoing)) return Promise.resolve();
     clearTimeout(outgoing.trimming);
     outgoing.transceiver.stop();
+    this.#heard.flow = 0;
     return this.negotiate();
   }
 
@@ -175,6 +184,7 @@ export class Peer extends EventTarget {
     const incoming = this.incoming.get(id);
     if (!incoming) return Promise.resolve();
     this.incoming.delete(id);
+    this.#heard.flow = 0; // less will come, or nothing
     incoming.transceiver.direction = "inactive";
     this.#freed.add(incoming.transceiver);
     return this.negotiate();
@@ -350,8 +360,18 @@ export class Peer extends EventTarget {
     this.dispatchEvent(new CustomEvent("state", { detail: state }));
   }
 
-  /** Restarts ICE when nothing has come for `patience` ms where something came before; once for each silence. */
-  async #listen(patience) {
+  /**
+   * How long (ms) nothing may come. A line that only stutters is not to cost an offer each time, so after each alarm it
+   * is twice as long.
+   */
+  #patience(now) {
+    if (this.#heard.flow < FLOWING) return SILENT_MS;
+    const alarms = now - this.#alarms.at < ALARM_MS ? this.#alarms.count : 0;
+    return Math.min(SILENT_MS, CUT_OFF_MS * 2 ** alarms);
+  }
+
+  /** Restarts ICE when nothing has come for so long (ms) where something came before; once for each silence. */
+  async #listen(patience = -1) {
     if (this.connection.connectionState !== "connected") return;
     let packets = 0;
     for (const stats of (await this.connection.getStats()).values()) {
@@ -359,9 +379,12 @@ export class Peer extends EventTarget {
     }
     const now = performance.now();
     if (packets !== this.#heard.packets) {
-      this.#heard = { packets, at: now, lost: false };
-    } else if (packets && !this.#heard.lost && now - this.#heard.at > patience) {
+      // Over the last second or so; another pair counts from nothing.
+      const flow = 0.85 * this.#heard.flow + 0.15 * Math.max(0, packets - this.#heard.packets);
+      this.#heard = { packets, at: now, flow, lost: false };
+    } else if (packets && !this.#heard.lost && now - this.#heard.at > (patience < 0 ? this.#patience(now) : patience)) {
       this.#heard.lost = true;
+      this.#alarms = { count: now - this.#alarms.at < ALARM_MS ? this.#alarms.count + 1 : 1, at: now };
       this.dispatchEvent(new CustomEvent("silent"));
       this.restartIce().catch(() => {});
     }

@@ -55,6 +55,8 @@ cdef struct RepairShare:
 cdef int repair_heed(RepairShare* share, int64_t now) noexcept nogil
 # At which rate (bit/s) the viewer is sent what it was sent `bytes` of since it began; 0: not known yet.
 cdef uint64_t repair_sending(RepairShare* share, uint64_t bytes, int64_t now) noexcept nogil
+# Whether the share has so many bytes left.
+cdef int repair_covers(RepairShare* share, uint64_t estimate_bps, uint64_t bytes, int64_t now) noexcept nogil
 # Whether the packet of `size` bytes that came `age` µs ago and left with that number is sent again; REPAIR_SEND takes
 # it from the share: call repair_leaves when it goes. `estimate_bps` 0: not known. `small`: sound, which is next to
 # nothing and never refused for its share.

@@ -65,12 +65,21 @@ cdef void refill(RepairShare* share, uint64_t bps, int64_t now) noexcept nogil:
     share.credit_at = now
 
 
+cdef inline uint64_t share_of(uint64_t estimate_bps) noexcept nogil:
+    cdef uint64_t bps = (estimate_bps if estimate_bps else REPAIR_LINE) // REPAIR_SHARE
+    return bps if bps < 1000000000 else 1000000000
+
+
+cdef int repair_covers(RepairShare* share, uint64_t estimate_bps, uint64_t bytes, int64_t now) noexcept nogil:
+    refill(share, share_of(estimate_bps), now)
+    return share.credit >= <int64_t>bytes * 8000000
+
+
 cdef RepairVerdict repair_may(RepairState* self, RepairShare* share, uint16_t sequence, int64_t age, int small,
                               const RoundTrip* round_trip, uint64_t estimate_bps, uint32_t size,
                               int64_t now) noexcept nogil:
     cdef RepairSlot* slot = &self.slots[sequence & (REPAIR_SLOTS - 1)]
     cdef int same = slot.times and slot.sequence == sequence
-    cdef uint64_t bps
     if age > REPAIR_OLD_US + round_trip.smoothed:
         return REPAIR_OLD
     # A number comes round after 2^16 packets: what was sent again so long ago was another packet.
@@ -80,10 +89,7 @@ cdef RepairVerdict repair_may(RepairState* self, RepairShare* share, uint16_t se
         return REPAIR_OFTEN
     if same and since(slot, now) < (<int64_t>REPAIR_WAIT_US if slot.waits else gate(round_trip, slot.times)):
         return REPAIR_RECENT
-    bps = (estimate_bps if estimate_bps else REPAIR_LINE) // REPAIR_SHARE
-    if bps > 1000000000:
-        bps = 1000000000
-    refill(share, bps, now)
+    refill(share, share_of(estimate_bps), now)
     if share.credit < <int64_t>size * 8000000 and not small:
         return REPAIR_SPENT
     share.credit -= <int64_t>size * 8000000
@@ -135,6 +141,10 @@ cdef class Repairs:
         return RepairVerdict(repair_may(
             self.state, &self.share, <uint16_t>(sequence & 0xFFFF), age, small, &self.trip, estimate, size, now
         ))
+
+    def covers(self, size: int, now: int, *, estimate: int = 0) -> bool:
+        """Whether so many bytes are left."""
+        return bool(repair_covers(&self.share, estimate, size, now))
 
     def leaves(self, sequence: int, now: int) -> None:
         """What was granted leaves now."""

@@ -337,14 +337,14 @@ cdef void read_sender_report(EngineState* engine, Peer* peer, const RtcpItem* it
 cdef void read_nack(EngineState* engine, Peer* peer, const RtcpItem* item) noexcept nogil:
     cdef uint16_t sequences[NACKS_MAX]
     cdef Leg* leg = leg_of(peer, item.media_ssrc)
-    cdef int count, i
+    cdef int count
     if leg == NULL:
         return
     count = rtcp_nack(item, sequences, NACKS_MAX)
     engine.counters.nacks_in += count
     leg.stats.nacked += count
-    for i in range(count):
-        leg_asked(engine, leg, sequences[i])
+    if count > 0:
+        leg_asked(engine, leg, sequences, count)
 
 
 cdef void viewer_wants_keyframe(EngineState* engine, Peer* peer, uint32_t ssrc) noexcept nogil:

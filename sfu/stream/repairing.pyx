@@ -14,13 +14,14 @@ from mediaserver.sfu.policy.repair cimport (
     REPAIR_RECENT,
     REPAIR_SEND,
     RepairVerdict,
+    repair_covers,
     repair_heed,
     repair_leaves,
     repair_may,
     repair_sending,
 )
 from mediaserver.sfu.stream.buffers cimport Packet
-from mediaserver.sfu.stream.catchup cimport came_at
+from mediaserver.sfu.stream.catchup cimport came_at, leg_begin_again
 from mediaserver.sfu.stream.history cimport history_get
 from mediaserver.sfu.stream.leg cimport Shape, fits, has_repair, shape, stamp_now, write_header
 from mediaserver.sfu.stream.outbox cimport outbox_add, outbox_room
@@ -33,6 +34,9 @@ from mediaserver.sfu.wire.srtp cimport srtp_protect
 cdef enum:
     PADDED_FROM = 32         # of so many last packets padding is made, once they are there
     PADDING = 224            # bytes of a packet of padding alone
+    GIVE_UP_US = 1000000     # between two times that a leg gives up what is missing
+    MANY = 64                # packets of one request, from which on all or nothing is sent
+    USUAL = 1200             # bytes that one of them takes on the line
     AROUND = 28 + 16         # bytes that a datagram has around its RTP packet: IP, UDP and the tag of SRTP
 
 
@@ -118,26 +122,54 @@ cdef void count_refused(EngineState* engine, RepairVerdict verdict) noexcept nog
         engine.counters.repair_spent += 1
 
 
-cdef void leg_asked(EngineState* engine, Leg* leg, uint16_t sequence) noexcept nogil:
+cdef int ask(EngineState* engine, Leg* leg, uint16_t sequence, uint64_t line) noexcept nogil:
+    """1 when the viewer will have to do without the packet."""
     cdef Peer* peer = leg.peer
     cdef const Packet* packet
     cdef uint64_t outgoing
     cdef RepairVerdict verdict
     if not repair_heed(&peer.repairs, engine.now):
         engine.counters.repair_unheeded += 1
-        return
+        return 0
     packet = sent_as(leg, sequence, &outgoing)
     if packet == NULL:
         engine.counters.retransmit_missed += 1
-        return
+        return 0
     verdict = repair_may(
         &leg.repairs, &peer.repairs, sequence, engine.now - came_at(leg, packet), not leg.track.config.video,
-        &peer.round_trip, line_bps(engine, peer), RTP_HEADER_SIZE + packet.payload_size + AROUND, engine.now,
+        &peer.round_trip, line, RTP_HEADER_SIZE + packet.payload_size + AROUND, engine.now,
     )
     if verdict == REPAIR_SEND:
         send_repair(engine, leg, sequence)
-    else:
-        count_refused(engine, verdict)
+        return 0
+    count_refused(engine, verdict)
+    return verdict == REPAIR_OLD or verdict == REPAIR_OFTEN
+
+
+cdef void give_up(EngineState* engine, Leg* leg) noexcept nogil:
+    """What is missing does not come any more, and behind it nothing can be decoded. A browser would find that out by
+    itself after ten requests, or three seconds."""
+    if leg.gate == NULL or (leg.gave_up and engine.now - leg.gave_up < GIVE_UP_US):
+        return
+    leg.gave_up = engine.now
+    engine.counters.repair_given_up += 1
+    leg_begin_again(engine, leg)
+
+
+cdef void leg_asked(EngineState* engine, Leg* leg, const uint16_t* sequences, int count) noexcept nogil:
+    cdef uint64_t line = line_bps(engine, leg.peer)
+    cdef int lost = 0, i
+    if leg.gate != NULL and count >= MANY and not repair_covers(
+        &leg.peer.repairs, line, <uint64_t>count * USUAL, engine.now
+    ):
+        # A hole like that of an outage: a key picture weighs less, and a part of what is missing is of no use.
+        engine.counters.repair_spent += count
+        give_up(engine, leg)
+        return
+    for i in range(count):
+        lost += ask(engine, leg, sequences[i], line)
+    if lost:
+        give_up(engine, leg)
 
 
 cdef void leg_retransmit(EngineState* engine, Leg* leg, uint16_t sequence) noexcept nogil:

@@ -199,6 +199,7 @@ cdef struct Counters:
     uint64_t repair_old
     uint64_t repair_often
     uint64_t repair_unheeded
+    uint64_t repair_given_up         # times that a leg began again for want of repair
     uint64_t recovered
     uint64_t recovered_red
     uint64_t given_up
@@ -381,6 +382,7 @@ cdef struct Leg:
     uint32_t clock_rate
     uint8_t pad_turn
     RepairState repairs              # of what it gets again
+    int64_t gave_up                  # µs when it was last left to a key picture, 0: never
 
 cdef struct Report:                  # an event on its way to the control plane
     int kind

@@ -3,6 +3,10 @@ publisher."""
 
 from __future__ import annotations
 
+import itertools
+
+import pytest
+
 from mediaserver.sfu.wire import rtcp_packets
 from mediaserver.sfu.wire.rtcp_packets import Nack
 from tests.sim.consultation import ULTRASOUND, VOICE, Consultation, single
@@ -49,8 +53,8 @@ def test_who_asks_for_everything_all_the_time_gets_each_packet_once_a_round_trip
     receiver = doctor.pictures[ssrc]
     before, begin = laboratory.engine.peer_stats(doctor.number)["repair_bytes"], laboratory.now
     estimates = []
-    for _ in range(500):
-        ask(doctor, ssrc, [receiver.highest - back for back in range(100)], laboratory.now)
+    for _ in range(1000):
+        ask(doctor, ssrc, [receiver.highest - back for back in range(60)], laboratory.now)
         laboratory.run(10 * MS)
         estimates.append(laboratory.engine.peer_stats(doctor.number)["estimate_bps"])
     sent = laboratory.engine.peer_stats(doctor.number)["repair_bytes"] - before
@@ -104,6 +108,26 @@ def test_repairs_wait_for_their_turn_on_a_narrow_line() -> None:
     assert len(arrivals) >= 15
     assert arrivals[-1] - arrivals[0] > 50 * MS
     assert doctor.down.overflowed == overflowed
+
+
+@pytest.mark.parametrize(
+    ("outage", "estimated"), [(600 * MS, True), (600 * MS, False), (950 * MS, False), (2_000 * MS, False)]
+)
+def test_after_a_hole_too_large_to_repair_the_picture_moves_at_once(outage: int, estimated: bool) -> None:
+    house = Consultation(sources=(ULTRASOUND, VOICE) if estimated else SOURCES)
+    begin = 8 * SECOND
+    doctor = house.join(LinkSpec(outages=((begin, begin + outage),)))
+    doctor.feedback = estimated
+    laboratory = house.laboratory
+    end = laboratory.now + begin + outage
+    laboratory.run(14 * SECOND)
+    receiver = doctor.pictures[house.ssrc(doctor, "ultrasound")]
+    again = next(at for at in receiver.shown_at if at > end)
+    assert again - end < 300 * MS
+    assert receiver.corrupt == 0
+    shown = [at for at in receiver.shown_at if at > again]
+    assert max(later - earlier for earlier, later in itertools.pairwise(shown)) < 250 * MS
+    assert laboratory.engine.counters()["repair_given_up"] <= 2
 
 
 def test_what_is_too_old_for_any_jitter_buffer_is_not_sent() -> None:
