@@ -226,7 +226,7 @@ class Plane(Protocol):
 
     def leg_stats(self, leg: int) -> Mapping[str, Any]:
         """packets, bytes, retransmitted, nacked, plis, fraction_lost (of 256), rtt_us, paced (a Spread), and
-        of the layers that it is given frames a second, width and height, 0 where they are not known; empty when unknown."""
+        of the layers that it is given frames a second, width and height (0: not known); empty when unknown."""
 
     def peer_stats(self, peer: int) -> Mapping[str, int]:
         """The line to a viewer: estimate_bps, allocated_bps, backlog_us, rtt_us, lost_permille, padding_bytes,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mediaserver.sfu.wire import packet, rtcp_packets
-from mediaserver.sfu.wire.rtcp_packets import Nack
+from mediaserver.sfu.wire.rtcp_packets import Nack, PictureLoss
 from tests.sfu.stream.test_engine import MS, VP8_DELTA, VP8_KEY, House, sequences
 
 step = st.one_of(
@@ -21,6 +21,7 @@ step = st.one_of(
     st.tuples(st.just("nack"), st.integers(0, 40)),
     st.tuples(st.just("key"), st.just(0)),
     st.tuples(st.just("probe"), st.just(0)),
+    st.tuples(st.just("broken"), st.just(0)),
     st.tuples(st.just("wait"), st.integers(1, 300)),
 )
 
@@ -81,6 +82,9 @@ class Script:
             self.source += 1
             house.sequence = value
             self.send(key=True)
+        elif what == "broken":
+            house.doctors[0].send_rtcp(rtcp_packets.write(PictureLoss(1, 7000)), house.now)
+            house.deliver()
         elif what == "nack":
             self.nack(value)
         else:
