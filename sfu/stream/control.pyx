@@ -125,6 +125,8 @@ cdef void set_keys(EngineState* engine, Peer* peer, const Command* command) noex
     for i in range(<int>peer.leg_count):
         if peer.legs[i].await_keyframe:
             leg_begin(engine, peer.legs[i])
+    # Without keys nothing could be sent to find out what the line carries, and it cooled down.
+    share_again(engine, peer)
 
 
 cdef void send_dtls(EngineState* engine, Peer* peer, const Command* command) noexcept nogil:
