@@ -303,6 +303,7 @@ class Joined(Message, frozen=True, kw_only=True, tag="joined"):
     participants: list[ParticipantView]
     tracks: list[TrackInfo]
     qualities: list[TrackQuality]
+    speaker: str | None
     recording: RecordingView
     ice_servers: list[IceServer]
     budgets: dict[Source, SourceBudget]
@@ -379,6 +380,17 @@ class EncodingsWanted(Message, frozen=True, kw_only=True, tag="encodings"):
 
     track: str
     wanted: list[str]
+
+
+class Speaker(Message, frozen=True, kw_only=True, tag="speaker"):
+    """Somebody else speaks, or, with null, nobody any more; voices (`microphone`) alone are heard.
+
+    A short noise takes the floor from nobody, and two speakers begin at least a second apart. Who leaves, or ends the
+    track, no longer speaks; that is not told apart.
+    """
+
+    participant: str | None
+    track: str | None
 
 
 class RecordingChanged(Message, frozen=True, kw_only=True, tag="recording"):
@@ -462,6 +474,7 @@ ServerMessage = (
     | TrackRemoved
     | QualityChanged
     | EncodingsWanted
+    | Speaker
     | RecordingChanged
     | TransportChanged
     | Viewing

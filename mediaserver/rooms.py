@@ -272,6 +272,9 @@ class LiveRoom:
         if member is not None:
             member.send(protocol.encode(protocol.EncodingsWanted(track=event.track, wanted=list(event.rids))))
 
+    def _tell_speaker(self, event: ev.SpeakerChanged) -> None:
+        self.broadcast(protocol.Speaker(participant=event.participant, track=event.track))
+
     def _tell_nobody(self, event: ev.Event) -> None:
         """For the observers alone."""
 
@@ -288,6 +291,7 @@ _TELL: Mapping[type, Callable[[LiveRoom, Any], None]] = {
     ev.PictureChanged: LiveRoom._tell_nobody,
     ev.FreshnessChanged: LiveRoom._tell_freshness,
     ev.SoundChanged: LiveRoom._tell_nobody,  # the track's info says it
+    ev.SpeakerChanged: LiveRoom._tell_speaker,
     ev.LegLive: LiveRoom._tell_nobody,
     ev.LegQuality: LiveRoom._tell_quality,
     ev.LegEnded: LiveRoom._tell_nobody,

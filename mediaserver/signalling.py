@@ -270,6 +270,7 @@ class Signalling:
             participants=live.visible(),
             tracks=live.tracks,
             qualities=live.qualities(member),
+            speaker=live.room.speaker,
             recording=live.recording,
             ice_servers=self._ice_servers.for_client(member.id),
             budgets=self._budgets,

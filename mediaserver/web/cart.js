@@ -222,6 +222,7 @@ function listPeople() {
     ),
   );
   byId("people").replaceChildren(...rows);
+  ui.showSpeaker(client.speaker);
 }
 
 const showState = () =>
@@ -283,6 +284,7 @@ function listen() {
   });
   on("participant-joined", listPeople);
   on("participant-left", listPeople);
+  on("speaker", ({ detail: { participant } }) => ui.showSpeaker(participant));
   on("recording", ({ detail }) => {
     ui.showRecording(detail);
     if (detail.state === "alarm") ui.notify(`Recording in trouble. ${detail.detail ?? ""}`, "alarm");

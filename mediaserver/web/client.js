@@ -23,6 +23,7 @@
  * - `unavailable` {info, reason}: a track that can't be received here, for want of its codec most of all
  * - `publication-ended` {publication, reason}: the device is gone, or the server refused it after a new join
  * - `quality` {quality}: what arrives of a track is another than before: a TrackQuality, also in `qualities`
+ * - `speaker` {participant}: who speaks now, by id; null: nobody
  * - `recording` {state, recording, detail}
  * - `error` {error}: a SignallingError that belongs to no call
  */
@@ -134,6 +135,8 @@ export class MediaClient extends EventTarget {
     this.tracks = new Map();
     /** @type {Map<string, import("./protocol.d.ts").TrackQuality>} what arrives here of each track, by its id */
     this.qualities = new Map();
+    /** @type {string | null} the participant who speaks */
+    this.speaker = null;
     /** @type {Set<Publication>} */
     this.publications = new Set();
     /** @type {import("./protocol.d.ts").RecordingView} */
@@ -360,6 +363,7 @@ export class MediaClient extends EventTarget {
     for (const id of [...this.tracks.keys()]) if (!there.has(id)) this.#trackRemoved(id);
     for (const track of joined.tracks) this.#trackSeen(track);
     for (const quality of joined.qualities) this.#onQuality(quality);
+    this.#onSpeaker(joined.speaker);
     this.#onRecording(joined.recording);
   }
 
@@ -502,6 +506,8 @@ export class MediaClient extends EventTarget {
         return this.#onQuality(message.quality);
       case "encodings":
         return this.#onEncodings(message);
+      case "speaker":
+        return this.#onSpeaker(message.participant);
       case "recording":
         return this.#onRecording(message);
       case "error":
@@ -542,6 +548,7 @@ export class MediaClient extends EventTarget {
     if (!this.tracks.delete(id)) return;
     this.qualities.delete(id);
     this.#ages.forget(id);
+    if (track.source === "microphone" && track.participant === this.speaker) this.#onSpeaker(null);
     this.#emit("track-removed", { track });
     this.#peer?.release(id).catch((error) => this.#emit("error", { error }));
   }
@@ -554,6 +561,13 @@ export class MediaClient extends EventTarget {
   #onEncodings({ track, wanted }) {
     const publication = [...this.publications].find(({ id }) => id === track);
     if (publication?.outgoing) this.#peer?.want(publication.outgoing, wanted);
+  }
+
+  /** @param {string | null} participant */
+  #onSpeaker(participant) {
+    if (participant === this.speaker) return;
+    this.speaker = participant;
+    this.#emit("speaker", { participant });
   }
 
   #onRecording({ state, recording, detail }) {

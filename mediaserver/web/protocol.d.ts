@@ -83,6 +83,7 @@ export interface Joined {
   participants: ParticipantView[];
   tracks: TrackInfo[];
   qualities: TrackQuality[];
+  speaker: string | null;
   recording: RecordingView;
   ice_servers: IceServer[];
   budgets: Record<Source, SourceBudget>;
@@ -263,6 +264,13 @@ export interface SourceBudget {
   unchanged_ms: number;
 }
 
+/** Somebody else speaks, or, with null, nobody any more; voices (`microphone`) alone are heard. A short noise takes the floor from nobody, and two speakers begin at least a second apart. Who leaves, or ends the track, no longer speaks; that is not told apart. */
+export interface Speaker {
+  type: "speaker";
+  participant: string | null;
+  track: string | null;
+}
+
 /** Go on receiving a track that the answer has bound. */
 export interface Subscribe {
   type: "subscribe";
@@ -406,6 +414,7 @@ export type ServerMessage =
   | TrackRemoved
   | QualityChanged
   | EncodingsWanted
+  | Speaker
   | RecordingChanged
   | TransportChanged
   | Viewing

@@ -55,6 +55,16 @@ export function parameters() {
   return { room: get("room"), token: get("token"), name: get("name"), simulcast: get("simulcast") };
 }
 
+/** Marks who speaks in the list of people. @param {string | null} participant */
+export function showSpeaker(participant) {
+  for (const row of /** @type {any} */ (byId("people").children)) {
+    const speaks = row.dataset.participant === participant;
+    row.classList.toggle("speaking", speaks);
+    if (speaks) row.title = "Speaks";
+    else row.removeAttribute("title");
+  }
+}
+
 /** The address of a page with a room and a token. @param {string} page @param {{room?: string, token: string, name?: string, simulcast?: string}} to */
 export function pageAddress(page, { room, token, name, simulcast }) {
   const address = new URL(page, location.href);

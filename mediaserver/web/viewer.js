@@ -110,6 +110,7 @@ function listPeople() {
     ),
   );
   byId("people").replaceChildren(...rows);
+  ui.showSpeaker(client.speaker);
   for (const tile of tiles.values()) tile.update(tile.info, ownerOf(tile.info));
   const cart = [...client.participants.values()].some(({ role }) => role === "cart");
   ui.write(byId("empty"), cart ? "The cart is here and sends no picture yet." : "Waiting for the cart to join.");
@@ -238,6 +239,7 @@ function listen() {
   on("unavailable", onUnavailable);
   on("participant-joined", listPeople);
   on("participant-left", listPeople);
+  on("speaker", ({ detail: { participant } }) => ui.showSpeaker(participant));
   on("recording", onRecording);
   on("transport", showState);
   on("reconnecting", () => {

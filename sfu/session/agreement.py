@@ -100,6 +100,7 @@ def _publish(books: Books, one: LinePlan, offering: Participant, now: int) -> li
         extensions=incoming_extensions(line.extensions),
         keyframe_interval_us=policy.keyframe_interval_us,
         freshness=policy.freshness,
+        voice=policy.voice,
         untouched_bps=policy.priority.floor_bps if policy.untouched else None,
         rids=tuple(encoding.rid for encoding in one.encodings),
     )

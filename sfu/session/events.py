@@ -88,6 +88,13 @@ class SoundChanged(msgspec.Struct, frozen=True):
     """µs, the clock of the plane"""
 
 
+class SpeakerChanged(msgspec.Struct, frozen=True):
+    """Somebody else speaks, or nobody any more: then both are None."""
+
+    participant: str | None
+    track: str | None
+
+
 class LegLive(msgspec.Struct, frozen=True):
     """The first packet of a track has left for this participant. `since_join_us` counts from its `join`, or from what
     it had to wait for later: the track's publication, its own offer of another peer connection."""
@@ -134,6 +141,7 @@ Event = (
     | PictureChanged
     | FreshnessChanged
     | SoundChanged
+    | SpeakerChanged
     | LegLive
     | LegQuality
     | LegEnded

@@ -21,6 +21,7 @@ from mediaserver.sfu.session.events import (
     ParticipantLeft,
     PictureChanged,
     SoundChanged,
+    SpeakerChanged,
     TrackChanged,
     TrackLive,
     TransportChanged,
@@ -45,6 +46,7 @@ from mediaserver.sfu.session.negotiate import CODEC_NAMES
 from mediaserver.sfu.session.peer import Participant
 from mediaserver.sfu.session.plan import make_plan
 from mediaserver.sfu.session.settings import RoomPolicy, SessionSettings
+from mediaserver.sfu.session.speaker import ActiveSpeaker
 from mediaserver.sfu.session.timers import Timers
 from mediaserver.sfu.session.track import Leg, Track
 from mediaserver.sfu.stream.params import EventKind, Plane, PlaneEvent, QualityReason
@@ -84,6 +86,7 @@ class Room:
         self.participants = self._books.participants
         self.tracks = self._books.tracks
         self._timers = Timers(self._due)
+        self._speaker = ActiveSpeaker()
 
     # Coming and going
 
@@ -211,6 +214,11 @@ class Room:
         """What the participant gets of the tracks that its m-lines carry."""
         return {leg.track.id: _quality(leg) for leg in self._books.participant(participant).legs()}
 
+    @property
+    def speaker(self) -> str | None:
+        """The participant who speaks."""
+        return self._speaks().participant
+
     def keyframe(self, participant: str, track: str, now: int) -> None:
         """Ask the publisher for a keyframe, for one who gets the track."""
         self._books.plane.request_keyframe(self._books.leg(participant, track).track.plane_id)
@@ -251,6 +259,10 @@ class Room:
     def deadline(self) -> int | None:
         """When `tick` has something to do, µs; None when nothing waits for time."""
         return self._timers.earliest()
+
+    def _speaks(self) -> SpeakerChanged:
+        track = self._books.tracks.get(self._speaker.current or "")
+        return SpeakerChanged(track.participant, track.id) if track is not None else SpeakerChanged(None, None)
 
     def _pause(self, leg: Leg, paused: bool) -> list[Event]:
         if leg.paused == paused:
@@ -302,7 +314,15 @@ class Room:
                 return [PictureChanged(track.id, track.width, track.height), TrackChanged(track.info)]
             case EventKind.TRACK_FRESHNESS:
                 track.freshness = FRESHNESS[event.value]
-                return [FreshnessChanged(track.id, track.freshness, event.time)]
+                events: list[Event] = [FreshnessChanged(track.id, track.freshness, event.time)]
+                if track.freshness is Freshness.STALE and self._speaker.remove(track.id, now):
+                    events.append(self._speaks())
+                return events
+            case EventKind.VOICE:
+                self._speaker.keep(self._books.tracks)
+                speaking, loudness = bool(event.value >> 8), event.value & 0xFF
+                changed = self._speaker.note(track.id, speaking=speaking, loudness=loudness, now=now)
+                return [self._speaks()] if changed else []
             case EventKind.SOUND:
                 track.faults = tuple(fault for bit, fault in enumerate(SOUND_FAULTS) if event.value >> bit & 1)
                 return [SoundChanged(track.id, track.faults, event.time), TrackChanged(track.info)]

@@ -68,6 +68,8 @@ class SourcePolicy(msgspec.Struct, frozen=True):
     opus_cbr: bool = False
     opus_red: bool = False
     """a copy of each packet in the next (RFC 2198), where the publisher offers that: twice the bitrate"""
+    voice: bool = False
+    """its levels tell who speaks"""
     untouched: bool = False
     """it is watched whether its sound comes so, in the full band, and with the bitrate of its floor"""
     freshness: FreshnessParams | None = None
@@ -81,7 +83,7 @@ DEFAULT_SOURCES: Mapping[Source, SourcePolicy] = {
     # H.264 is what DICOM can hold; the probe's hand follows the picture, so it is not to wait for anything.
     Source.ULTRASOUND: SourcePolicy(video_codecs=("H264",), playout_delay=(0, 0)),
     # Speech cannot wait for a retransmission on a long line, and is thin enough to be sent twice.
-    Source.MICROPHONE: SourcePolicy(opus_red=True),
+    Source.MICROPHONE: SourcePolicy(opus_red=True, voice=True),
     # No FEC: under loss it makes the encoder leave the full band for a speech mode. Losses are retransmitted instead.
     # At a constant bitrate nothing is taken for silence, and a bitrate under the floor is a fault, not a quiet heart.
     Source.STETHOSCOPE: SourcePolicy(

@@ -200,7 +200,7 @@ cdef void take_media(EngineState* engine, Peer* peer, Encoding* encoding, Packet
     track.stats.last_arrival = <uint64_t>engine.now
     engine.served = &track.stats.served
     hand_on(engine, encoding, packet)
-    if packet.payload_size and track.config.untouched:
+    if packet.payload_size and (track.config.untouched or track.config.voice):
         hear_packet(engine, track, packet)
     if packet.payload_size and not track.muted:
         watch_packet(engine, track, source, packet, payload.clock_rate)

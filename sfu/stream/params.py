@@ -88,6 +88,8 @@ class TrackParams(msgspec.Struct, frozen=True):
     """None: not watched"""
     untouched_bps: int | None = None
     """The least bitrate of a sound that is to come as it was asked for, which is watched; None: any sound will do."""
+    voice: bool = False
+    """Its audio levels (RFC 6464) tell who speaks."""
 
 
 class LegPayload(msgspec.Struct, frozen=True):
@@ -136,6 +138,7 @@ class EventKind(IntEnum):
     TRACK_FRESHNESS = 12  # track: 0 live, 1 stale, 2 unchanging
     LAYERS_WANTED = 13  # track: bit mask of the encodings that somebody needs
     SOUND = 14  # track: what is wrong with its sound; value: bits of sfu.policy.untouched.SoundFault
+    VOICE = 15  # track: whether somebody speaks; value: speaking << 8 | loudness in dB over -127 dBov
 
 
 class QualityReason(IntEnum):

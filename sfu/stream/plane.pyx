@@ -128,6 +128,7 @@ cdef int lay_track(TrackConfig* config, object params) except -1:
     for i, rid in enumerate(params.rids):
         config.rid_size[i] = put_bytes(config.rids[i], RID_MAX, name_bytes("rid", rid), "a rid")
     lay_freshness(&config.freshness, params.freshness)
+    config.voice = params.voice and not params.video
     config.untouched = params.untouched_bps is not None and not params.video
     config.untouched_bps = params.untouched_bps or 0
     put_extensions(config.ext.kind, config.ext.id, params.extensions)

@@ -22,6 +22,7 @@ cpdef enum ReportKind:       # params.EventKind
     REPORT_TRACK_FRESHNESS = 12
     REPORT_LAYERS_WANTED = 13
     REPORT_SOUND = 14
+    REPORT_VOICE = 15
 
 # A report that must arrive: when the ring is full it waits in the engine. DTLS is dropped before that: it repeats.
 cdef void report(EngineState* engine, int kind, uint32_t id, uint64_t value, const uint8_t* data, uint32_t size) noexcept nogil

@@ -10,6 +10,7 @@ from mediaserver.sfu.policy.freshness cimport FreshnessRule
 from mediaserver.sfu.policy.layers cimport LayerGate
 from mediaserver.sfu.policy.repair cimport RepairShare, RepairState
 from mediaserver.sfu.policy.untouched cimport SoundWatch
+from mediaserver.sfu.policy.voice cimport Voice
 from mediaserver.sfu.policy.round_trip cimport RoundTrip
 from mediaserver.sfu.stream.buffers cimport Packet, PacketPool
 from mediaserver.sfu.stream.history cimport History
@@ -78,6 +79,7 @@ cdef struct TrackConfig:
     FreshnessRule freshness
     uint8_t untouched        # its sound is to come as it was asked for
     uint32_t untouched_bps   # and with this bitrate at least
+    uint8_t voice            # its levels tell who speaks
     uint8_t encoding_count   # 1 without simulcast
     uint8_t rids[ENCODINGS_MAX][RID_MAX]
     uint8_t rid_size[ENCODINGS_MAX]
@@ -345,6 +347,7 @@ cdef struct Track:
     uint8_t wanted                   # bits of the encodings that are wanted, as told
     int64_t needed_at[ENCODINGS_MAX] # µs, last
     SoundWatch sound
+    Voice voice
 
 # A group of pictures that a leg got from the history; see catchup.
 cdef struct CatchUp:

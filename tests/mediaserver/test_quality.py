@@ -153,6 +153,33 @@ def test_the_report_of_a_session(site: Open, tmp_path: Path) -> None:
     assert "nothing" not in report.sections
 
 
+def test_who_speaks_is_told_to_everybody_and_to_who_comes_later(site: Open) -> None:
+    async def main() -> None:
+        async with site() as s:
+            at = await Consultation.begin(s)
+            live, voice = s.server.rooms["r"], at.tracks["microphone"]
+            plane_id = live.room.tracks[voice].plane_id
+            assert live.room.tracks[voice].params.voice
+            assert not live.room.tracks[at.tracks["camera"]].params.voice
+            for value in (1 << 8 | 90, 1 << 8 | 92):
+                live.plane_events([PlaneEvent(EventKind.VOICE, plane_id, value, b"", 0)])
+            cart = at.cart.joined["participant"]
+            for client in (at.cart, at.doctor):
+                told = await client.until("speaker")
+                assert (told["participant"], told["track"]) == (cart, voice)
+            late = await s.doctor("Student", role="observer")
+            assert late.joined["speaker"] == cart
+            live.plane_events([PlaneEvent(EventKind.VOICE, plane_id, 90, b"", 0)])
+            assert (await late.until("speaker"))["participant"] is None
+            await at.doctor.ask("ping")
+            assert sum(news["type"] == "speaker" for news in at.doctor.news) == 1
+            live.plane_events([PlaneEvent(EventKind.VOICE, plane_id, 1 << 8 | 90, b"", 0)])
+            await at.cart.ask("leave")
+            assert live.room.speaker is None
+
+    run(main())
+
+
 def test_what_is_received_no_more_is_in_breach_no_more(site: Open) -> None:
     async def main() -> None:
         async with site() as s:

@@ -1,4 +1,4 @@
-"""What the engine hears of sounds: a clinical one that is altered."""
+"""What the engine hears of sounds: a clinical one that is altered, and who speaks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from mediaserver.codecs.payload import Codec
 from mediaserver.sfu.policy.untouched import SoundFault
 from mediaserver.sfu.stream.params import EventKind, PayloadParams
 from mediaserver.sfu.wire import packet
+from mediaserver.sfu.wire.packet import ExtKind
 from tests.sfu.stream.test_engine import AUDIO, MS, House
 
 CELT, SILK = bytes([31 << 3]) + bytes(319), bytes([9 << 3]) + bytes(319)
@@ -39,7 +40,9 @@ class Ward(House):
             )
             self.cart.send(data, self.now)
             self.wait(20 * MS)
-            self.told += [(e.kind, e.value) for e in self.engine.poll_events() if e.kind == EventKind.SOUND]
+            self.told += [
+                (e.kind, e.value) for e in self.engine.poll_events() if e.kind in (EventKind.SOUND, EventKind.VOICE)
+            ]
 
 
 def red(payload: bytes) -> bytes:
@@ -63,3 +66,33 @@ def test_other_sounds_may_come_as_they_like() -> None:
     house = Ward()
     house.hear(10, SILK)
     assert house.told == []
+
+
+def leveled(level: int) -> bytes:
+    """The extension block with an audio level (RFC 6464) in one-byte form, V set."""
+    return b"\xbe\xde\x00\x01" + bytes([4 << 4, 0x80 | level, 0, 0])
+
+
+def test_a_voice_speaks_and_falls_silent() -> None:
+    house = Ward(voice=True, extensions=((4, ExtKind.EXT_AUDIO_LEVEL),))
+    house.hear(2, CELT, extensions=leveled(90))
+    house.hear(2, CELT)  # without a level nothing is known
+    assert house.told == []
+    house.hear(3, CELT, extensions=leveled(30))
+    house.hear(3, CELT, extensions=leveled(90))
+    kinds, values = zip(*house.told, strict=True)
+    assert set(kinds) == {EventKind.VOICE}
+    assert [value >> 8 for value in values] == [1] * (len(values) - 1) + [0]
+    assert 8 <= len(values) <= 18
+    assert values[5] & 0xFF == 97
+
+
+def test_a_muted_voice_does_not_speak_nor_does_a_stethoscope() -> None:
+    house = Ward(voice=True, extensions=((4, ExtKind.EXT_AUDIO_LEVEL),))
+    house.hear(2, CELT, extensions=leveled(30))
+    house.engine.mute_track(101, True)
+    house.hear(3, CELT, extensions=leveled(30))
+    assert house.told[-1][1] >> 8 == 0
+    heart = Ward(untouched_bps=64_000, extensions=((4, ExtKind.EXT_AUDIO_LEVEL),))
+    heart.hear(5, CELT, extensions=leveled(10))
+    assert heart.told == []
