@@ -36,6 +36,7 @@ class Demand(NamedTuple):
 
 class Allocator:
     HOLD_US: ClassVar[int]
+    PAUSED_US: ClassVar[int]
     TRIAL_US: ClassVar[int]
     GRACE_US: ClassVar[int]
     TRACKS: ClassVar[int]

@@ -9,6 +9,7 @@ from libc.string cimport memset
 from mediaserver.sfu.policy.allocator cimport (
     ALLOC_GRACE_US,
     ALLOC_HOLD_US,
+    ALLOC_PAUSED_US,
     ALLOC_LAYERS,
     ALLOC_TRACKS,
     ALLOC_TRIAL_US,
@@ -65,6 +66,7 @@ cdef class Allocator:
     """The allocation of one viewer with its memory, for Python. `wish` sets or replaces a track, `decide` decides."""
 
     HOLD_US = ALLOC_HOLD_US
+    PAUSED_US = ALLOC_PAUSED_US
     TRIAL_US = ALLOC_TRIAL_US
     GRACE_US = ALLOC_GRACE_US
     TRACKS = ALLOC_TRACKS

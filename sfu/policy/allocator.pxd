@@ -6,6 +6,7 @@ cdef enum:
     ALLOC_LAYERS = 12
     ALLOC_TRACKS = 64           # of one viewer; as many as an offer may have m-lines
     ALLOC_HOLD_US = 2000000     # after a layer was lowered it is not raised for so long
+    ALLOC_PAUSED_US = 500000    # the first picture, when it was paused
     ALLOC_TRIAL_US = 10000000   # a raise that did not last so long has failed: the hold doubles, above the floor
     ALLOC_FAILURES = 3          # doublings at most
     ALLOC_GRACE_US = 3000000    # so long the first picture keeps its floor on an estimate that is a little short

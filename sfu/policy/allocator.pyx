@@ -146,9 +146,12 @@ cdef inline uint64_t charge(const Choice* self, int index, uint64_t margin, int 
 cdef inline bint affordable(const Choice* self, int index, uint64_t budget, uint64_t reserved, bint held,
                             uint64_t margin, int shift) noexcept nogil:
     """Whether the layer fits. What is `reserved` for others binds raises alone."""
+    cdef uint64_t need
     if self.unbound or self.keys[index] <= self.current:
         return price(self.track, index) <= budget
-    return not held and charge(self, index, margin, shift) + reserved <= budget
+    need = charge(self, index, margin, shift) + reserved
+    # A long hold guards against a line that is near to what the layer needs, not against one that carries much more.
+    return need <= budget if not held else not self.held and need + (need >> 1) <= budget
 
 
 cdef int pick_floor(const Choice* self, uint64_t budget, uint64_t reserved, bint held,
@@ -213,7 +216,7 @@ cdef int pick_cheapest(const Choice* self, uint64_t required) noexcept nogil:
 cdef int in_grace(Choice* self, uint64_t budget, int64_t now) noexcept nogil:
     """The layer at which the first picture stays when the estimate has just fallen a little short of its floor; else -1.
     Estimates fall to some 85 % of what has arrived when a queue grows, and climb back in seconds. What arrived was
-    enough then; if it is so no more, the next fall goes beyond a quarter, and the grace ends at once."""
+    enough then; if it is so no more, the next fall goes beyond that third, and the grace ends at once."""
     cdef AllocTrack* track = self.track
     cdef int cheapest
     if not self.current & KEY_FLOOR:
@@ -222,7 +225,7 @@ cdef int in_grace(Choice* self, uint64_t budget, int64_t now) noexcept nogil:
         track.is_short = 1
         track.short_since = now
     cheapest = pick_cheapest(self, KEY_FLOOR)
-    if price(track, cheapest) > budget + (budget >> 2) or now - track.short_since >= ALLOC_GRACE_US:
+    if price(track, cheapest) > budget + budget // 3 or now - track.short_since >= ALLOC_GRACE_US:
         return -1
     return cheapest
 
@@ -235,6 +238,8 @@ cdef void set_floor(Choice* self, uint64_t* left, uint64_t* reserved, uint64_t m
     cdef int chosen, kept
     if precious:
         margin = 0
+        if picture and held and not self.track.running:
+            held = now - self.track.lowered < ALLOC_PAUSED_US  # too little is better than nothing
     chosen = pick_floor(self, left[0], reserved[0], held, margin, shift)
     if precious and picture:
         if chosen >= 0 and self.keys[chosen] & KEY_FLOOR:

@@ -73,7 +73,8 @@ cdef void note_rate(EngineState* engine, Encoding* encoding, const Packet* packe
     """What it takes to forward it, for whoever shares out a line."""
     cdef int spatial = packet.facts.spatial_id if encoding.track.config.video else 0
     cdef int temporal = packet.facts.temporal_id if encoding.track.config.video else 0
-    meter_add(&encoding.meter, spatial, temporal, packet.timestamp, packet.payload_size + OVERHEAD, engine.now)
+    meter_add(&encoding.meter, spatial, temporal, packet.timestamp, packet.payload_size + OVERHEAD,
+              packet.facts.keyframe, engine.now)
 
 
 cdef void note_picture(EngineState* engine, Encoding* encoding, Packet* packet) noexcept nogil:

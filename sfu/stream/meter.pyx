@@ -8,14 +8,14 @@ cdef enum:
     WINDOW_US = 500000
 
 
-cdef uint32_t smooth(uint32_t old, uint32_t new, int first) noexcept nogil:
-    """A keyframe makes one window heavy: that alone is no other rate."""
-    return new if first else old + <uint32_t>(<int32_t>(new - old) // 4)
+cdef uint32_t smooth(uint32_t old, uint32_t new, int shift) noexcept nogil:
+    return old + <uint32_t>(<int32_t>(new - old) >> shift)
 
 
 cdef void close_window(Meter* meter, int64_t now) noexcept nogil:
     cdef int64_t span = now - meter.since
-    cdef int first = not meter.measured
+    # A keyframe makes one window heavy: that alone is no other rate.
+    cdef int shift = 0 if not meter.measured else 3 if meter.has_key else 2
     cdef int s, t
     meter.spatial_count = 1
     meter.temporal_count = 1
@@ -24,16 +24,17 @@ cdef void close_window(Meter* meter, int64_t now) noexcept nogil:
             if meter.bytes[s][t]:
                 meter.spatial_count = max(meter.spatial_count, <uint8_t>(s + 1))
                 meter.temporal_count = max(meter.temporal_count, <uint8_t>(t + 1))
-            meter.bps[s][t] = smooth(meter.bps[s][t], <uint32_t>(<int64_t>meter.bytes[s][t] * 8000000 // span), first)
+            meter.bps[s][t] = smooth(meter.bps[s][t], <uint32_t>(<int64_t>meter.bytes[s][t] * 8000000 // span), shift)
     for t in range(METER_LAYERS):
-        meter.rate[t] = smooth(meter.rate[t], <uint32_t>(<int64_t>meter.pictures[t] * 256000000 // span), first)
+        meter.rate[t] = smooth(meter.rate[t], <uint32_t>(<int64_t>meter.pictures[t] * 256000000 // span), shift)
     memset(meter.bytes, 0, sizeof(meter.bytes))
     memset(meter.pictures, 0, sizeof(meter.pictures))
     meter.measured = 1
+    meter.has_key = 0
     meter.since = now
 
 
-cdef int meter_add(Meter* meter, int spatial, int temporal, uint32_t timestamp, uint32_t size,
+cdef int meter_add(Meter* meter, int spatial, int temporal, uint32_t timestamp, uint32_t size, int key,
                    int64_t now) noexcept nogil:
     cdef int full = 0
     cdef int64_t span
@@ -53,6 +54,7 @@ cdef int meter_add(Meter* meter, int spatial, int temporal, uint32_t timestamp, 
         close_window(meter, now)
         full = 1
     meter.bytes[spatial][temporal] += size
+    meter.has_key |= key
     if <int32_t>(timestamp - meter.timestamp) > 0:
         meter.timestamp = timestamp
         meter.pictures[temporal] += 1

@@ -308,7 +308,7 @@ cdef int64_t serve_waiting(EngineState* engine, Sender* sender) noexcept nogil:
 cdef int64_t serve_sender(EngineState* engine, Peer* peer) noexcept nogil:
     cdef Sender* sender = peer.sender
     cdef int64_t due
-    if sender == NULL or peer.tx == NULL:
+    if sender == NULL or peer.tx == NULL or not peer.connected:
         return 0
     if not sender_limits(engine, sender):
         share_line(engine, peer)

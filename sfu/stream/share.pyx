@@ -31,6 +31,7 @@ from mediaserver.sfu.stream.wanted cimport unsent_bps
 
 cdef enum:
     AGAIN_US = 500000        # a verdict stands for so long, if nothing happens
+    LENIENT_US = 2000000     # after the beginning, and after an outage
     MOVED_PERCENT = 4        # a change of the estimate that is a reason for another
 
 cdef uint64_t UNLIMITED = 1000000000000
@@ -157,6 +158,9 @@ cdef void decide(EngineState* engine, Peer* peer, uint64_t estimate) noexcept no
     if allocate(estimate, entries, <int>count, engine.allocation, engine.now) < 0:
         return
     for i in range(count):
+        if engine.now < peer.sender.lenient_until:
+            entries[i].lowered = 0
+            entries[i].failures = 0
         peer.legs[i].share = entries[i]
         lay_upon(engine, peer.legs[i], &entries[i])
         tell_quality(engine, peer.legs[i], &entries[i])
@@ -171,6 +175,16 @@ cdef void share_again(EngineState* engine, Peer* peer) noexcept nogil:
         make_hot(engine, peer, engine.now)
 
 
+cdef void stall(EngineState* engine, Peer* peer) noexcept nogil:
+    """Pictures that nobody may get would be late when the line is back, and in the way of the first new one."""
+    cdef uint32_t i
+    peer.sender.stalled = 1
+    for i in range(peer.leg_count):
+        if peer.legs[i].track.config.video and not peer.legs[i].held:
+            peer.legs[i].held = 1
+            leg_restart(engine, peer.legs[i], 0)
+
+
 cdef void share_line(EngineState* engine, Peer* peer) noexcept nogil:
     cdef Sender* sender = peer.sender
     cdef uint64_t estimate = UNLIMITED
@@ -178,6 +192,15 @@ cdef void share_line(EngineState* engine, Peer* peer) noexcept nogil:
     if sender == NULL or peer.leg_count == 0:
         return
     if sender_limits(engine, sender):
+        if sender.estimator.outage:
+            if not sender.stalled:
+                stall(engine, peer)
+            return
+        if sender.stalled or sender.allocated_for == 0:
+            # What follows is no verdict on the line: the estimate is only just being made.
+            sender.lenient_until = engine.now + LENIENT_US
+            sender.allocate_due = 0
+        sender.stalled = 0
         estimate = sender.estimator.target_bps
     apart = estimate - sender.allocated_for if estimate > sender.allocated_for else sender.allocated_for - estimate
     if engine.now < sender.allocate_due and apart * 100 <= sender.allocated_for * MOVED_PERCENT:

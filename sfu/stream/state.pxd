@@ -239,6 +239,8 @@ cdef struct Sender:
     uint32_t waiting_count
     int64_t allocate_due     # µs
     uint64_t allocated_for   # estimate of the last allocation
+    int64_t lenient_until    # µs: what is lowered before may be raised again at once
+    uint8_t stalled          # nothing is heard from the viewer: no picture leaves
     uint64_t allocated_bps
 
 cdef struct Peer:

@@ -79,7 +79,8 @@ class Rates:
 
 
 class Encoder:
-    """The encoder of one track. `rates` holds what each encoding may have now, 0 for none."""
+    """The encoder of one track. `rates` holds what each encoding may have now, 0 for none. `made`: what came out, as
+    (time, encoding or spatial layer, bytes)."""
 
     def __init__(self, spec: VideoSpec, seed: int) -> None:
         self.spec = spec
@@ -91,6 +92,7 @@ class Encoder:
         self._streams = [Stream(draw) for _ in range(streams)]
         self._wanted = True
         self.keyframes = 0
+        self.made: list[tuple[int, int, int]] = []
 
     def want_keyframe(self) -> None:
         """As a browser does, the next picture is a keyframe on all encodings."""
@@ -114,11 +116,10 @@ class Encoder:
         key, self._wanted = self._wanted, False
         self.keyframes += key
         if self.spec.svc:
-            return self._encode_svc(now, key)
-        units = []
-        for index, rate in enumerate(self.rates):
-            if rate:
-                units.append(self._encode_one(now, index, rate, key))
+            units = self._encode_svc(now, key)
+        else:
+            units = [self._encode_one(now, index, rate, key) for index, rate in enumerate(self.rates) if rate]
+        self.made += [(now, max(unit.encoding, unit.spatial), unit.size) for unit in units]
         return units
 
     def _encode_one(self, now: int, index: int, rate: int, key: bool) -> Unit:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from mediaserver.sfu.stream.params import PlaneEvent
-from tests.sim.consultation import SourceSpec
+from tests.sim.consultation import Consultation, SourceSpec
 from tests.sim.encoder import VideoSpec
 from tests.sim.lines import Line
 from tests.sim.network import MS, SECOND, Link
@@ -170,6 +170,26 @@ def below(shown: Sequence[int], weights: Sequence[int], begin: int, end: int, wi
     return found
 
 
+def withheld(
+    shown: Sequence[int],
+    bits: Sequence[int],
+    sent: Sequence[tuple[int, int]],
+    begin: int,
+    end: int,
+    window: int,
+    floor: float,
+) -> list[bool]:
+    """At each step: whether less was shown in the window before it than the floor and than what was `sent`."""
+    times, sums = [at for at, _ in sent], [0, *accumulate(size for _, size in sent)]
+    shown_sums = [0, *accumulate(bits)]
+    found = []
+    for at in range(begin, end, STEP_US):
+        could = sums[bisect_right(times, at)] - sums[bisect_right(times, at - window)]
+        got = shown_sums[bisect_right(shown, at)] - shown_sums[bisect_right(shown, at - window)]
+        found.append(got < FLOOR_TOLERANCE * min(floor, could))
+    return found
+
+
 def share(flags: Sequence[bool]) -> float:
     return sum(flags) / len(flags) if flags else 0.0
 
@@ -193,6 +213,7 @@ def picture_figures(
     end: int,
     changes: Sequence[int],
     paused: list[tuple[int, int]],
+    made: Sequence[tuple[int, int, int]],
 ) -> PictureFigures:
     medium = spec.medium
     assert isinstance(medium, VideoSpec)
@@ -207,9 +228,15 @@ def picture_figures(
     # While the window still reaches back before the join there is less in it: judge from when it is full.
     first = max(settled, begin + window)
 
+    delay = int(percentile([a - b for a, b in zip(shown, receiver.captured, strict=True)], 50))
+
     def poor(kbps: int, frames: int) -> tuple[list[bool], list[bool]]:
-        rate = below(shown, bits, first, end, window, kbps * window / MS * FLOOR_TOLERANCE)
-        return rate, below(shown, ones, first, end, SECOND, frames)
+        # A floor is no more than what the cart sends: what its encoder saves for a moment, no line withholds.
+        meets = next((i for i, one in enumerate(medium.encodings) if one.most >= kbps * 1000), top)
+        least = 0 if medium.svc else meets
+        sent = [(at + delay, size * 8) for at, layer, size in made if least <= layer <= meets]
+        rate = withheld(shown, bits, sent, first, end, window, kbps * window / MS)
+        return rate, below(shown, ones, first, end, window, frames * window / SECOND * FLOOR_TOLERANCE)
 
     rate, frames = poor(spec.floor_kbps, spec.floor_frames)
     small = [height < spec.least_height for height in receiver.heights]
@@ -316,14 +343,19 @@ def line_figures(link: Link, begin: int, end: int, padding: int) -> LineFigures:
 
 
 def doctor_figures(
-    line: Line, sources: Sequence[SourceSpec], doctor: Viewer, events: Sequence[PlaneEvent], begin: int, end: int
+    line: Line, consultation: Consultation, doctor: Viewer, begin: int, end: int
 ) -> tuple[LineFigures, dict[str, PictureFigures], dict[str, SoundFigures]]:
     pictures, sounds = {}, {}
-    for index, spec in enumerate(sources):
+    events = consultation.laboratory.events
+    for index, spec in enumerate(consultation.sources):
         ssrc = doctor.number * 1_000 + 10 * index
         if isinstance(spec.medium, VideoSpec):
             paused = pauses(events, ssrc, end)
-            pictures[spec.source] = picture_figures(spec, doctor.pictures[ssrc], begin, end, line.changes, paused)
+            encoder = consultation.cart.tracks[index].encoder
+            assert encoder is not None
+            pictures[spec.source] = picture_figures(
+                spec, doctor.pictures[ssrc], begin, end, line.changes, paused, encoder.made
+            )
         else:
             sounds[spec.source] = sound_figures(spec, doctor.sounds[ssrc], begin, end)
     return line_figures(doctor.down, begin, end, doctor.padding), pictures, sounds

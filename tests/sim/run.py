@@ -35,7 +35,7 @@ def run_line(line: Line, *, policy: str = "clinical", seconds: int = 60, seed: i
         laboratory.at(begin + at, lambda addr=addr: laboratory.move(doctor, addr))  # type: ignore[misc]
     laboratory.run(seconds * SECOND)
     end = laboratory.now
-    network, pictures, sounds = doctor_figures(line, consultation.sources, doctor, laboratory.events, begin, end)
+    network, pictures, sounds = doctor_figures(line, consultation, doctor, begin, end)
     cart = consultation.cart
     figures = RunFigures(
         line=line.name,

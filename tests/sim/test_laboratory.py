@@ -15,12 +15,12 @@ def test_on_a_clean_line_everything_arrives() -> None:
     figures = run_line(ALL_LINES["clean-10"], seconds=6).figures
     for picture in figures.pictures.values():
         assert (picture.freezes, picture.corrupt, picture.under_floor, picture.nacked) == (0, 0, 0.0, 0)
-        assert picture.frames_per_s > 15
+        assert picture.frames_per_s > 27
         assert picture.first_frame_ms is not None
         assert picture.first_frame_ms < 1_000
     assert [sound.lost for sound in figures.sounds.values()] == [0.0, 0.0]
     assert figures.network.overflow == 0
-    assert figures.publisher_plis <= 6
+    assert figures.publisher_plis <= 8
 
 
 def test_the_same_seed_gives_the_same_figures() -> None:
@@ -32,8 +32,32 @@ def test_the_same_seed_gives_the_same_figures() -> None:
 
 def test_no_line_carries_more_than_it_can() -> None:
     figures = run_line(ALL_LINES["1.2m"], seconds=5).figures
-    assert 0.35 < figures.network.use < 1.001
+    assert 0.7 < figures.network.use < 1.001
     assert figures.network.queue_max_ms <= 121
+
+
+def test_on_a_thin_line_the_camera_gives_way_and_the_ultrasound_keeps_its_floor() -> None:
+    figures = run_line(ALL_LINES["1.2m"], seconds=20).figures
+    ultrasound, camera = figures.pictures["ultrasound"], figures.pictures["camera"]
+    assert (ultrasound.freezes, ultrasound.corrupt) == (0, 0)
+    assert ultrasound.under_floor < 0.15  # most of it in the first seconds
+    assert camera.paused_s > 10
+    assert figures.sounds["voice"].lost < 0.001
+
+
+def test_jitter_is_no_congestion() -> None:
+    figures = run_line(ALL_LINES["jitter-30"], seconds=10).figures
+    assert figures.network.use > 0.6
+    assert figures.pictures["ultrasound"].under_floor < 0.02
+
+
+def test_after_an_outage_the_picture_lives_at_once() -> None:
+    figures = run_line(ALL_LINES["outage-2s"], seconds=20).figures
+    (recovery,) = figures.pictures["ultrasound"].recoveries
+    assert recovery.live_ms is not None
+    assert recovery.live_ms < 500
+    assert recovery.full_ms is not None
+    assert recovery.full_ms < 1_000
 
 
 def test_a_moved_viewer_is_found_again() -> None:

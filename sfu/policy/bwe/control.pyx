@@ -13,7 +13,7 @@ from mediaserver.sfu.policy.bwe.loss cimport (
 from mediaserver.sfu.policy.bwe.meter cimport meter_rate, meter_reset
 from mediaserver.sfu.policy.bwe.probe cimport probe_init, probe_queue
 from mediaserver.sfu.policy.bwe.probing cimport (
-    LIMITED_PERCENT, LONG, MOST_BPS, OVER_QUEUE_US, PROBE_PAUSE_US, PROBE_US, USEFUL_PERCENT, clamped, probing_begin,
+    LIMITED_PERCENT, LONG, MOST_BPS, OVER_QUEUE_US, PROBE_PAUSE_US, PROBE_US, USEFUL_PERCENT, clamped, jitter, probing_begin,
     probing_cancel, probing_failed, probing_pause, probing_take_result, probing_want, queue_free,
 )
 from mediaserver.sfu.policy.bwe.state cimport BY_LOSS, BY_PACKETS, BY_REMB
@@ -43,13 +43,15 @@ cdef enum:
     UNREPORTED_US = 2000000
     REMB_US = 10000000           # a REMB caps the other estimates as long
 
-cdef double START_BPS = 500000.0
+cdef double START_BPS = 1300000.0
 cdef double BETA = 0.85
-cdef double RESUME = 0.92        # of what arrived while the queue stood
+cdef double RESUME = 0.95        # of what arrived while the queue stood
 cdef double TRIAL_SHARE = 0.8     # of the rate: what is tried when losses are suspect
 cdef double PACING = 1.5
-cdef double PACING_CONGESTED = 1.1
+cdef double PACING_CONGESTED = 1.05      # and for a while after: where the line ends has been seen
+cdef int64_t SEEN_US = 30000000
 cdef double AHEAD = 1.05         # of what arrives: the estimate grows no further by itself
+cdef double CONTENDED_LOST = 0.08
 cdef double KNOCK_BPS = 100000.0
 
 
@@ -98,6 +100,12 @@ cdef void watch_contention(Estimator* e, double acked, double sent, int64_t now)
     """Whether the queue is that of others: it would have drained since we send so much less."""
     cdef int64_t queue = e.delay.queue_us
     if e.contended_since:
+        if e.loss.share > CONTENDED_LOST and now - e.contended_since > SHOWS_US:
+            # As much is lost by who sends more than the line carries, not by who shares it.
+            e.contended_since = 0
+            if acked < e.rate.bps:
+                e.rate.bps = clamped(acked)
+            return
         if queue > CONTENDED_QUEUE_US // 2:
             e.calm_since = now
         if now - e.calm_since > CALM_US or now - e.contended_since > CONTENDED_US:
@@ -105,7 +113,8 @@ cdef void watch_contention(Estimator* e, double acked, double sent, int64_t now)
         return
     if e.row_since == 0 or now - e.rate.decreased > ROW_US or now - e.row_since < SHOWS_US:
         return
-    e.row_lost += e.report.lost
+    if now - e.row_since > FLAT_US:
+        e.row_lost += e.report.lost  # before, those were ours
     if queue < e.row_low_us:
         e.row_low_us = queue
     if queue > e.row_high_us:
@@ -136,7 +145,7 @@ cdef bint congested_by_delay(Estimator* e, int64_t now) noexcept nogil:
     if e.standing_since and now - e.standing_since > STANDING_US:
         return True
     # A probe makes a queue of its own, which is gone as soon.
-    return e.delay.use == LINE_OVER and queue > (STANDING_QUEUE_US if own else OVER_QUEUE_US)
+    return e.delay.use == LINE_OVER and queue > (STANDING_QUEUE_US if own else OVER_QUEUE_US + jitter(e))
 
 
 cdef void judge_losses(Estimator* e, double acked, int64_t now) noexcept nogil:
@@ -314,4 +323,6 @@ cdef void publish(Estimator* e, int64_t now) noexcept nogil:
     if e.outage:
         e.congested = 1
     e.target_bps = <uint64_t>bps
-    e.pacing_bps = <uint64_t>(bps * (PACING_CONGESTED if e.congested else PACING))
+    e.pacing_bps = <uint64_t>(bps * PACING_CONGESTED)
+    if e.measured and not e.congested and (e.rate.capacity == 0 or now - e.rate.decreased > SEEN_US):
+        e.pacing_bps = <uint64_t>(PACING * bps)

@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 cdef enum:
     TREND_POINTS = 20
-    DELAY_RECENT = 4
+    DELAY_RECENT = 8
     DELAY_BASE_US = 10000000     # the shortest delay of the last 10 to 20 s stands for an empty queue
 
 cpdef enum LineUse:
@@ -50,11 +50,16 @@ cdef struct DelayFilter:
     int64_t base_before
     int64_t base_since
     double spread_us             # mean delay above the lowest of its report, smoothed: jitter and own bursts
-    int64_t queue_us             # lowest delay of the last 100 ms above the base
+    int64_t lowest_before        # of the report before
+    int64_t moved_before         # by how much that differed from the one before it
+    double wander_us             # by how much it goes to and fro, smoothed over seconds: jitter that outlasts a report
+    int64_t queue_us             # lowest delay of the last 120 to 300 ms above the base
 
 cdef void delay_init(DelayFilter* filter) noexcept nogil
 # A packet that arrived, in the order of sending.
 cdef void delay_packet(DelayFilter* filter, int64_t sent, int64_t arrival) noexcept nogil
+# How much longer a packet took than the shortest of the last 10 to 20 s, which may be this one.
+cdef int64_t delay_above(const DelayFilter* filter, int64_t delay) noexcept nogil
 # The end of a report that came now.
 cdef void delay_report(DelayFilter* filter, int64_t now) noexcept nogil
 # Forgets the trend, as after a pause: what comes is not compared with what was.

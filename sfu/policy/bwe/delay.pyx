@@ -12,7 +12,10 @@ cdef enum:
     GROUP_US = 5000              # packets that leave within this are a group
     BURST_LONGEST_US = 100000
     GAP_MOST_US = 3000000        # between two groups that can be compared
-    RECENT_US = 120000
+    RECENT_US = 120000           # over which the lowest delay is sought; longer where it wanders, by so many times as much
+    RECENT_WANDER = 32
+    RECENT_MOST_US = 350000
+    WANDER_MOST_US = 40000
     DELTAS_MOST = 60
     POINTS_LEAST = 8
 
@@ -34,7 +37,7 @@ cdef void delay_init(DelayFilter* filter) noexcept nogil:
 
 cdef void delay_forget(DelayFilter* filter) noexcept nogil:
     cdef int i
-    filter.lowest = filter.base = filter.base_before = INT64_MAX
+    filter.lowest = filter.lowest_before = filter.base = filter.base_before = INT64_MAX
     filter.total = 0
     filter.count = 0
     filter.queue_us = 0
@@ -179,8 +182,26 @@ cdef void delay_packet(DelayFilter* filter, int64_t sent, int64_t arrival) noexc
     filter.group_arrival = filter.group_last_arrival = arrival
 
 
+cdef int64_t delay_above(const DelayFilter* filter, int64_t delay) noexcept nogil:
+    cdef int64_t base = filter.base if filter.base < filter.base_before else filter.base_before
+    if filter.lowest < base:
+        base = filter.lowest
+    return delay - base if delay > base else 0
+
+
+cdef void note_wander(DelayFilter* filter) noexcept nogil:
+    """A queue grows and drains for a while, jitter turns back at once."""
+    cdef int64_t moved = filter.lowest - filter.lowest_before if filter.lowest_before != INT64_MAX else 0
+    cdef int64_t turned = 0
+    if (moved > 0) != (filter.moved_before > 0):
+        turned = min(moved if moved > 0 else -moved, filter.moved_before if filter.moved_before > 0 else -filter.moved_before)
+    filter.wander_us += (min(turned, WANDER_MOST_US) - filter.wander_us) / 32
+    filter.lowest_before = filter.lowest
+    filter.moved_before = moved
+
+
 cdef void delay_report(DelayFilter* filter, int64_t now) noexcept nogil:
-    cdef int64_t lowest, base
+    cdef int64_t lowest, base, recent
     cdef int i
     if filter.count == 0:
         return
@@ -194,9 +215,13 @@ cdef void delay_report(DelayFilter* filter, int64_t now) noexcept nogil:
     filter.recent[filter.recent_next] = filter.lowest
     filter.recent_at[filter.recent_next] = now
     filter.recent_next = (filter.recent_next + 1) % DELAY_RECENT
+    note_wander(filter)
+    recent = RECENT_US + RECENT_WANDER * <int64_t>filter.wander_us
+    if recent > RECENT_MOST_US:
+        recent = RECENT_MOST_US
     lowest = filter.lowest
     for i in range(DELAY_RECENT):
-        if filter.recent[i] < lowest and now - filter.recent_at[i] <= RECENT_US:
+        if filter.recent[i] < lowest and now - filter.recent_at[i] <= recent:
             lowest = filter.recent[i]
     filter.queue_us = lowest - base if lowest > base else 0
     filter.spread_us += (filter.total / filter.count - filter.lowest - filter.spread_us) / 8

@@ -8,7 +8,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from mediaserver.sfu.policy.bwe.delay cimport delay_forget, delay_packet, delay_restart
+from mediaserver.sfu.policy.bwe.delay cimport delay_above, delay_forget, delay_packet, delay_restart
 from mediaserver.sfu.policy.bwe.meter cimport meter_add, meter_reset
 from mediaserver.sfu.policy.bwe.probe cimport probe_arrived
 from mediaserver.sfu.policy.bwe.sentlog cimport (
@@ -53,7 +53,9 @@ cdef void packet_arrived(Estimator* e, uint64_t number, int64_t arrival, int64_t
         meter_add(&e.acked, arrival, packet.size)
         delay_packet(&e.delay, sent, arrival)
         if packet.cluster:
-            probe_arrived(&e.prober, packet.cluster, sent, arrival, packet.size)
+            probe_arrived(
+                &e.prober, packet.cluster, sent, arrival, delay_above(&e.delay, arrival - sent), packet.size
+            )
 
 
 cdef void packet_lost(Estimator* e, uint64_t number, int64_t now) noexcept nogil:

@@ -19,6 +19,8 @@ cdef struct ProbeCluster:
     int64_t in_last
     uint32_t size_out_last       # bytes sent at out_last
     uint32_t size_in_first       # bytes that came at in_first
+    uint32_t size_out_first      # bytes of the first packet that arrived
+    double bound_bps             # the line carries at least this, by the delays
     uint8_t fresh                # something arrived since the last look
 
 cdef struct Prober:
@@ -40,7 +42,9 @@ cdef void probe_queue(Prober* prober, double bps) noexcept nogil
 # Begins the next of the queue: its rate, 0 none. *size: its bytes.
 cdef double probe_begin(Prober* prober, uint32_t* size, int64_t now) noexcept nogil
 cdef void probe_sent(Prober* prober, uint32_t size, int64_t now) noexcept nogil
-cdef void probe_arrived(Prober* prober, int cluster, int64_t sent, int64_t arrival, uint32_t size) noexcept nogil
+# `delay`: how much longer than the shortest one the packet took, µs.
+cdef void probe_arrived(Prober* prober, int cluster, int64_t sent, int64_t arrival, int64_t delay,
+                        uint32_t size) noexcept nogil
 # What the clusters that have news measured, the highest, 0 for none yet. *saturated: the line was slower than the probe;
 # *aimed: at which rate it was sent. `waiting` ends when the last cluster is among them.
 cdef double probe_result(Prober* prober, int* saturated, double* aimed) noexcept nogil

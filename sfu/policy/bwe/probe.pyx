@@ -9,8 +9,9 @@ cdef enum:
 cdef double ARRIVED_LEAST = 0.8          # of the bytes
 cdef double FASTER_MOST = 2.0            # than sent: then the arrival times say nothing
 cdef double SATURATED = 0.9              # of the rate sent
-cdef double USABLE = 0.95                # of what a line carries that was slower than the probe
+cdef double USABLE = 0.97                # of what a line carries that was slower than the probe
 cdef double SHORTEST_US = 1000.0         # what left within this left at once
+cdef double BOUND_LEAST_US = 5000.0      # less says nothing
 
 
 cdef void probe_init(Prober* prober) noexcept nogil:
@@ -54,13 +55,27 @@ cdef void probe_sent(Prober* prober, uint32_t size, int64_t now) noexcept nogil:
     cluster.bytes += size
 
 
-cdef void probe_arrived(Prober* prober, int cluster, int64_t sent, int64_t arrival, uint32_t size) noexcept nogil:
+cdef void bound_by_delay(ProbeCluster* c, int64_t sent, int64_t delay) noexcept nogil:
+    """What came by now, the first packet apart, has passed the line since that one left and took its time: whatever
+    holds packets up elsewhere, a reader that comes late or a line that jitters, makes this less, never more."""
+    cdef double took = sent - c.out_first + delay
+    cdef double bps
+    if took < BOUND_LEAST_US or c.arrived_packets < PACKETS_LEAST:
+        return
+    bps = (c.arrived_bytes - c.size_out_first) * 8e6 / took
+    if bps > c.bound_bps:
+        c.bound_bps = bps
+
+
+cdef void probe_arrived(Prober* prober, int cluster, int64_t sent, int64_t arrival, int64_t delay,
+                        uint32_t size) noexcept nogil:
     cdef ProbeCluster* c = &prober.clusters[cluster & (PROBE_CLUSTERS - 1)]
     if c.id != cluster:
         return
     if c.arrived_packets == 0:
         c.out_first = c.out_last = sent
         c.in_first = c.in_last = arrival
+        c.size_out_first = size
     if sent > c.out_last:
         c.out_last = sent
         c.size_out_last = 0
@@ -78,6 +93,18 @@ cdef void probe_arrived(Prober* prober, int cluster, int64_t sent, int64_t arriv
     c.arrived_packets += 1
     c.arrived_bytes += size
     c.fresh = 1
+    bound_by_delay(c, sent, delay)
+
+
+cdef double by_spacing(const ProbeCluster* c, double out, double out_us, double in_us) noexcept nogil:
+    """The rate at which it came; 0 where the arrival times say nothing."""
+    cdef double came
+    if in_us <= 0:
+        return 0
+    came = (c.arrived_bytes - c.size_in_first) * 8e6 / in_us
+    if out_us >= SHORTEST_US and came > FASTER_MOST * out:
+        return 0
+    return came
 
 
 cdef double measured(const ProbeCluster* c, int* saturated) noexcept nogil:
@@ -85,13 +112,15 @@ cdef double measured(const ProbeCluster* c, int* saturated) noexcept nogil:
     cdef double out_us = c.out_last - c.out_first, in_us = c.in_last - c.in_first
     if c.arrived_packets < PACKETS_LEAST or c.arrived_bytes < ARRIVED_LEAST * c.bytes:
         return 0
-    if out_us > 1000000 or in_us > 1000000 or in_us <= 0:
+    if out_us > 1000000 or in_us > 1000000:
         return 0
     if out_us >= SHORTEST_US:
         out = (c.arrived_bytes - c.size_out_last) * 8e6 / out_us
-    came = (c.arrived_bytes - c.size_in_first) * 8e6 / in_us
-    if out_us >= SHORTEST_US and (out <= 0 or came > FASTER_MOST * out):
-        return 0
+        if out <= 0:
+            return 0
+    came = by_spacing(c, out, out_us, in_us)
+    if c.bound_bps > came:
+        came = c.bound_bps
     if out_us < SHORTEST_US or out > c.bps:
         out = c.bps             # it left faster than was aimed at: no proof beyond that
     if came < SATURATED * out:

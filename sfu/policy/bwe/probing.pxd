@@ -7,7 +7,8 @@ from mediaserver.sfu.policy.bwe.state cimport Estimator
 cdef enum:
     LEAST_BPS = 50000
     MOST_BPS = 200000000
-    OVER_QUEUE_US = 10000        # a trend without as much of a queue is jitter
+    OVER_QUEUE_US = 10000        # a trend without as much of a queue is jitter,
+    JITTER_MOST_US = 40000       # or with so much more where the packets' delays differ anyway
     LONG = 12                    # buckets of a meter, 0.6 s
     LIMITED_PERCENT = 70         # of the target sent: less is application limited
     USEFUL_PERCENT = 115         # of what is wanted: no probe beyond
@@ -32,5 +33,10 @@ cdef inline double clamped(double bps) noexcept nogil:
         return LEAST_BPS
     return bps if bps < MOST_BPS else MOST_BPS
 
+cdef inline int64_t jitter(const Estimator* e) noexcept nogil:
+    """By how much the lowest delay may be above the base without a queue."""
+    cdef double most = 8 * e.delay.wander_us
+    return <int64_t>most if most < JITTER_MOST_US else JITTER_MOST_US
+
 cdef inline bint queue_free(const Estimator* e) noexcept nogil:
-    return e.delay.queue_us < 2 * OVER_QUEUE_US or e.contended_since != 0
+    return e.delay.queue_us < 2 * OVER_QUEUE_US + jitter(e) or e.contended_since != 0

@@ -7,10 +7,16 @@ from mediaserver.sfu.policy.bwe.probe cimport probe_begin, probe_cancel, probe_q
 from mediaserver.sfu.policy.bwe.state cimport BY_PACKETS
 
 cdef enum:
-    SPREAD_MOST_US = 20000       # that a jittery line adds to a probe
+    SPREAD_OWN_US = 8000         # what a picture's packets differ by anyway
+    SPREAD_MOST_US = 60000       # that a jittery line adds to a probe
+    UNKNOWN_US = 5000000
+    UNKNOWN_PAUSE_US = 200000    # after a probe that told nothing, while nothing is known of the line
     PROBE_PAUSE_MOST_US = 4000000
     PROBE_RESULT_US = 300000     # beyond the round trip and two intervals of feedback
     PROVEN_US = 10000000         # then a target that is not used is measured anew
+
+cdef double FIRST = 2.0          # times the rate to start with
+cdef double SECOND = 4.0
 
 
 cdef void probing_begin(Estimator* e, int64_t now) noexcept nogil:
@@ -37,6 +43,9 @@ cdef void probing_sent(Estimator* e, uint32_t size, int64_t now) noexcept nogil:
 
 cdef void probing_failed(Estimator* e, int64_t now) noexcept nogil:
     e.prober.waiting = 0
+    if not e.measured and now - e.first_sent < UNKNOWN_US:
+        e.prober.due = now + UNKNOWN_PAUSE_US
+        return
     e.prober.due = now + e.prober.interval
     e.prober.interval *= 2
     if e.prober.interval > PROBE_PAUSE_MOST_US:
@@ -62,9 +71,11 @@ cdef void probing_take_result(Estimator* e, double acked, int64_t now) noexcept 
         e.proven_at = now
     if found > 1.02 * e.rate.bps:
         e.rate.bps = clamped(found)
+        e.measured = 1
         e.prober.interval = PROBE_PAUSE_US
         e.prober.due = now + e.prober.interval if saturated else now
         return
+    e.measured = 1
     if saturated and found < 0.9 * e.rate.bps:
         # Once may be chance: half of the way.
         found = found if found > 1.05 * acked else 1.05 * acked
@@ -81,13 +92,14 @@ cdef void probing_want(Estimator* e, int64_t now) noexcept nogil:
         return
     if e.prober.active or e.prober.waiting or now < e.prober.due:
         return
-    spread = e.delay.spread_us / 2
-    e.prober.lasting = PROBE_US + <uint32_t>(spread if spread < SPREAD_MOST_US else SPREAD_MOST_US)
-    if e.proven_at == 0 and (e.wanted_bps < 0 or e.wanted_bps > 1.02 * bps):
+    spread = 2 * (e.delay.spread_us - SPREAD_OWN_US)
+    spread = 0 if spread < 0 else SPREAD_MOST_US if spread > SPREAD_MOST_US else spread
+    e.prober.lasting = PROBE_US + <uint32_t>spread
+    if not e.measured and e.last_report == 0 and (e.wanted_bps < 0 or e.wanted_bps > 1.02 * bps):
         # Nothing is known of the line yet.
-        probe_queue(&e.prober, 3 * bps if e.wanted_bps < 0 or useful > 3 * bps else useful)
-        if e.wanted_bps < 0 or useful > 3 * bps:
-            probe_queue(&e.prober, 6 * bps if e.wanted_bps < 0 or useful > 6 * bps else useful)
+        probe_queue(&e.prober, FIRST * bps if e.wanted_bps < 0 or useful > FIRST * bps else useful)
+        if e.wanted_bps < 0 or useful > FIRST * bps:
+            probe_queue(&e.prober, SECOND * bps if e.wanted_bps < 0 or useful > SECOND * bps else useful)
     elif e.wanted_bps > 1.02 * bps:
         if e.rate.before > aim and now - e.rate.decreased < 5000000:
             aim = e.rate.before

@@ -40,6 +40,7 @@ cdef struct Estimator:
     # The estimator's own.
     uint8_t mode                 # FeedbackMode
     uint8_t outage               # nothing is heard
+    uint8_t measured             # a probe has told something of the line
     uint8_t limited              # less is sent than may be
     SentLog log
     DelayFilter delay

@@ -58,8 +58,11 @@ class TcpClient(Client):
         self.socket.sendall(request[:1])
         self.socket.sendall(request[1:30])
         self.socket.sendall(request[30:])
-        while not peer.stun:
+        while not peer.stun or peer.stun[-1].address is None:
+            asked = len(peer.stun)
             assert self.read()
+            if len(peer.stun) > asked and peer.stun[-1].error_code == 401:  # the worker has not taken it in yet
+                self.socket.sendall(framed(peer.check_request(nominate=True)))
         assert peer.stun[-1].address == (socket.inet_aton("127.0.0.1"), self.socket.getsockname()[1])
         rx, tx = peer.keys
         self.worker.set_keys(peer.number, peer.profile, rx[:16], rx[16:], tx[:16], tx[16:])

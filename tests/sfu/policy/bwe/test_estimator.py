@@ -16,7 +16,7 @@ from tests.fuzz.steps import step
 
 from .line import MS, SECOND, Line, Sender, Viewer, World
 
-START = 500_000
+START = 1_300_000
 NOW = 10 * SECOND
 
 
@@ -54,25 +54,25 @@ class TestWithoutReports:
 
     def test_probes_begin_with_the_first_demand_and_follow_one_another(self) -> None:
         bandwidth = Bandwidth(NOW)
-        bandwidth.demand(0, 5_000_000, NOW)
-        assert bandwidth.probe_bps == 3 * START
+        bandwidth.demand(0, 9_000_000, NOW)
+        assert bandwidth.probe_bps == 2 * START
         size = bandwidth.probe_bytes_left
-        assert size == 3 * START // 8 // 50  # 20 ms
+        assert size == 2 * START // 8 // 50  # 20 ms
         bandwidth.sent(1_000, NOW)
         assert bandwidth.probe_bytes_left == size - 1_000
-        bandwidth.sent(3_000, NOW + MS)
-        assert bandwidth.probe_bps == 6 * START
-        bandwidth.sent(10_000, NOW + 2 * MS)
+        bandwidth.sent(6_000, NOW + MS)
+        assert bandwidth.probe_bps == 4 * START
+        bandwidth.sent(15_000, NOW + 2 * MS)
         assert bandwidth.probe_bps == bandwidth.probe_bytes_left == 0
         assert bandwidth.process(NOW + 3 * MS) > NOW
         assert bandwidth.probe_bps == 0  # first the result
 
     def test_no_probe_beyond_what_is_wanted(self) -> None:
         bandwidth = Bandwidth(NOW)
-        bandwidth.demand(100_000, 400_000, NOW)
+        bandwidth.demand(100_000, 1_200_000, NOW)
         assert bandwidth.probe_bps == 0
-        bandwidth.demand(100_000, 1_000_000, NOW)
-        assert bandwidth.probe_bps == 1_150_000
+        bandwidth.demand(100_000, 2_000_000, NOW)
+        assert bandwidth.probe_bps == 2_300_000
 
     def test_a_probe_that_is_never_sent_is_given_up(self) -> None:
         bandwidth = Bandwidth(NOW)
@@ -203,7 +203,7 @@ class TestReports:
                 while bandwidth.probe_bps:
                     bandwidth.sent(1_000, now)
             now = steady(bandwidth, 0.25, bps=100_000, now=now)
-        assert 1 <= probes <= 5
+        assert 1 <= probes <= 8
 
 
 class TestMemory:
@@ -305,4 +305,4 @@ def test_no_feedback_lifts_it_beyond_reason(messages: list[tuple[int, int | None
             bandwidth.feedback(data, now)
         bandwidth.demand(wanted, wanted, now)
         check(bandwidth)
-        assert bandwidth.target_bps <= max(1.5 * wanted + 100_000, 500_000)
+        assert bandwidth.target_bps <= max(1.5 * wanted + 100_000, START)
