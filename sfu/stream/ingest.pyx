@@ -20,7 +20,7 @@ from mediaserver.sfu.stream.inbound cimport (
     inbound_receive,
     inbound_recover,
 )
-from mediaserver.sfu.stream.meter cimport meter_add
+from mediaserver.sfu.stream.meter cimport meter_add, meter_more
 from mediaserver.sfu.stream.redundancy cimport RED_COPIES, red_open, red_recover
 from mediaserver.sfu.stream.report cimport REPORT_PICTURE, REPORT_TRACK_LIVE, report
 from mediaserver.sfu.stream.source cimport adopt_source, claim_source, find_source
@@ -73,8 +73,11 @@ cdef void note_rate(EngineState* engine, Encoding* encoding, const Packet* packe
     """What it takes to forward it, for whoever shares out a line."""
     cdef int spatial = packet.facts.spatial_id if encoding.track.config.video else 0
     cdef int temporal = packet.facts.temporal_id if encoding.track.config.video else 0
-    meter_add(&encoding.meter, spatial, temporal, packet.timestamp, packet.payload_size + OVERHEAD,
+    cdef uint16_t copies = packet.inner_offset  # of RED; what is below that is the sound alone
+    meter_add(&encoding.meter, spatial, temporal, packet.timestamp, packet.payload_size - copies + OVERHEAD,
               packet.facts.keyframe, engine.now)
+    if copies:
+        meter_more(&encoding.meter, 1, copies)
 
 
 cdef void note_picture(EngineState* engine, Encoding* encoding, Packet* packet) noexcept nogil:

@@ -13,6 +13,7 @@ cdef struct Shape:
     const uint8_t* payload
     uint16_t size
     uint8_t marker
+    uint8_t payload_type         # the viewer's
     uint8_t descriptor_size      # 0: the dependency descriptor leaves as it came
     uint8_t descriptor[DEPENDENCY_MAX]
 

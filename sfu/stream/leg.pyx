@@ -233,8 +233,12 @@ cdef int shape(EngineState* engine, Leg* leg, const Packet* packet, Shape* made)
     cdef uint16_t replaced = 0, skipped
     cdef int size
     made.marker = packet.marker
-    # Of RED, where that was not agreed with the viewer, the Opus inside.
+    made.payload_type = leg.config.outgoing[packet.payload_type]
+    # Of RED, where that was not agreed with the viewer or takes what a floor needs, the Opus inside.
     skipped = packet.inner_offset if leg.config.unwraps[packet.payload_type] else 0
+    if leg.lean and packet.inner_offset and leg.config.outgoing[packet.inner_type] != 255:
+        skipped = packet.inner_offset
+        made.payload_type = leg.config.outgoing[packet.inner_type]
     made.payload = packet.data + packet.payload_offset + skipped
     made.size = packet.payload_size - skipped
     made.descriptor_size = 0
@@ -267,7 +271,6 @@ cdef int shape(EngineState* engine, Leg* leg, const Packet* packet, Shape* made)
 
 
 cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept nogil:
-    cdef uint8_t payload_type
     cdef uint8_t stamp[4]
     cdef Shape made
     cdef int64_t outgoing
@@ -275,8 +278,7 @@ cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept no
     cdef int size, stamped, once
     if leg.config.paused or leg.held or leg.peer.tx == NULL:
         return
-    payload_type = leg.config.outgoing[packet.payload_type]
-    if payload_type == 255 or packet.payload_size == 0:
+    if leg.config.outgoing[packet.payload_type] == 255 or packet.payload_size == 0:
         if packet.encoding == leg.source.index:
             renumber_drop(&leg.renumber, packet.sequence)
         return
@@ -293,7 +295,7 @@ cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept no
     stamped = once and leg.config.stamp
     if stamped:
         stamp_now(engine, leg, stamp)
-    size = write_header(leg, out, packet, &made, payload_type, <uint16_t>outgoing, leg.config.ssrc,
+    size = write_header(leg, out, packet, &made, made.payload_type, <uint16_t>outgoing, leg.config.ssrc,
                         stamp if stamped else NULL)
     if not fits(size, &made):
         engine.counters.drop_oversize += 1

@@ -22,6 +22,8 @@ cdef struct Meter:
 # A packet of `size` bytes with headers, `key` when it is of a keyframe. 1 when the rates are new.
 cdef int meter_add(Meter* meter, int spatial, int temporal, uint32_t timestamp, uint32_t size, int key,
                    int64_t now) noexcept nogil
+# Bytes of the last packet that belong to a higher temporal layer of it.
+cdef void meter_more(Meter* meter, int temporal, uint32_t size) noexcept nogil
 # What everything up to that layer takes together, bits a second.
 cdef uint32_t meter_bps(const Meter* meter, int spatial, int temporal) noexcept nogil
 # Pictures a second of everything up to that temporal layer.

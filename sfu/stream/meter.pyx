@@ -61,6 +61,10 @@ cdef int meter_add(Meter* meter, int spatial, int temporal, uint32_t timestamp, 
     return full
 
 
+cdef void meter_more(Meter* meter, int temporal, uint32_t size) noexcept nogil:
+    meter.bytes[0][temporal] += size
+
+
 cdef uint32_t meter_bps(const Meter* meter, int spatial, int temporal) noexcept nogil:
     cdef uint32_t total = 0
     cdef int s, t

@@ -88,7 +88,7 @@ cdef int send_again(EngineState* engine, Leg* leg, uint8_t* out, const Packet* p
     # Other bytes must not go out under a number that is used: that would reveal the key.
     if outgoing < leg.floor_out or not leg.config.nack[packet.payload_type] or not shape(engine, leg, packet, &made):
         return 0
-    size = write_header(leg, out, packet, &made, leg.config.outgoing[packet.payload_type], <uint16_t>outgoing,
+    size = write_header(leg, out, packet, &made, made.payload_type, <uint16_t>outgoing,
                         leg.config.ssrc, NULL)
     if not fits(size, &made):
         return 0

@@ -279,7 +279,8 @@ cdef void fill_up(EngineState* engine, Peer* peer, Sender* sender) noexcept nogi
     """Padding, where a probe asks for more than there is to send."""
     cdef uint32_t i
     cdef int sent
-    while sender.estimator.probe_bytes_left and sender.credit > 0 and sender.waiting_count == 0:
+    # In an outage what sound takes leaves no credit: whether the line is back is asked all the same.
+    while sender.estimator.probe_bytes_left and (sender.credit > 0 or sender.stalled) and sender.waiting_count == 0:
         sent = 0
         for i in range(peer.leg_count):
             if leg_pad(engine, peer.legs[i]):

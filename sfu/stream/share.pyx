@@ -31,10 +31,12 @@ from mediaserver.sfu.stream.wanted cimport unsent_bps
 
 cdef enum:
     AGAIN_US = 500000        # a verdict stands for so long, if nothing happens
+    LEAN_US = 5000000        # at least so long copies of sound are left out, or sent
     LENIENT_US = 2000000     # after the beginning, and after an outage
     MOVED_PERCENT = 4        # a change of the estimate that is a reason for another
 
 cdef uint64_t UNLIMITED = 1000000000000
+cdef double LEAN_LOST = 0.01     # copies of sound are worth their rate where more is lost
 
 
 # ---- what there is
@@ -86,6 +88,32 @@ cdef void add_points(AllocTrack* entry, const Track* track, int64_t now) noexcep
                     add_point(entry, encoding, s if encoding.meter.spatial_count > 1 else -1, t, s)
 
 
+cdef void add_sound(AllocTrack* entry, const Leg* leg, int64_t now) noexcept nogil:
+    cdef const Encoding* encoding = &leg.track.encodings[0]
+    entry.layer_count = 0
+    if encoding.active != NULL and now - encoding.active.last_arrival <= ALIVE_US and encoding.meter.measured:
+        add_point(entry, encoding, -1, 0 if leg.lean else encoding.meter.temporal_count - 1, 0)
+        entry.layers[0].temporal = -1
+
+
+cdef void choose_copies(EngineState* engine, Peer* peer, int is_thin) noexcept nogil:
+    """Copies of sound (RED) double its rate: on a thin line that loses nothing they would take it from a floor."""
+    cdef Sender* sender = peer.sender
+    cdef int lean = sender_limits(engine, sender) and is_thin and sender.estimator.lost_share < LEAN_LOST
+    cdef Leg* leg
+    cdef uint32_t i
+    if lean != sender.lean and engine.now - sender.lean_since >= LEAN_US:
+        sender.lean = lean
+        sender.lean_since = engine.now
+        sender.allocate_due = engine.now
+    for i in range(peer.leg_count):
+        leg = peer.legs[i]
+        if leg.track.config.video or leg.config.rtx_ssrc or leg.lean == sender.lean:
+            continue
+        leg.lean = sender.lean
+        leg.floor_out = leg.renumber.next_out  # what left in the other form can't be repeated
+
+
 cdef void describe(AllocTrack* entry, const Leg* leg, int64_t now) noexcept nogil:
     entry.id = leg.track.id
     entry.rank = leg.config.worth.rank
@@ -97,7 +125,10 @@ cdef void describe(AllocTrack* entry, const Leg* leg, int64_t now) noexcept nogi
     entry.least_height = leg.config.worth.least_height
     entry.max_height = leg.config.worth.max_height
     entry.desired_height = leg.config.worth.desired_height
-    add_points(entry, leg.track, now)
+    if entry.video:
+        add_points(entry, leg.track, now)
+    else:
+        add_sound(entry, leg, now)
 
 
 # ---- what comes of it
@@ -167,6 +198,7 @@ cdef void decide(EngineState* engine, Peer* peer, uint64_t estimate) noexcept no
     alloc_demand(entries, <int>count, &used, &wanted)
     estimator_demand(&peer.sender.estimator, used, wanted + unsent_bps(engine, peer), engine.now)
     peer.sender.allocated_bps = used
+    choose_copies(engine, peer, wanted > estimate)
 
 
 cdef void share_again(EngineState* engine, Peer* peer) noexcept nogil:

@@ -240,6 +240,8 @@ cdef struct Sender:
     int64_t allocate_due     # µs
     uint64_t allocated_for   # estimate of the last allocation
     int64_t lenient_until    # µs: what is lowered before may be raised again at once
+    uint8_t lean             # copies of sound are left out
+    int64_t lean_since       # µs of the last change
     uint8_t stalled          # nothing is heard from the viewer: no picture leaves
     uint64_t allocated_bps
 
@@ -369,6 +371,7 @@ cdef struct Leg:
     LegStats* stats
     uint8_t await_keyframe
     uint8_t held                     # the line does not carry it
+    uint8_t lean                     # sound without its copies (RED); never with RTX, which names what it repairs
     uint8_t wanting                  # it begins again: a key picture is to be asked for
     LayerGate* gate                  # of a picture
     AllocTrack share                 # what it was given of the line
