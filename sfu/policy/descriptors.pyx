@@ -11,7 +11,8 @@ from mediaserver.codecs.dependency cimport (
     dependency_parts,
 )
 from mediaserver.codecs.payload cimport CODEC_VP8, CODEC_VP9, PayloadFacts
-from mediaserver.sfu.policy.layers cimport GATE_FORWARD, GatePicture, gate_picture
+from mediaserver.sfu.policy.layers cimport GATE_FORWARD, GatePicture
+from mediaserver.sfu.policy.pictures cimport gate_picture
 
 cdef enum:
     MANDATORY_BITS = 24

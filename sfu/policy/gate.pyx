@@ -15,11 +15,10 @@ from mediaserver.sfu.policy.layers cimport (
     gate_decide,
     gate_gone,
     gate_init,
-    gate_marker,
-    gate_picture,
     gate_restart,
     gate_target,
 )
+from mediaserver.sfu.policy.pictures cimport gate_marker, gate_picture
 
 from typing import NamedTuple
 

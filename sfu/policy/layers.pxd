@@ -126,10 +126,6 @@ cdef void gate_restart(LayerGate* gate, int encoding, bint new_source) noexcept 
 # For each packet that comes for the first time.
 cdef GateVerdict gate_decide(LayerGate* gate, int encoding, const GateInput* packet) noexcept nogil
 
-# What was decided for the picture of a packet, NULL when it is not remembered.
-cdef const GatePicture* gate_picture(const LayerGate* gate, int encoding, const GateInput* packet) noexcept nogil
-# The marker bit with which a packet leaves: the last one of the highest layer that is forwarded ends the picture.
-cdef uint8_t gate_marker(const GatePicture* picture, const GateInput* packet) noexcept nogil
 # The dependency descriptor is known of, and says all that is needed.
 cdef inline bint is_described(const GateInput* packet) noexcept nogil:
     return packet.dependency != NULL and packet.facts.described != 0

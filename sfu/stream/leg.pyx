@@ -13,9 +13,9 @@ from mediaserver.sfu.policy.layers cimport (
     GatePicture,
     GateVerdict,
     gate_decide,
-    gate_picture,
     gate_restart,
 )
+from mediaserver.sfu.policy.pictures cimport gate_picture
 from mediaserver.sfu.stream.catchup cimport is_catch_up, came_at, timestamp_on
 from mediaserver.sfu.stream.clocks cimport engine_minus_peer, engine_ntp, rtp_units
 from mediaserver.sfu.stream.inbound cimport Inbound
