@@ -4,7 +4,7 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 
 from mediaserver.codecs.dependency cimport DEPENDENCY_MAX
-from mediaserver.sfu.policy.bwe.estimator cimport SENT_MEDIA
+from mediaserver.sfu.policy.bwe.estimator cimport SENT_MEDIA, SENT_PADDING
 from mediaserver.sfu.policy.descriptors cimport REWRITE_MAX, gate_dependency, gate_rewrite
 from mediaserver.sfu.policy.layers cimport (
     GATE_DROP,
@@ -44,6 +44,7 @@ from mediaserver.sfu.wire.packet cimport (
     EXT_VIDEO_ORIENTATION,
     EXT_VIDEO_TIMING,
     RTP_HEADER_SIZE,
+    RTP_P_BIT,
     RTP_X_BIT,
     ExtValues,
     RtpHeader,
@@ -205,7 +206,49 @@ cdef inline void ask_gate(const Leg* leg, const Packet* packet, GateInput* quest
     question.codec = packet.codec
 
 
-cdef int is_let_through(Leg* leg, const Packet* packet) noexcept nogil:
+cdef void fill_hole(EngineState* engine, Leg* leg, const Packet* packet) noexcept nogil:
+    """What is left out came late, and what stands behind it has left with the next number: so a packet of padding alone
+    (RFC 3550, section 5.1) leaves with its own. Behind a number that never comes, libwebrtc decodes no H.264 before the
+    next key picture, as only numbers tell it there what follows what; others would ask for it in vain. Not where
+    packets are repeated byte by byte: this one might be, with other bytes."""
+    cdef uint8_t stamp[4]
+    cdef Packet blank
+    cdef Shape made
+    cdef int64_t outgoing
+    cdef uint8_t* out
+    cdef int size
+    if not leg.renumber.started or leg.renumber.cut or not has_repair(leg, packet.payload_type):
+        return
+    outgoing = renumber_map(&leg.renumber, packet.sequence, timestamp_on(leg, packet), leg.clock_rate,
+                            came_at(leg, packet))
+    out = outbox_room(&engine.outbox) if outgoing >= 0 else NULL
+    if out == NULL:
+        return
+    memset(&blank, 0, sizeof(Packet))
+    memset(&made, 0, sizeof(Shape))
+    blank.sequence = ~<uint64_t>0  # of now
+    blank.timestamp = timestamp_on(leg, packet)
+    if leg.config.stamp:
+        stamp_now(engine, leg, stamp)
+    size = write_header(leg, out, &blank, &made, leg.config.outgoing[packet.payload_type], <uint16_t>outgoing,
+                        leg.config.ssrc, stamp if leg.config.stamp else NULL)
+    out[0] |= RTP_P_BIT
+    engine.scratch[0] = 1  # byte of padding: this one
+    size = srtp_protect(leg.peer.tx, <uint64_t>outgoing, out, size, engine.scratch, 1)
+    if size > 0:
+        outbox_add(&engine.outbox, &leg.peer.addr, size)
+        note_leaves(engine, leg, size, 1, leg.config.ssrc, <uint16_t>outgoing, SENT_PADDING)
+        leg.packets += 1
+
+
+cdef void leave_out(EngineState* engine, Leg* leg, const Packet* packet) noexcept nogil:
+    if packet.sequence < leg.renumber.highest_in:
+        fill_hole(engine, leg, packet)
+    else:
+        renumber_drop(&leg.renumber, packet.sequence)
+
+
+cdef int is_let_through(EngineState* engine, Leg* leg, const Packet* packet) noexcept nogil:
     """The layers that this viewer gets, from a picture on that it can decode."""
     cdef GateInput question
     cdef GateVerdict verdict
@@ -217,7 +260,7 @@ cdef int is_let_through(Leg* leg, const Packet* packet) noexcept nogil:
     verdict = gate_decide(leg.gate, packet.encoding, &question)
     if verdict != GATE_FORWARD:
         if verdict == GATE_DROP and packet.encoding == leg.source.index:
-            renumber_drop(&leg.renumber, packet.sequence)
+            leave_out(engine, leg, packet)
         return 0
     if packet.encoding != leg.source.index:
         if not leg.gate.switched and not leg.gate.opened:
@@ -280,9 +323,9 @@ cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept no
         return
     if leg.config.outgoing[packet.payload_type] == 255 or packet.payload_size == 0:
         if packet.encoding == leg.source.index:
-            renumber_drop(&leg.renumber, packet.sequence)
+            leave_out(engine, leg, packet)
         return
-    if not is_let_through(leg, packet) or not shape(engine, leg, packet, &made):
+    if not is_let_through(engine, leg, packet) or not shape(engine, leg, packet, &made):
         return
     outgoing = renumber_map(&leg.renumber, packet.sequence, timestamp_on(leg, packet), leg.clock_rate,
                             came_at(leg, packet))
