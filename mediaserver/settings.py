@@ -102,10 +102,9 @@ class MediaSettings(_Section, kw_only=True, frozen=True):
         bool,
         _doc(
             "Estimate each viewer's line, pace what leaves, and leave out by rank what the line does not carry "
-            "(docs/priority.md). Off, every viewer is sent everything. On trial: a browser on an overloaded machine "
-            "makes a line look thin."
+            "(docs/priority.md). Off, every viewer is sent everything."
         ),
-    ] = False
+    ] = True
     srtp_library: Annotated[
         Literal["auto", "openssl"],
         _doc(

@@ -26,10 +26,7 @@ cdef enum:
     QUIET_US = 500000        # a publisher that is silent for longer has nothing live to go on with
     LINE_US = 300000         # of what the viewer's line carries, at most
     UNKNOWN_LINE = 262144    # bytes, where nothing is known of the line
-    AGAIN_US = 1000000       # between two for one leg
-    FIRST_AGAIN_US = 100000  # after the first: a viewer may have known nothing of its leg yet
     CROSSING_US = 100000     # a request that comes so soon after it was made without knowing of it
-    YOUNG_US = 2000000       # that is so long after it was added
     RATE = 16000000          # bytes a second, of all legs of a worker
     BURST = 8388608
     VIEWERS_LEAST = 16       # a key picture costs the publisher too: as much as so many viewers
@@ -102,13 +99,15 @@ cdef int find_group(const EngineState* engine, const Encoding* encoding, Group* 
     return group.bytes != 0 and (group.least == 0 or group.least >= 1 << SHIFT_LEAST)
 
 
+cdef int leads_back(const Leg* leg, const Encoding* encoding, const Group* group) noexcept nogil:
+    """What the viewer may have been shown is newer: nobody is to see an old picture after it, however shortly."""
+    return leg.renumber.started and history_get(&encoding.history, group.first).arrival <= leg.renumber.last_time
+
+
 cdef int is_cheap(EngineState* engine, const Leg* leg, const Group* group) noexcept nogil:
     """Against a new key picture, which everybody gets and the publisher has to make room for."""
     cdef const Sender* sender = leg.peer.sender
     cdef uint64_t line
-    # The decoder of a viewer that has been there for a while has broken down, and mostly for its line.
-    if engine.now - leg.added > YOUNG_US and not leg.await_keyframe and group.bytes > 2 * group.key_bytes:
-        return 0
     if not sender_limits(engine, sender):
         return group.bytes <= UNKNOWN_LINE or group.bytes <= 2 * group.key_bytes
     line = pace_bps(engine, sender) * LINE_US // 8000000
@@ -177,24 +176,21 @@ cdef int catch_up(EngineState* engine, Leg* leg, Encoding* encoding) noexcept no
     """1 when the leg is served, or being served, from the history."""
     cdef Track* track = leg.track
     cdef Group group
-    cdef int first = leg.catch_up.next == 0
     if leg.peer.sender == NULL or leg.peer.tx == NULL or leg.config.paused or leg.held or track.muted:
         return 0
     if encoding.active == NULL or not encoding.active.started or track.freshness == FRESH_STALE:
         return 0
-    if leg.catch_up.encoding == encoding.index:
-        if waits_before(leg, leg.catch_up.until):
-            return 1
-        if engine.now < leg.catch_up.next:
-            return 0
+    if leg.catch_up.encoding == encoding.index and waits_before(leg, leg.catch_up.until):
+        return 1
     if track.pending_count:
         fanout_flush_track(engine, track)  # what is in the history has been sent to this leg, or never will be
-    if not find_group(engine, encoding, &group) or not is_cheap(engine, leg, &group):
+    if not find_group(engine, encoding, &group) or leads_back(leg, encoding, &group):
+        return 0
+    if not is_cheap(engine, leg, &group):
         return 0
     if not is_affordable(engine, &group) or not is_worth_it(encoding, &group):
         return 0
     start(engine, leg, encoding, &group)
-    leg.catch_up.next = engine.now + (FIRST_AGAIN_US if first else AGAIN_US)
     return 1
 
 

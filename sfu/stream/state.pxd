@@ -360,7 +360,6 @@ cdef struct CatchUp:
     uint8_t shift            # 1 << shift ticks become one
     uint8_t encoding
     int64_t since            # µs
-    int64_t next             # µs, no other before
 
 cdef struct Leg:
     uint32_t id

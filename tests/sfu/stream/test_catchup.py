@@ -293,7 +293,7 @@ def test_what_was_sent_before_a_mute_is_not_to_be_had() -> None:
     assert ward.asked() == 1
 
 
-def test_a_viewer_that_pauses_meanwhile_gets_the_rest_when_it_comes_back() -> None:
+def test_a_viewer_that_pauses_meanwhile_is_not_led_back() -> None:
     ward = Ward()
     ward.picture(key=True, packets=60)
     ward.wait(33 * MS)
@@ -305,51 +305,45 @@ def test_a_viewer_that_pauses_meanwhile_gets_the_rest_when_it_comes_back() -> No
     assert len(doctor.received) == soon
     ward.play(2)
     ward.engine.pause_leg(201, False)
-    ward.wait(100 * MS)
-    ward.play(1)
-    assert shown(doctor.received)[soon:] == [0] * 60 + [i for i in range(1, 9) for _ in range(4)] + [9, 10, 11]
+    ward.wait(300 * MS)
+    assert len(doctor.received) == soon
+    assert ward.asked() == 1
+    ward.picture(key=True, packets=4)
+    ward.wait(33 * MS)
+    assert shown(doctor.received)[soon:] == [11] * 4
     assert in_a_row(doctor.received)
-    stamps = times(doctor.received[soon:])
-    assert all(a <= b for a, b in itertools.pairwise(stamps))
-    assert (stamps[0] - times(doctor.received)[soon - 1]) & 0xFFFFFFFF < 1 << 31  # never back
+    assert all((b - a) & 0xFFFFFFFF < 1 << 31 for a, b in itertools.pairwise(times(doctor.received)))  # never back
 
 
-def test_a_viewer_comes_back_from_a_pause_without_a_new_key_picture() -> None:
+def test_who_comes_back_from_a_pause_begins_at_a_key_picture_that_came_meanwhile() -> None:
     ward = settled()
     ward.engine.pause_leg(200, True)
-    ward.play(10)
+    ward.play(5)
+    ward.picture(key=True, packets=4)
+    ward.wait(33 * MS)
+    ward.play(5)
+    ward.asked()
     ward.engine.pause_leg(200, False)
     ward.wait(1)
     doctor = ward.doctors[0]
     ward.play(2)
-    assert shown(doctor.received)[14:] == [0] * 4 + list(range(1, 23))
+    assert shown(doctor.received)[14:] == [16] * 4 + list(range(17, 24))
     assert in_a_row(doctor.received)
     stamps = times(doctor.received)
     assert all(a <= b for a, b in itertools.pairwise(stamps))
-    assert stamps[-1] == 22 * TICKS  # the same clock as before
+    assert stamps[-1] == 23 * TICKS  # the same clock as before
     assert ward.asked() == 0
 
 
-def test_a_decoder_that_broke_down_begins_again_once_and_then_the_publisher_is_asked() -> None:
+def test_a_decoder_that_broke_down_is_not_led_back() -> None:
     ward = Ward()
     ward.picture(key=True, packets=20)
     ward.wait(33 * MS)
     ward.play(2)
     ward.asked()
     ward.say(ward.doctors[0], PictureLoss(1, 7000))
-    assert shown(ward.doctors[0].received)[22:] == [0] * 20 + [1, 2]
-    assert in_a_row(ward.doctors[0].received)
-    stamps = times(ward.doctors[0].received)
-    assert all(a <= b for a, b in itertools.pairwise(stamps))
-    ward.play(1)
-    assert stamps[-1] < 3 * TICKS + 60
-    assert ward.asked() == 0
-    ward.say(ward.doctors[0], PictureLoss(1, 7000))
-    assert ward.asked() == 0  # it may have known nothing of the first yet
-    ward.wait(120 * MS)
-    ward.say(ward.doctors[0], PictureLoss(1, 7000))
-    ward.wait(120 * MS)
-    ward.say(ward.doctors[0], PictureLoss(1, 7000))
+    ward.wait(300 * MS)
+    assert shown(ward.doctors[0].received) == [0] * 20 + [1, 2]
     assert ward.asked() == 1
 
 
