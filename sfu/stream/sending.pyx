@@ -215,7 +215,7 @@ cdef void send_media(EngineState* engine, Leg* leg, Packet* packet) noexcept nog
         return
     lane = lane_of(leg)
     # Sound is next to nothing, and never waits.
-    if lane == LANE_SOUND or (sender.waiting_count == 0 and may_leave(engine, sender)):
+    if lane == LANE_SOUND or (sender.waiting_count == 0 and (sender.estimator.wide or may_leave(engine, sender))):
         leg_forward(engine, leg, packet)
         return
     if packet.keyframe and leg.catch_up.until:

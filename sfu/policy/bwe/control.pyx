@@ -324,5 +324,7 @@ cdef void publish(Estimator* e, int64_t now) noexcept nogil:
         e.congested = 1
     e.target_bps = <uint64_t>bps
     e.pacing_bps = <uint64_t>(bps * PACING_CONGESTED)
+    e.wide = 0
     if e.measured and not e.congested and (e.rate.capacity == 0 or now - e.rate.decreased > SEEN_US):
         e.pacing_bps = <uint64_t>(PACING * bps)
+        e.wide = e.wanted_bps >= 0 and bps >= e.wanted_bps
