@@ -27,6 +27,7 @@ from mediaserver.sfu.wire.packet cimport EXT_TWCC
 
 cdef enum:
     BURST_US = 10000         # of the target rate may leave at once
+    WIDE_BURST_US = 80000    # the same on a wide line: a picture, but not a key picture
     BURST_LEAST = 2500       # bytes
     GRAIN_US = 1000          # between two runs
     IDLE_US = 1000000        # after which a burst may leave again
@@ -160,7 +161,7 @@ cdef uint64_t pace_bps(const EngineState* engine, const Sender* sender) noexcept
 
 cdef void refill(const EngineState* engine, Sender* sender) noexcept nogil:
     cdef int64_t now = engine.now
-    cdef int64_t burst = BURST_US
+    cdef int64_t burst = WIDE_BURST_US if sender.estimator.wide else BURST_US
     burst *= <int64_t>(sender.estimator.target_bps if sender_limits(engine, sender) else UNKNOWN_BPS)
     if burst < <int64_t>BURST_LEAST * 8 * 1000000:
         burst = <int64_t>BURST_LEAST * 8 * 1000000
@@ -215,7 +216,7 @@ cdef void send_media(EngineState* engine, Leg* leg, Packet* packet) noexcept nog
         return
     lane = lane_of(leg)
     # Sound is next to nothing, and never waits.
-    if lane == LANE_SOUND or (sender.waiting_count == 0 and (sender.estimator.wide or may_leave(engine, sender))):
+    if lane == LANE_SOUND or (sender.waiting_count == 0 and may_leave(engine, sender)):
         leg_forward(engine, leg, packet)
         return
     if packet.keyframe and leg.catch_up.until:

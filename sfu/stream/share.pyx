@@ -30,6 +30,7 @@ from mediaserver.sfu.stream.state cimport ALIVE_US, Encoding, Sender, Track
 from mediaserver.sfu.stream.wanted cimport unsent_bps
 
 cdef enum:
+    SOON_US = 50000
     AGAIN_US = 500000        # a verdict stands for so long, if nothing happens
     LEAN_US = 5000000        # at least so long copies of sound are left out, or sent
     LENIENT_US = 2000000     # after the beginning, and after an outage
@@ -178,9 +179,22 @@ cdef void lay_upon(EngineState* engine, Leg* leg, const AllocTrack* entry) noexc
         leg.wanting = 0
 
 
+cdef int is_unknown(const Track* track, int64_t now) noexcept nogil:
+    """Some of it has only just begun to come, so that what it takes is not measured yet."""
+    cdef const Encoding* encoding
+    cdef int i
+    for i in range(track.config.encoding_count):
+        encoding = &track.encodings[i]
+        if not encoding.meter.measured and encoding.active != NULL:
+            if now - encoding.active.last_arrival <= ALIVE_US:
+                return 1
+    return 0
+
+
 cdef void decide(EngineState* engine, Peer* peer, uint64_t estimate) noexcept nogil:
     cdef AllocTrack entries[ALLOC_TRACKS]
     cdef uint64_t used = 0, wanted = 0
+    cdef int unknown = 0
     cdef uint32_t count = min(peer.leg_count, <uint32_t>ALLOC_TRACKS)
     cdef uint32_t i
     for i in range(count):
@@ -195,6 +209,11 @@ cdef void decide(EngineState* engine, Peer* peer, uint64_t estimate) noexcept no
         peer.legs[i].share = entries[i]
         lay_upon(engine, peer.legs[i], &entries[i])
         tell_quality(engine, peer.legs[i], &entries[i])
+        unknown |= is_unknown(peer.legs[i].track, engine.now)
+    if unknown:
+        # What a picture takes that has only just begun will be known in a moment. Until then all may be wanted.
+        peer.sender.allocate_due = engine.now + SOON_US
+        return
     alloc_demand(entries, <int>count, &used, &wanted)
     estimator_demand(&peer.sender.estimator, used, wanted + unsent_bps(engine, peer), engine.now)
     peer.sender.allocated_bps = used

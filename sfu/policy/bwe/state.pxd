@@ -36,7 +36,7 @@ cdef struct Estimator:
     int64_t backlog_us           # how long a packet waits in the line's queue
     double lost_share            # of the packets, 0 to 1, over the last seconds
     int64_t round_trip           # µs, 0 unknown
-    uint8_t wide                 # carries all that is wanted, and where it ends was not seen lately: no need to pace
+    uint8_t wide                 # carries all that is wanted, and where it ends was not seen lately: longer bursts
     uint8_t congested            # the line's queue grows or stands, or nothing is heard of what was sent
     # The estimator's own.
     uint8_t mode                 # FeedbackMode
