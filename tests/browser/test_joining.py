@@ -22,7 +22,10 @@ VIEWERS = 3
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("joining") / "data")
+    # Where lines are estimated, what a joiner may get of the history depends on what the first reports tell.
+    folder = tmp_path_factory.mktemp("joining")
+    (folder / "config.toml").write_text("[media]\nadapt = false\n")
+    running = Server(folder / "data", "--config", str(folder / "config.toml"))
     yield running
     running.stop()
 
