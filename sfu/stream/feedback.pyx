@@ -384,7 +384,11 @@ cdef void read_line(EngineState* engine, Peer* peer, const RtcpItem* item) noexc
         estimator_ccfb(&peer.sender.estimator, item, engine.now)
     elif rtcp_remb(item, &remb) == 0:
         estimator_remb(&peer.sender.estimator, remb.bitrate, engine.now)
-        peer.sender.capped = 1
+        # Who gets little says little: only what is less than it is sent tells of its line.
+        if remb.bitrate < peer.sender.allocated_bps:
+            peer.sender.capped_at = engine.now
+        make_hot(engine, peer, engine.now)
+        return
     note_feedback(engine, peer)
 
 
