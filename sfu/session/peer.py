@@ -34,12 +34,13 @@ class Line:
 
 class Remote(NamedTuple):
     """The transport that the offer describes. `session`: the sess-id of its origin line, one for the life of a peer
-    connection (RFC 9429, section 5.2.1). `passive`: the peer waits for our ClientHello."""
+    connection (RFC 9429, section 5.2.1). `passive`: the peer waits for our ClientHello. `sends`: it will publish."""
 
     session: str
     credentials: Credentials
     fingerprints: tuple[tuple[str, str], ...]
     passive: bool
+    sends: bool = False
 
     def continues(self, before: Remote) -> bool:
         """Whether this is the peer connection of `before`, perhaps after an ICE restart; else it is another one."""
@@ -83,7 +84,15 @@ class Transport:
 
     def receive(self, datagram: bytes, now: int) -> bool:
         """A DTLS datagram. True when the state has changed."""
-        self._send(self.dtls.receive(datagram, now))
+        answers = self.dtls.receive(datagram, now)
+        if self.described.sends:
+            # A publisher begins with its probes as soon as it has our Finished. Browsers do not repeat one that is
+            # lost, and then climb from 300 kbit/s for half a minute: the keys have to be there before.
+            changed = self._settle()
+            self._send(answers)
+            return changed
+        # A viewer could not open what it got before that.
+        self._send(answers)
         return self._settle()
 
     def tick(self, now: int) -> bool:
