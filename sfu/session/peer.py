@@ -34,13 +34,12 @@ class Line:
 
 class Remote(NamedTuple):
     """The transport that the offer describes. `session`: the sess-id of its origin line, one for the life of a peer
-    connection (RFC 9429, section 5.2.1). `passive`: the peer waits for our ClientHello. `sends`: it will publish."""
+    connection (RFC 9429, section 5.2.1). `passive`: the peer waits for our ClientHello."""
 
     session: str
     credentials: Credentials
     fingerprints: tuple[tuple[str, str], ...]
     passive: bool
-    sends: bool = False
 
     def continues(self, before: Remote) -> bool:
         """Whether this is the peer connection of `before`, perhaps after an ICE restart; else it is another one."""
@@ -84,21 +83,11 @@ class Transport:
 
     def receive(self, datagram: bytes, now: int) -> bool:
         """A DTLS datagram. True when the state has changed."""
-        answers = self.dtls.receive(datagram, now)
-        if self.described.sends:
-            # A publisher begins with its probes as soon as it has our Finished. Browsers do not repeat one that is
-            # lost, and then climb from 300 kbit/s for half a minute: the keys have to be there before.
-            changed = self._settle()
-            self._send(answers)
-            return changed
-        # A viewer could not open what it got before that.
-        self._send(answers)
-        return self._settle()
+        return self._settle(self.dtls.receive(datagram, now))
 
     def tick(self, now: int) -> bool:
         """Handshake timers. True when the state has changed."""
-        self._send(self.dtls.tick(now))
-        return self._settle()
+        return self._settle(self.dtls.tick(now))
 
     def close(self) -> None:
         self._send(self.dtls.close())
@@ -109,12 +98,15 @@ class Transport:
         for datagram in datagrams:
             self._plane.send_dtls(self.plane_id, datagram)
 
-    def _settle(self) -> bool:
+    def _settle(self, datagrams: Sequence[bytes]) -> bool:
         before = self.state
         if self.dtls.keys is not None and not self._keys_given:
+            # With the last flight: whoever gets it may send at once, and can open nothing before.
             self._keys_given = True
-            self._plane.set_keys(self.plane_id, *self.dtls.keys)
+            self._plane.set_keys(self.plane_id, *self.dtls.keys, tuple(datagrams))
             self.state = TransportState.CONNECTED
+        else:
+            self._send(datagrams)
         if self.dtls.state in (State.CLOSED, State.FAILED):
             self.state = TransportState.CLOSED
         return self.state is not before

@@ -132,8 +132,7 @@ def remote_transport(offer: Description) -> Remote | None:
         raise OfferError("unsupported", "a=setup:holdconn", str(tagged.line))
     session = " ".join(offer.origin.split()[:2])
     credentials = Credentials(transport.ufrag, transport.pwd)
-    sends = any(media.sends for media in used)
-    return Remote(session, credentials, tuple(transport.fingerprints), transport.setup == "passive", sends)
+    return Remote(session, credentials, tuple(transport.fingerprints), transport.setup == "passive")
 
 
 # The m-sections

@@ -45,6 +45,7 @@ cdef struct Credentials:
     uint8_t ufrag[64]
     uint8_t pwd[64]
 
+# Behind them in the command stand the datagrams of the last flight, each after its size in 16 bits.
 cdef struct Keys:
     uint8_t key_size
     uint8_t salt_size

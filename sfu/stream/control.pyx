@@ -37,7 +37,7 @@ from mediaserver.sfu.stream.state cimport (
 from mediaserver.sfu.stream.table cimport table_get, table_put, table_remove
 from mediaserver.sfu.stream.tap cimport TapQueue, tap_reclaim
 from mediaserver.sfu.stream.watch cimport watch_muted
-from mediaserver.sfu.wire.packet cimport EXT_TWCC
+from mediaserver.sfu.wire.packet cimport EXT_TWCC, read_u16
 from mediaserver.sfu.wire.srtp cimport srtp_free, srtp_new
 
 cdef enum:
@@ -106,8 +106,20 @@ cdef void set_remote(Peer* peer, const Credentials* credentials) noexcept nogil:
     memcpy(peer.remote_pwd, credentials.pwd, credentials.pwd_size)
 
 
+cdef void post(EngineState* engine, const Peer* peer, const uint8_t* datagram, uint32_t size) noexcept nogil:
+    cdef uint8_t* out
+    if not peer.connected or size > DATAGRAM_MAX:
+        return
+    out = outbox_room(&engine.outbox)
+    if out == NULL:
+        return
+    memcpy(out, datagram, size)
+    outbox_add(&engine.outbox, &peer.addr, size)
+
+
 cdef void set_keys(EngineState* engine, Peer* peer, const Command* command) noexcept nogil:
     cdef const Keys* keys = <const Keys*>command.data
+    cdef uint32_t at = sizeof(Keys), size
     cdef int i
     if peer.rx != NULL:
         # The counters of a context go on for its life; new ones under the same keys would repeat an index.
@@ -122,22 +134,15 @@ cdef void set_keys(EngineState* engine, Peer* peer, const Command* command) noex
         peer.tx = NULL
         refuse(engine, peer.id, b"these keys do not fit the profile", 33)
         return
+    while at < command.size:
+        size = read_u16(command.data + at)
+        post(engine, peer, command.data + at + 2, size)
+        at += 2 + size
     for i in range(<int>peer.leg_count):
         if peer.legs[i].await_keyframe:
             leg_begin(engine, peer.legs[i])
     # Without keys nothing could be sent to find out what the line carries, and it cooled down.
     share_again(engine, peer)
-
-
-cdef void send_dtls(EngineState* engine, Peer* peer, const Command* command) noexcept nogil:
-    cdef uint8_t* out
-    if not peer.connected or command.size > DATAGRAM_MAX:
-        return
-    out = outbox_room(&engine.outbox)
-    if out == NULL:
-        return
-    memcpy(out, command.data, command.size)
-    outbox_add(&engine.outbox, &peer.addr, command.size)
 
 
 cdef void free_peer(EngineState* engine, Peer* peer) noexcept nogil:
@@ -495,7 +500,7 @@ cdef void on_peer(EngineState* engine, Peer* peer, const Command* command) noexc
     elif command.kind == COMMAND_SET_KEYS:
         set_keys(engine, peer, command)
     elif command.kind == COMMAND_SEND_DTLS:
-        send_dtls(engine, peer, command)
+        post(engine, peer, command.data, command.size)
     elif command.kind == COMMAND_REMOVE_PEER:
         remove_peer(engine, peer)
 

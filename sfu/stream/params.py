@@ -185,8 +185,19 @@ class Plane(Protocol):
     def set_remote(self, peer: int, ufrag: str, pwd: str) -> None:
         """The peer's own credentials, with which it is asked where it seems to have moved; none of over 64 bytes."""
 
-    def set_keys(self, peer: int, profile: int, rx_key: bytes, rx_salt: bytes, tx_key: bytes, tx_salt: bytes) -> None:
-        """The SRTP keys of both directions; `profile` as in RFC 5764 and RFC 7714."""
+    def set_keys(
+        self,
+        peer: int,
+        profile: int,
+        rx_key: bytes,
+        rx_salt: bytes,
+        tx_key: bytes,
+        tx_salt: bytes,
+        flight: Sequence[bytes] = (),
+    ) -> None:
+        """The SRTP keys of both directions; `profile` as in RFC 5764 and RFC 7714. `flight`: the datagrams that end the
+        handshake. They leave when the keys are in place, for a browser sends its first probes as soon as it has them
+        and never again, and before any media, which could not be opened."""
 
     def send_dtls(self, peer: int, datagram: bytes) -> None:
         """Send a datagram of DTLS records to the peer's address."""

@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mediaserver.sfu.stream.params import LegParams, PlaneEvent, TrackParams
@@ -11,7 +11,14 @@ class BasePlane:
     def restart_peer(self, peer: int, ufrag: str, pwd: str) -> None: ...
     def set_remote(self, peer: int, ufrag: str, pwd: str) -> None: ...
     def set_keys(
-        self, peer: int, profile: int, rx_key: bytes, rx_salt: bytes, tx_key: bytes, tx_salt: bytes
+        self,
+        peer: int,
+        profile: int,
+        rx_key: bytes,
+        rx_salt: bytes,
+        tx_key: bytes,
+        tx_salt: bytes,
+        flight: Sequence[bytes] = (),
     ) -> None: ...
     def send_dtls(self, peer: int, datagram: bytes) -> None: ...
     def remove_peer(self, peer: int) -> None: ...

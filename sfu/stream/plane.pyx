@@ -254,11 +254,14 @@ cdef class BasePlane:
         if 0 < len(ufrag.encode()) <= NAME_MAX and 0 < len(pwd.encode()) <= NAME_MAX:
             self.credentials(COMMAND_SET_REMOTE, peer, ufrag, pwd)
 
-    def set_keys(self, peer: int, profile: int, rx_key: bytes, rx_salt: bytes, tx_key: bytes, tx_salt: bytes) -> None:
+    def set_keys(self, peer: int, profile: int, rx_key: bytes, rx_salt: bytes, tx_key: bytes, tx_salt: bytes,
+                 flight=()) -> None:
         if len(rx_key) != len(tx_key) or len(rx_salt) != len(tx_salt) or len(rx_key) > 32 or len(rx_salt) > 16:
             raise ValueError("both directions take keys of the same size, at most 32 bytes, with salts of at most 16")
-        cdef Command* command = self.command(COMMAND_SET_KEYS, peer, sizeof(Keys))
+        cdef bytes records = b"".join(len(one).to_bytes(2, "big") + one for one in flight)
+        cdef Command* command = self.command(COMMAND_SET_KEYS, peer, sizeof(Keys) + len(records))
         cdef Keys* keys = <Keys*>command.data
+        memcpy(command.data + sizeof(Keys), <const char*>records, len(records))
         command.value = profile
         keys.key_size = put_bytes(keys.rx_key, 32, rx_key, "the key")
         keys.salt_size = put_bytes(keys.rx_salt, 16, rx_salt, "the salt")

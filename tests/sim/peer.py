@@ -36,6 +36,10 @@ class ScriptedPeer:
         """Make the peer known, pass a check and set the keys."""
         self.engine.add_peer(self.number, self.ufrag, self.pwd)
         self.check(now, nominate=True)
+        self.agree()
+
+    def agree(self, flight: tuple[bytes, ...] = ()) -> None:
+        """Set the keys. `flight`: the datagrams that end the handshake."""
         self.engine.set_keys(
             self.number,
             self.profile,
@@ -43,6 +47,7 @@ class ScriptedPeer:
             self.keys[0][KEY_SIZE:],
             self.keys[1][:KEY_SIZE],
             self.keys[1][KEY_SIZE:],
+            flight,
         )
 
     def check_request(self, *, nominate: bool = False, ufrag: str | None = None, pwd: str | None = None) -> bytes:

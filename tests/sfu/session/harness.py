@@ -75,6 +75,17 @@ def report(kind: EventKind, id_: int, value: int = 0, data: bytes = b"", time: i
     return PlaneEvent(kind, id_, value, data, time)
 
 
+def dtls_sent(commands: list[tuple[Any, ...]]) -> list[bytes]:
+    """The DTLS datagrams of these commands; the last flight goes with the keys."""
+    sent: list[bytes] = []
+    for name, *arguments in commands:
+        if name == "send_dtls":
+            sent.append(arguments[1])
+        elif name == "set_keys":
+            sent += arguments[-1]
+    return sent
+
+
 _clients: WeakKeyDictionary[DtlsSession, DtlsSession] = WeakKeyDictionary()
 
 
@@ -91,7 +102,7 @@ def connect(room: Room, plane: RecordingPlane, name: str, client_identity: Ident
         before = len(plane.commands)
         for datagram in out:
             events += room.plane_event(report(EventKind.DTLS, transport.plane_id, 0, datagram), now)
-        sent = [command[2] for command in plane.commands[before:] if command[0] == "send_dtls"]
+        sent = dtls_sent(plane.commands[before:])
         out = [answer for datagram in sent for answer in client.receive(datagram, now)]
     assert client.state is State.ESTABLISHED
     return events

@@ -188,13 +188,15 @@ def test_connecting() -> None:
     room.offer("cart", make_offer(video()), publish={"0": CART["0"]}, subscribe={}, now=0)
     events = connect(room, plane, "cart", identity(1))
     assert [event.state for event in events] == [TransportState.CONNECTING, TransportState.CONNECTED]
-    [(peer, profile, *keys)] = plane.named("set_keys")
+    [(peer, profile, *keys, flight)] = plane.named("set_keys")
     transport = room.participants["cart"].transport
     assert transport is not None
     assert peer == transport.plane_id
     assert (profile, [len(key) for key in keys]) == (0x0007, [16, 12, 16, 12])
     assert transport.dtls.keys is not None
     assert tuple(keys) == transport.dtls.keys[1:]
+    assert flight  # with the keys, never before them
+    assert plane.commands[-1][0] == "set_keys"
 
 
 def test_another_certificate_than_the_offer_s() -> None:

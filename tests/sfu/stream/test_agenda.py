@@ -8,7 +8,7 @@ from mediaserver.sfu.stream.params import LegPolicy
 from mediaserver.sfu.wire.packet import ExtKind
 from tests.sfu.stream.test_catchup import Ward
 from tests.sfu.stream.test_engine import MS, leg
-from tests.sim.peer import KEY_SIZE, ScriptedPeer
+from tests.sim.peer import ScriptedPeer
 
 ULTRASOUND = LegPolicy(rank=2, floor_bps=1_000_000, floor_frames=15)
 
@@ -27,8 +27,7 @@ def test_a_viewer_whose_handshake_took_long_has_its_line_probed() -> None:
     ward.engine.add_leg(200, 100, 1000, wanted)
     ward.play(60, packets=10)
     assert doctor.received == []
-    keys = [part for key in doctor.keys for part in (key[:KEY_SIZE], key[KEY_SIZE:])]
-    ward.engine.set_keys(1000, doctor.profile, *keys)
+    doctor.agree()
     ward.play(10, packets=10)
     assert ward.engine.peer_stats(1000)["padding_bytes"] > 0
     assert doctor.received

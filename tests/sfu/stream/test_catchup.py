@@ -19,7 +19,7 @@ from tests.codecs import media
 from tests.codecs.media import Packet
 from tests.sfu.stream.test_encodings import SSRCS, Simulcast
 from tests.sfu.stream.test_engine import MS, VIDEO, VP8_DELTA, VP8_KEY, House, leg
-from tests.sim.peer import KEY_SIZE, ScriptedPeer, deliver
+from tests.sim.peer import ScriptedPeer, deliver
 
 SECOND = 1_000_000
 TICKS = 3000  # of a picture
@@ -74,8 +74,7 @@ class Ward(House):
         self.engine.add_peer(number, doctor.ufrag, doctor.pwd)
         doctor.check(self.now, nominate=True)
         self.engine.add_leg(200 + at, 100, number, leg(7000 + at, 8000 + at))
-        keys = [part for key in doctor.keys for part in (key[:KEY_SIZE], key[KEY_SIZE:])]
-        self.engine.set_keys(number, doctor.profile, *keys)
+        doctor.agree()
         self.engine.advance(self.now)
         self.deliver()
         self.wait(wait)

@@ -381,6 +381,22 @@ def test_dtls_goes_to_the_control_plane_and_back_from_checked_addresses_alone() 
     assert house.engine.transmits() == [(b"\x16answer", house.cart.addr)]
 
 
+def test_the_last_flight_leaves_with_the_keys_in_place_and_before_any_media() -> None:
+    house = House(viewers=0)
+    house.send(VP8_KEY)
+    doctor = ScriptedPeer(house.engine, 9, ("192.0.2.9", 6000))
+    flight = (b"\x14" + bytes(13), b"\x16" + bytes(1400))
+    house.engine.add_peer(9, doctor.ufrag, doctor.pwd)
+    doctor.check(house.now, nominate=True)
+    house.engine.add_leg(209, 100, 9, leg(7009))
+    doctor.agree(flight)
+    house.engine.advance(house.now)
+    sent = [datagram for datagram, addr in house.engine.transmits() if addr == doctor.addr]
+    assert tuple(sent[1:3]) == flight
+    assert packet.classify(sent[0]) == packet.DemuxKind.DEMUX_STUN
+    assert {packet.classify(datagram) for datagram in sent[3:]} == {packet.DemuxKind.DEMUX_RTP}
+
+
 def test_handshakes_go_on_where_the_peer_began_them_whichever_pairs_it_has_nominated() -> None:
     """A controlling agent after RFC 5245 may nominate every pair and use the first that answers."""
     engine = Engine(seed=bytes(16))
