@@ -25,7 +25,7 @@ run: build
 test:
 	@.ci/prepare test
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -m "not soak"
+	@.ci/test
 
 lint:
 	$(BIN)/ruff check .

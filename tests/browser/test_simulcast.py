@@ -100,6 +100,7 @@ def test_an_encoding_is_sent_while_somebody_has_a_use_for_it(pages: Pages, serve
     wait_active(cart, "q")
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("query", ["", "&simulcast=camera", "&simulcast=1"])
 def test_what_several_encodings_cost(pages: Pages, server: Server, figures: Callable[..., None], query: str) -> None:
     room = f"layers-4{query.rpartition('=')[2]}"
