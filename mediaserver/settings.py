@@ -104,7 +104,7 @@ class MediaSettings(_Section, kw_only=True, frozen=True):
             "Estimate each viewer's line, pace what leaves, and leave out by rank what the line does not carry "
             "(docs/priority.md). Off, every viewer is sent everything."
         ),
-    ] = False
+    ] = True
     srtp_library: Annotated[
         Literal["auto", "openssl"],
         _doc(
