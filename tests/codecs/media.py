@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
@@ -60,6 +61,15 @@ def encode(
     codec: Codec, width: int = 320, height: int = 240, count: int = 8, options: tuple[tuple[str, str], ...] = ()
 ) -> tuple[bytes, ...]:
     """`count` pictures through the real encoder of this codec, one byte string a picture."""
+    # SVT-AV1 makes the thread that opens it a real-time one where it may, as root may: it would keep everybody else
+    # from the processor until the process ends, and so would all that the process starts from there.
+    with ThreadPoolExecutor(1) as own:
+        return own.submit(_encode, codec, width, height, count, options).result()
+
+
+def _encode(
+    codec: Codec, width: int, height: int, count: int, options: tuple[tuple[str, str], ...]
+) -> tuple[bytes, ...]:
     name, defaults = ENCODERS[codec]
     context = av.CodecContext.create(name, "w")
     assert isinstance(context, av.VideoCodecContext)
