@@ -19,13 +19,17 @@ from mediaserver.audit import Action, Audit
 from mediaserver.clock import Clock
 from mediaserver.config import ConfigError
 from mediaserver.events import EventStream
+from mediaserver.evidence import open_keys
 from mediaserver.latency import LatencyBook
 from mediaserver.metrics import Metrics
 from mediaserver.net import AddressWatch, StartError, listen, machine_addresses
 from mediaserver.policy import source_policies
 from mediaserver.reach import find_addresses, open_worker
 from mediaserver.recording.archive import Archive, ArchiveInUse, ArchiveUnusable
+from mediaserver.recording.evidence import Evidence
 from mediaserver.recording.recorder import Recorder, RecordingSettings
+from mediaserver.recording.register import Register
+from mediaserver.recording.storage import LocalStorage
 from mediaserver.recordings import Recordings
 from mediaserver.relays import IceServers
 from mediaserver.rooms import LiveRoom, RoomEvent, Rooms
@@ -162,6 +166,7 @@ class MediaServer:
         settings = self.config
         self.verifier = self._make_verifier()
         data = Path(settings.data.dir)
+        self._keys = open_keys(settings.evidence, self._open_data(data))
         self.audit = self._open_audit(data)
         self._stack.callback(self.audit.close)
         self.stats = ControlStats()
@@ -205,9 +210,17 @@ class MediaServer:
         except ValueError as error:
             raise ConfigError(f"auth: {error}") from None
 
+    def _open_data(self, data: Path) -> Path:
+        """The folder of keys in it."""
+        try:
+            (data / "keys").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = f"the data folder {data} can't be used: {error.strerror}"
+            raise StartError(f"{reason}; choose another with --data DIR") from None
+        return data / "keys"
+
     def _open_audit(self, data: Path) -> Audit:
         try:
-            data.mkdir(parents=True, exist_ok=True)
             return Audit(data / "audit.log", self.clock)
         except OSError as error:
             reason = f"the data folder {data} can't be used: {error.strerror}"
@@ -241,14 +254,17 @@ class MediaServer:
 
     async def _start_archive(self, folder: Path) -> None:
         self.recordings = Recordings(self.config.recording, self._rooms, self.audit, self._index)
+        register = Register(LocalStorage(folder), self._keys.signer, self.clock.wall_us)
+        evidence = Evidence(self._keys.trusted, self._keys.signer, register, self.clock.wall_us)
         recorder = Recorder(
             RecordingSettings(folder=folder),
             monotonic=self.clock.monotonic_us,
             wall=self.clock.wall_us,
             on_state=self.recordings.on_state,
             request_keyframe=self.recordings.on_keyframe,
+            evidence=evidence,
         )
-        self.archive = Archive(folder, live=recorder.recordings)
+        self.archive = Archive(folder, live=recorder.recordings, evidence=evidence)
         try:
             await self.archive.open()
         except ArchiveInUse:

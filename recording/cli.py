@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 import typer
@@ -19,6 +20,7 @@ from mediaserver.recording import manifest, views
 # The archive brings the database's library with it and the export PyAV: neither is wanted for a help text.
 if TYPE_CHECKING:
     from mediaserver.recording.archive import Archive
+    from mediaserver.recording.evidence import Evidence
     from mediaserver.recording.export.join import Format
 
 app = typer.Typer(help="Find, show, export and verify recordings.", no_args_is_help=True, rich_markup_mode=None)
@@ -26,6 +28,15 @@ WIDTH = 160
 """Columns of a table that goes into a file or another program."""
 
 ResultT = TypeVar("ResultT")
+
+
+class Place(NamedTuple):
+    """The server's data folder, and where the keys are whose signatures count."""
+
+    data: Path
+    keys: Path
+
+
 Identifier = Annotated[str, typer.Argument(metavar="ID", help="The recording, as `list` shows it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
@@ -34,9 +45,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 def archive(
     context: typer.Context,
     data: Annotated[Path, typer.Option(metavar="DIR", help="The server's data folder.")] = Path("data"),
+    keys: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The public keys to trust, in place of those in DIR/keys.")
+    ] = None,
 ) -> None:
     """Find, show, export and verify recordings."""
-    context.obj = data
+    context.obj = Place(data, keys or data / "keys")
 
 
 @app.command("list")
@@ -142,10 +156,11 @@ def _with_archive(
     """
     from mediaserver.recording.archive import Archive, ArchiveInUse, ArchiveUnusable, StillRecording, UnknownRecording
 
-    folder = Path(context.obj) / "archive"
+    place: Place = context.obj
+    folder = place.data / "archive"
 
     async def run() -> ResultT:
-        archive = Archive(folder)
+        archive = Archive(folder, evidence=_evidence(place))
         try:
             await archive.open()
             for failure in archive.failures:
@@ -162,17 +177,37 @@ def _with_archive(
             await archive.close()
 
     if not folder.is_dir():
-        _fail(f"there is no archive in {context.obj}: give the server's data folder by --data")
+        _fail(f"there is no archive in {place.data}: give the server's data folder by --data")
     try:
         return asyncio.run(run())
     except ArchiveInUse:
         _fail(f"a server records into {folder}: stop it first, or wait until another command has ended")
     except UnknownRecording as error:
         _fail(str(error.args[0]))
-    except (ArchiveUnusable, StillRecording) as error:
+    except (ArchiveUnusable, StillRecording, ValueError) as error:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+
+
+def _evidence(place: Place) -> Evidence | None:
+    """None where no server with keys has been. Raises OSError and ValueError."""
+    from mediaserver.recording.evidence import Evidence
+    from mediaserver.recording.keys import PRIVATE, TrustedKeys, read_private
+    from mediaserver.recording.register import Register
+    from mediaserver.recording.storage import LocalStorage
+
+    trusted, private = TrustedKeys.load(place.keys), place.data / "keys" / PRIVATE
+    try:
+        signer = read_private(private.read_text(), str(private))
+    except (FileNotFoundError, PermissionError):
+        return Evidence(trusted) if trusted.ids else None
+    register = Register(LocalStorage(place.data / "archive"), signer, _wall_us)
+    return Evidence(trusted, signer, register, _wall_us)
+
+
+def _wall_us() -> int:
+    return time.time_ns() // 1000
 
 
 def _fail(text: str) -> NoReturn:

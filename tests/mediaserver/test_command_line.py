@@ -153,7 +153,7 @@ def test_busy_port(tmp_path: Path) -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = called("serve", "--http", address, "--udp", ":0", "--workers", "1", cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"mediaserver: HTTP port {address} is in use by another program")
+    assert f"\nmediaserver: HTTP port {address} is in use by another program" in done.stderr
     assert "--http ADDR:PORT" in done.stderr
 
 
