@@ -10,6 +10,7 @@ import structlog
 from mediaserver import config
 from mediaserver.config import ConfigError
 from mediaserver.recording.keys import SigningKey, TrustedKeys, own_key, read_private, read_public
+from mediaserver.recording.trail import Limits
 from mediaserver.settings import EvidenceSettings
 
 log = structlog.get_logger("mediaserver.evidence")
@@ -18,6 +19,14 @@ log = structlog.get_logger("mediaserver.evidence")
 class Keys(NamedTuple):
     signer: SigningKey
     trusted: TrustedKeys
+
+
+def audit_limits(settings: EvidenceSettings) -> Limits:
+    return Limits(
+        part_bytes=int(settings.audit_part_mb * (1 << 20)),
+        seal_lines=settings.audit_seal_lines,
+        seal_us=int(settings.audit_seal_seconds * 1e6),
+    )
 
 
 def open_keys(settings: EvidenceSettings, folder: Path) -> Keys:

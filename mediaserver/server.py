@@ -19,12 +19,13 @@ from mediaserver.audit import Action, Audit
 from mediaserver.clock import Clock
 from mediaserver.config import ConfigError
 from mediaserver.events import EventStream
-from mediaserver.evidence import open_keys
+from mediaserver.evidence import audit_limits, open_keys
 from mediaserver.latency import LatencyBook
 from mediaserver.metrics import Metrics
 from mediaserver.net import AddressWatch, StartError, listen, machine_addresses
 from mediaserver.policy import source_policies
 from mediaserver.reach import find_addresses, open_worker
+from mediaserver.recording import trail
 from mediaserver.recording.archive import Archive, ArchiveInUse, ArchiveUnusable
 from mediaserver.recording.evidence import Evidence
 from mediaserver.recording.recorder import Recorder, RecordingSettings
@@ -221,7 +222,7 @@ class MediaServer:
 
     def _open_audit(self, data: Path) -> Audit:
         try:
-            return Audit(data / "audit.log", self.clock)
+            return Audit(data / trail.NAME, self.clock, self._keys.signer, audit_limits(self.config.evidence))
         except OSError as error:
             reason = f"the data folder {data} can't be used: {error.strerror}"
             raise StartError(f"{reason}; choose another with --data DIR") from None
@@ -254,7 +255,8 @@ class MediaServer:
 
     async def _start_archive(self, folder: Path) -> None:
         self.recordings = Recordings(self.config.recording, self._rooms, self.audit, self._index)
-        register = Register(LocalStorage(folder), self._keys.signer, self.clock.wall_us)
+        register = Register(LocalStorage(folder), self._keys.signer, self.clock.wall_us, lambda: self.audit.head)
+        self.audit.witness(lambda: register.head)
         evidence = Evidence(self._keys.trusted, self._keys.signer, register, self.clock.wall_us)
         recorder = Recorder(
             RecordingSettings(folder=folder),
@@ -342,6 +344,8 @@ class MediaServer:
         alarms = sum(room.recording.state == "alarm" for room in self._rooms.values())
         if alarms:
             reasons.append(f"{alarms} recordings can't be written")
+        if self.audit.trouble:
+            reasons.append(f"the audit trail can't be written: {self.audit.trouble}")
         return reasons
 
     def grant(self, request: web.Request) -> auth.Grant:

@@ -230,6 +230,11 @@ class EvidenceSettings(_Section, kw_only=True, frozen=True):
         tuple[str, ...],
         _doc("PEM files with further public keys whose signatures count: those of earlier keys and of other servers."),
     ] = ()
+    audit_part_mb: Annotated[
+        float, _doc("The audit trail goes on in another file when it is so large, in MiB.", ge=0.01)
+    ] = 64.0
+    audit_seal_lines: Annotated[int, _doc("The audit trail is signed after so many lines at the latest,", ge=1)] = 1000
+    audit_seal_seconds: Annotated[float, _doc("and so long after a line that is not.", ge=1, le=86400)] = 60.0
 
     def __post_init__(self) -> None:
         if self.key and self.key_file:

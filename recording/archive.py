@@ -23,10 +23,11 @@ import msgspec
 from mediaserver.recording import journal, manifest
 from mediaserver.recording import register as registers
 from mediaserver.recording.catalog import Catalog, CatalogError, Query
+from mediaserver.recording.chained import Walk
 from mediaserver.recording.evidence import NOTHING, Evidence
 from mediaserver.recording.ledger import Ledger
 from mediaserver.recording.manifest import Manifest, Segment
-from mediaserver.recording.problem import Problem
+from mediaserver.recording.problem import Problem, Verdict
 from mediaserver.recording.recovery import recover_all
 from mediaserver.recording.storage import LocalStorage, Lock
 from mediaserver.recording.verify import REPORT, Checks, Report, verify
@@ -200,6 +201,34 @@ class Archive:
         if any(live.id == recording for live in self._live()):
             raise StillRecording(f"recording {recording} goes on; it can be verified when it is closed")
         return await asyncio.to_thread(self._verify, recording)
+
+    async def verify_all(self) -> AsyncIterator[Report]:
+        """Every recording that is closed, the oldest first. Raises OSError."""
+        folders = await asyncio.to_thread(lambda: list(self._storage.folders()))
+        register = self.folder / registers.NAME
+        entries: dict[str, registers.Entry] | None = None
+        if register.exists():
+            walk = Walk(self._evidence.trusted, every=False)
+            entries, _ = await asyncio.to_thread(registers.read_all, self.folder, walk)
+        going = {live.id for live in self._live()}
+        for folder in folders:
+            if folder.name not in going:
+                entry = entries.get(folder.name) if entries else None
+                checks = Checks(self._evidence.trusted, self._signed, entry, entries is not None)
+                yield await asyncio.to_thread(verify, folder, checks)
+
+    async def verify_register(self) -> Verdict:
+        """The register itself, and whether all that it has is there. Raises OSError."""
+        return await asyncio.to_thread(self._verify_register)
+
+    def _verify_register(self) -> Verdict:
+        if not (self.folder / registers.NAME).exists():
+            problems = [Problem("missing", registers.NAME, "the archive has no register")] if self._signed else []
+            return Verdict(not problems, 0, 0, problems)
+        walk = Walk(self._evidence.trusted)
+        entries, _ = registers.read_all(self.folder, walk)
+        problems = walk.problems + registers.absent({folder.name for folder in self._storage.folders()}, entries)
+        return Verdict(not problems, walk.head.seq, walk.sealed, problems, [walk.torn] if walk.torn else [])
 
     def _verify(self, recording: str) -> Report:
         trusted = self._evidence.trusted

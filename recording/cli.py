@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 import typer
@@ -16,6 +16,9 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from mediaserver.recording import manifest, views
+from mediaserver.recording.keys import PRIVATE, TrustedKeys, read_private
+from mediaserver.recording.problem import Verdict
+from mediaserver.recording.verify import Report
 
 # The archive brings the database's library with it and the export PyAV: neither is wanted for a help text.
 if TYPE_CHECKING:
@@ -127,16 +130,58 @@ def export(
 
 
 @app.command()
-def verify(context: typer.Context, recording: Identifier, as_json: AsJson = False) -> None:
+def verify(
+    context: typer.Context,
+    recording: Annotated[str, typer.Argument(metavar="ID", help="The recording; not with --all.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="All recordings, their register, the audit trail.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Read every byte of a recording; exits 1 when anything is not as it was recorded."""
+    if everything == bool(recording):
+        raise typer.BadParameter("give the ID of a recording, or --all")
+    if everything:
+        _verify_all(context, as_json)
+        return
     report = _with_archive(context, lambda archive: archive.verify(recording))
     if as_json:
         _print_json(report)
-    elif report.ok:
-        typer.echo(f"{recording}: genuine, {report.files} files, {report.bytes} bytes")
-    for problem in [] if as_json else report.problems:
-        typer.echo(f"{recording}: {problem.kind}: {problem.name}: {problem.detail}")
+    else:
+        _tell(report)
     if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def audit(
+    context: typer.Context,
+    since: Annotated[str, typer.Option(metavar="TIME", help="From this date or time (RFC 3339) on.")] = "",
+    recording: Annotated[str, typer.Option(metavar="ID", help="Only what is about this recording.")] = "",
+    check: Annotated[bool, typer.Option("--verify", help="Verify the chain and its seals; exits 1 if broken.")] = False,
+    fhir: Annotated[
+        Literal["ndjson", "bundle"] | None, typer.Option(help="As FHIR R5 AuditEvent: one a line, or one Bundle.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the audit trail, verify it, or give it as FHIR."""
+    from mediaserver.recording import audit_command
+    from mediaserver.recording.trail import verify_trail
+
+    place: Place = context.obj
+    try:
+        trusted = TrustedKeys.load(place.keys)
+        if not check:
+            audit_command.print_trail(place.data, trusted, since=since, recording=recording, fhir=fhir, as_json=as_json)
+            return
+        verdict = verify_trail(place.data, trusted)
+    except ValueError as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    if as_json:
+        _print_json(verdict)
+    else:
+        _tell_verdict("audit trail", verdict)
+    if not verdict.ok:
         raise typer.Exit(1)
 
 
@@ -145,6 +190,61 @@ def rebuild(context: typer.Context) -> None:
     """Make the catalog anew from the manifests."""
     count = _with_archive(context, lambda archive: archive.rebuild(), alone=True)
     typer.echo(f"{count} recordings")
+
+
+class Everything(msgspec.Struct, frozen=True):
+    """What `verify --all` has found."""
+
+    ok: bool
+    recordings: list[Report]
+    register: Verdict
+    audit: Verdict
+
+
+def _verify_all(context: typer.Context, as_json: bool) -> None:
+    from mediaserver.recording.trail import verify_trail
+
+    place: Place = context.obj
+
+    async def work(archive: Archive) -> tuple[list[Report], Verdict]:
+        reports = []
+        async for report in archive.verify_all():
+            reports.append(report)
+            if not as_json:
+                _tell(report)
+        return reports, await archive.verify_register()
+
+    reports, register = _with_archive(context, work)
+    audit = verify_trail(place.data, TrustedKeys.load(place.keys))
+    ok = register.ok and audit.ok and all(report.ok for report in reports)
+    if as_json:
+        _print_json(Everything(ok, reports, register, audit))
+    else:
+        _tell_verdict("register", register)
+        _tell_verdict("audit trail", audit)
+    if not ok:
+        raise typer.Exit(1)
+
+
+def _tell(report: Report) -> None:
+    """For people: the verdict in one line, or each problem in one."""
+    if report.ok:
+        by = f", signed by {report.signed_by}" if report.signed_by else ""
+        at = f", time-stamped {report.time_stamp}" if report.time_stamp else ""
+        typer.echo(f"{report.recording}: genuine, {report.files} files, {report.bytes} bytes{by}{at}")
+    for problem in report.problems:
+        typer.echo(f"{report.recording}: {problem.kind}: {problem.name}: {problem.detail}")
+    for note in report.notes:
+        typer.echo(f"{report.recording}: note: {note}")
+
+
+def _tell_verdict(name: str, verdict: Verdict) -> None:
+    if verdict.ok:
+        typer.echo(f"{name}: genuine, {verdict.entries} entries, sealed up to {verdict.sealed}")
+    for problem in verdict.problems:
+        typer.echo(f"{name}: {problem.kind}: {problem.name}: {problem.detail}")
+    for note in verdict.notes:
+        typer.echo(f"{name}: note: {note}")
 
 
 def _with_archive(
@@ -193,7 +293,6 @@ def _with_archive(
 def _evidence(place: Place) -> Evidence | None:
     """None where no server with keys has been. Raises OSError and ValueError."""
     from mediaserver.recording.evidence import Evidence
-    from mediaserver.recording.keys import PRIVATE, TrustedKeys, read_private
     from mediaserver.recording.register import Register
     from mediaserver.recording.storage import LocalStorage
 

@@ -15,3 +15,14 @@ class Problem(msgspec.Struct, frozen=True):
     kind: Kind
     name: str
     detail: str
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What a verification of a chained log has found: the audit trail, or the archive's register."""
+
+    ok: bool
+    entries: int
+    sealed: int
+    """The number of the last sealed entry; no signature covers those after it yet."""
+    problems: list[Problem]
+    notes: list[str] = []

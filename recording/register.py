@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -172,21 +172,13 @@ def anchor_of(facts: dict[str, Any], name: str) -> dict[int, str]:
     return {}
 
 
-def absent(folders: Iterable[Path], entries: dict[str, Entry]) -> list[Problem]:
-    """What the register has and the archive has not, and the other way round."""
-    there = {folder.name for folder in folders}
-    problems = [
+def absent(there: Collection[str], entries: dict[str, Entry]) -> list[Problem]:
+    """What the register has and is not `there`, without leave."""
+    return [
         Problem("missing", name, _last_seen(entry))
         for name, entry in entries.items()
         if name not in there and not entry.gone
     ]
-    for name in sorted(there):
-        known = entries.get(name)
-        if known is None:
-            problems.append(Problem("added", name, "the register does not know it"))
-        elif known.gone:
-            problems.append(Problem("added", name, f"it was {known.gone}"))
-    return problems
 
 
 def _last_seen(entry: Entry) -> str:
