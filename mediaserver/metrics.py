@@ -200,6 +200,7 @@ class Metrics:
         yield _counter(
             "audit_failures", "Lines of the audit trail that could not be written.", [({}, self._audit.failures)]
         )
+        yield _gauge("audit_held_lines", "Lines of the audit trail that wait for the disk.", [({}, self._audit.held)])
         yield _histogram(
             "first_frame_seconds", "From a join to a track's first packet to the participant.", stats.first_frame
         )

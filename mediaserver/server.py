@@ -19,13 +19,18 @@ from mediaserver.audit import Action, Audit
 from mediaserver.clock import Clock
 from mediaserver.config import ConfigError
 from mediaserver.events import EventStream
+from mediaserver.evidence import audit_limits, open_keys
 from mediaserver.latency import LatencyBook
 from mediaserver.metrics import Metrics
 from mediaserver.net import AddressWatch, StartError, listen, machine_addresses
 from mediaserver.policy import source_policies
 from mediaserver.reach import find_addresses, open_worker
+from mediaserver.recording import trail
 from mediaserver.recording.archive import Archive, ArchiveInUse, ArchiveUnusable
+from mediaserver.recording.evidence import Evidence
 from mediaserver.recording.recorder import Recorder, RecordingSettings
+from mediaserver.recording.register import Register
+from mediaserver.recording.storage import LocalStorage
 from mediaserver.recordings import Recordings
 from mediaserver.relays import IceServers
 from mediaserver.rooms import LiveRoom, RoomEvent, Rooms
@@ -162,6 +167,7 @@ class MediaServer:
         settings = self.config
         self.verifier = self._make_verifier()
         data = Path(settings.data.dir)
+        self._keys = open_keys(settings.evidence, self._open_data(data))
         self.audit = self._open_audit(data)
         self._stack.callback(self.audit.close)
         self.stats = ControlStats()
@@ -205,10 +211,18 @@ class MediaServer:
         except ValueError as error:
             raise ConfigError(f"auth: {error}") from None
 
+    def _open_data(self, data: Path) -> Path:
+        """The folder of keys in it."""
+        try:
+            (data / "keys").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = f"the data folder {data} can't be used: {error.strerror}"
+            raise StartError(f"{reason}; choose another with --data DIR") from None
+        return data / "keys"
+
     def _open_audit(self, data: Path) -> Audit:
         try:
-            data.mkdir(parents=True, exist_ok=True)
-            return Audit(data / "audit.log", self.clock)
+            return Audit(data / trail.NAME, self.clock, self._keys.signer, audit_limits(self.config.evidence))
         except OSError as error:
             reason = f"the data folder {data} can't be used: {error.strerror}"
             raise StartError(f"{reason}; choose another with --data DIR") from None
@@ -241,14 +255,18 @@ class MediaServer:
 
     async def _start_archive(self, folder: Path) -> None:
         self.recordings = Recordings(self.config.recording, self._rooms, self.audit, self._index)
+        register = Register(LocalStorage(folder), self._keys.signer, self.clock.wall_us, lambda: self.audit.head)
+        self.audit.witness(lambda: register.head)
+        evidence = Evidence(self._keys.trusted, self._keys.signer, register, self.clock.wall_us)
         recorder = Recorder(
             RecordingSettings(folder=folder),
             monotonic=self.clock.monotonic_us,
             wall=self.clock.wall_us,
             on_state=self.recordings.on_state,
             request_keyframe=self.recordings.on_keyframe,
+            evidence=evidence,
         )
-        self.archive = Archive(folder, live=recorder.recordings)
+        self.archive = Archive(folder, live=recorder.recordings, evidence=evidence)
         try:
             await self.archive.open()
         except ArchiveInUse:
@@ -326,6 +344,8 @@ class MediaServer:
         alarms = sum(room.recording.state == "alarm" for room in self._rooms.values())
         if alarms:
             reasons.append(f"{alarms} recordings can't be written")
+        if self.audit.trouble:
+            reasons.append(f"the audit trail can't be written: {self.audit.trouble}")
         return reasons
 
     def grant(self, request: web.Request) -> auth.Grant:

@@ -215,6 +215,32 @@ class RecordingSettings(_Section, kw_only=True, frozen=True):
     ] = 30.0
 
 
+class EvidenceSettings(_Section, kw_only=True, frozen=True):
+    """How what is kept is made provable (docs/evidence.md): an Ed25519 key signs recordings and the audit trail."""
+
+    key: Annotated[
+        str,
+        _doc(
+            "The private key that signs, in PEM or its 32 bytes in base64; best given in the environment. Empty and no "
+            "`key_file`: one is made in the data folder on the first start."
+        ),
+    ] = ""
+    key_file: Annotated[str, _doc("A PEM file with the private key instead.")] = ""
+    trusted_keys: Annotated[
+        tuple[str, ...],
+        _doc("PEM files with further public keys whose signatures count: those of earlier keys and of other servers."),
+    ] = ()
+    audit_part_mb: Annotated[
+        float, _doc("The audit trail goes on in another file when it is so large, in MiB.", ge=0.01)
+    ] = 64.0
+    audit_seal_lines: Annotated[int, _doc("The audit trail is signed after so many lines at the latest,", ge=1)] = 1000
+    audit_seal_seconds: Annotated[float, _doc("and so long after a line that is not.", ge=1, le=86400)] = 60.0
+
+    def __post_init__(self) -> None:
+        if self.key and self.key_file:
+            raise ValueError("`key` and `key_file` exclude each other")
+
+
 class DataSettings(_Section, kw_only=True, frozen=True):
     """Where things are kept."""
 
@@ -262,6 +288,7 @@ class Config(_Section, kw_only=True, frozen=True):
     signalling: SignallingSettings = SignallingSettings()
     rooms: RoomSettings = RoomSettings()
     recording: RecordingSettings = RecordingSettings()
+    evidence: EvidenceSettings = EvidenceSettings()
     data: DataSettings = DataSettings()
     log: LogSettings = LogSettings()
     policy: PolicySettings = PolicySettings()

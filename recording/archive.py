@@ -21,12 +21,16 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from mediaserver.recording import journal, manifest
+from mediaserver.recording import register as registers
 from mediaserver.recording.catalog import Catalog, CatalogError, Query
+from mediaserver.recording.chained import Walk
+from mediaserver.recording.evidence import NOTHING, Evidence
 from mediaserver.recording.ledger import Ledger
 from mediaserver.recording.manifest import Manifest, Segment
+from mediaserver.recording.problem import Problem, Verdict
 from mediaserver.recording.recovery import recover_all
 from mediaserver.recording.storage import LocalStorage, Lock
-from mediaserver.recording.verify import REPORT, Report, verify
+from mediaserver.recording.verify import REPORT, Checks, Report, verify
 from mediaserver.recording.views import RecordingList, RecordingView, from_iso, view
 
 if TYPE_CHECKING:
@@ -66,12 +70,17 @@ class Live(Protocol):
 class Archive:
     """Finds, shows, verifies and exports recordings below `folder`. No method blocks the event loop."""
 
-    def __init__(self, folder: Path, *, live: Callable[[], Sequence[Live]] = lambda: ()) -> None:
+    def __init__(
+        self, folder: Path, *, live: Callable[[], Sequence[Live]] = lambda: (), evidence: Evidence | None = None
+    ) -> None:
+        """`evidence` signs what is closed here and says whose signatures count; without one neither is looked at."""
         self.folder = folder
         self.failures: list[str] = []
         """What `open` could not close, in words."""
         self._live = live
         self._storage = LocalStorage(folder)
+        self._evidence = evidence or NOTHING
+        self._signed = evidence is not None
         self._lock = Lock(folder)
         self._database = folder / "catalog.sqlite"
         self._catalog = Catalog(f"sqlite+aiosqlite:///{self._database}")
@@ -90,7 +99,7 @@ class Archive:
         try:
             await asyncio.to_thread(shutil.rmtree, self.folder / ".exports", ignore_errors=True)
             await self._open_catalog()
-            closed, self.failures = await asyncio.to_thread(recover_all, self._storage)
+            closed, self.failures = await asyncio.to_thread(self._recover)
             for kept in closed:
                 await self._catalog.put(kept)
             await self._enter_missing()
@@ -112,8 +121,24 @@ class Archive:
         self._live = self._journaled
 
     async def close(self) -> None:
+        if self._evidence.register is not None:
+            await asyncio.to_thread(self._evidence.register.close)
         await self._catalog.close()
         self._lock.release()
+
+    def _recover(self) -> tuple[list[Manifest], list[str]]:
+        if self._signed and self._evidence.signer is None:
+            reason = "the key that signs is not here; it is closed when its server starts"
+            return [], [f"recording {live.id} is open: {reason}" for live in self._journaled()]
+        register = self._evidence.register
+        if register is not None:
+            try:
+                register.open()
+            except OSError as error:
+                raise ArchiveUnusable(f"the register {register.path} can't be written: {error.strerror}") from error
+        failures = self._evidence.resume(self._storage)
+        closed, more = recover_all(self._storage, self._evidence)
+        return closed, failures + more
 
     async def index(self, recording: str) -> None:
         """Enter a recording that was closed; one of which nothing is left goes from the catalog."""
@@ -175,10 +200,51 @@ class Archive:
         """Read every byte. Raises `UnknownRecording` and `StillRecording`."""
         if any(live.id == recording for live in self._live()):
             raise StillRecording(f"recording {recording} goes on; it can be verified when it is closed")
+        return await asyncio.to_thread(self._verify, recording)
+
+    async def verify_all(self) -> AsyncIterator[Report]:
+        """Every recording that is closed, the oldest first. Raises OSError."""
+        folders = await asyncio.to_thread(lambda: list(self._storage.folders()))
+        register = self.folder / registers.NAME
+        entries: dict[str, registers.Entry] | None = None
+        if register.exists():
+            walk = Walk(self._evidence.trusted, every=False)
+            entries, _ = await asyncio.to_thread(registers.read_all, self.folder, walk)
+        going = {live.id for live in self._live()}
+        for folder in folders:
+            if folder.name not in going:
+                entry = entries.get(folder.name) if entries else None
+                checks = Checks(self._evidence.trusted, self._signed, entry, entries is not None)
+                yield await asyncio.to_thread(verify, folder, checks)
+
+    async def verify_register(self) -> Verdict:
+        """The register itself, and whether all that it has is there. Raises OSError."""
+        return await asyncio.to_thread(self._verify_register)
+
+    def _verify_register(self) -> Verdict:
+        if not (self.folder / registers.NAME).exists():
+            problems = [Problem("missing", registers.NAME, "the archive has no register")] if self._signed else []
+            return Verdict(not problems, 0, 0, problems)
+        walk = Walk(self._evidence.trusted)
+        entries, _ = registers.read_all(self.folder, walk)
+        problems = walk.problems + registers.absent({folder.name for folder in self._storage.folders()}, entries)
+        return Verdict(not problems, walk.head.seq, walk.sealed, problems, [walk.torn] if walk.torn else [])
+
+    def _verify(self, recording: str) -> Report:
+        trusted = self._evidence.trusted
+        entry, broken = None, list[Problem]()
+        registered = (self.folder / registers.NAME).exists()
+        if registered:
+            entry, broken = registers.look_up(self.folder, recording, trusted)
         folder = self._folder(recording)
-        if folder is None:
+        if folder is not None:
+            report = verify(folder, Checks(trusted, self._signed, entry, registered))
+        elif entry is not None:
+            gone = registers.absent([], {recording: entry})
+            report = Report(recording, not gone, 0, 0, gone, notes=[entry.gone] if entry.gone else [])
+        else:
             raise UnknownRecording(f"there is no recording {recording}")
-        return await asyncio.to_thread(verify, folder)
+        return msgspec.structs.replace(report, ok=report.ok and not broken, problems=report.problems + broken)
 
     async def keep_report(self, recording: str, data: bytes) -> bool:
         """Lay a session report beside the media, in place of an earlier one; False when there is no such recording.
@@ -186,7 +252,7 @@ class Archive:
         folder = self._folder(recording)
         if folder is None:
             return False
-        await asyncio.to_thread(self._storage.write_atomic, folder / REPORT, data)
+        await asyncio.to_thread(self._evidence.supplement, self._storage, folder, REPORT, data)
         return True
 
     async def report(self, recording: str) -> bytes:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 import typer
@@ -15,10 +16,14 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from mediaserver.recording import manifest, views
+from mediaserver.recording.keys import PRIVATE, TrustedKeys, read_private
+from mediaserver.recording.problem import Verdict
+from mediaserver.recording.verify import Report
 
 # The archive brings the database's library with it and the export PyAV: neither is wanted for a help text.
 if TYPE_CHECKING:
     from mediaserver.recording.archive import Archive
+    from mediaserver.recording.evidence import Evidence
     from mediaserver.recording.export.join import Format
 
 app = typer.Typer(help="Find, show, export and verify recordings.", no_args_is_help=True, rich_markup_mode=None)
@@ -26,6 +31,15 @@ WIDTH = 160
 """Columns of a table that goes into a file or another program."""
 
 ResultT = TypeVar("ResultT")
+
+
+class Place(NamedTuple):
+    """The server's data folder, and where the keys are whose signatures count."""
+
+    data: Path
+    keys: Path
+
+
 Identifier = Annotated[str, typer.Argument(metavar="ID", help="The recording, as `list` shows it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
@@ -34,9 +48,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 def archive(
     context: typer.Context,
     data: Annotated[Path, typer.Option(metavar="DIR", help="The server's data folder.")] = Path("data"),
+    keys: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The public keys to trust, in place of those in DIR/keys.")
+    ] = None,
 ) -> None:
     """Find, show, export and verify recordings."""
-    context.obj = data
+    context.obj = Place(data, keys or data / "keys")
 
 
 @app.command("list")
@@ -113,16 +130,58 @@ def export(
 
 
 @app.command()
-def verify(context: typer.Context, recording: Identifier, as_json: AsJson = False) -> None:
+def verify(
+    context: typer.Context,
+    recording: Annotated[str, typer.Argument(metavar="ID", help="The recording; not with --all.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="All recordings, their register, the audit trail.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Read every byte of a recording; exits 1 when anything is not as it was recorded."""
+    if everything == bool(recording):
+        raise typer.BadParameter("give the ID of a recording, or --all")
+    if everything:
+        _verify_all(context, as_json)
+        return
     report = _with_archive(context, lambda archive: archive.verify(recording))
     if as_json:
         _print_json(report)
-    elif report.ok:
-        typer.echo(f"{recording}: genuine, {report.files} files, {report.bytes} bytes")
-    for problem in [] if as_json else report.problems:
-        typer.echo(f"{recording}: {problem.kind}: {problem.name}: {problem.detail}")
+    else:
+        _tell(report)
     if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def audit(
+    context: typer.Context,
+    since: Annotated[str, typer.Option(metavar="TIME", help="From this date or time (RFC 3339) on.")] = "",
+    recording: Annotated[str, typer.Option(metavar="ID", help="Only what is about this recording.")] = "",
+    check: Annotated[bool, typer.Option("--verify", help="Verify the chain and its seals; exits 1 if broken.")] = False,
+    fhir: Annotated[
+        Literal["ndjson", "bundle"] | None, typer.Option(help="As FHIR R5 AuditEvent: one a line, or one Bundle.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the audit trail, verify it, or give it as FHIR."""
+    from mediaserver.recording import audit_command
+    from mediaserver.recording.trail import verify_trail
+
+    place: Place = context.obj
+    try:
+        trusted = TrustedKeys.load(place.keys)
+        if not check:
+            audit_command.print_trail(place.data, trusted, since=since, recording=recording, fhir=fhir, as_json=as_json)
+            return
+        verdict = verify_trail(place.data, trusted)
+    except ValueError as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    if as_json:
+        _print_json(verdict)
+    else:
+        _tell_verdict("audit trail", verdict)
+    if not verdict.ok:
         raise typer.Exit(1)
 
 
@@ -131,6 +190,61 @@ def rebuild(context: typer.Context) -> None:
     """Make the catalog anew from the manifests."""
     count = _with_archive(context, lambda archive: archive.rebuild(), alone=True)
     typer.echo(f"{count} recordings")
+
+
+class Everything(msgspec.Struct, frozen=True):
+    """What `verify --all` has found."""
+
+    ok: bool
+    recordings: list[Report]
+    register: Verdict
+    audit: Verdict
+
+
+def _verify_all(context: typer.Context, as_json: bool) -> None:
+    from mediaserver.recording.trail import verify_trail
+
+    place: Place = context.obj
+
+    async def work(archive: Archive) -> tuple[list[Report], Verdict]:
+        reports = []
+        async for report in archive.verify_all():
+            reports.append(report)
+            if not as_json:
+                _tell(report)
+        return reports, await archive.verify_register()
+
+    reports, register = _with_archive(context, work)
+    audit = verify_trail(place.data, TrustedKeys.load(place.keys))
+    ok = register.ok and audit.ok and all(report.ok for report in reports)
+    if as_json:
+        _print_json(Everything(ok, reports, register, audit))
+    else:
+        _tell_verdict("register", register)
+        _tell_verdict("audit trail", audit)
+    if not ok:
+        raise typer.Exit(1)
+
+
+def _tell(report: Report) -> None:
+    """For people: the verdict in one line, or each problem in one."""
+    if report.ok:
+        by = f", signed by {report.signed_by}" if report.signed_by else ""
+        at = f", time-stamped {report.time_stamp}" if report.time_stamp else ""
+        typer.echo(f"{report.recording}: genuine, {report.files} files, {report.bytes} bytes{by}{at}")
+    for problem in report.problems:
+        typer.echo(f"{report.recording}: {problem.kind}: {problem.name}: {problem.detail}")
+    for note in report.notes:
+        typer.echo(f"{report.recording}: note: {note}")
+
+
+def _tell_verdict(name: str, verdict: Verdict) -> None:
+    if verdict.ok:
+        typer.echo(f"{name}: genuine, {verdict.entries} entries, sealed up to {verdict.sealed}")
+    for problem in verdict.problems:
+        typer.echo(f"{name}: {problem.kind}: {problem.name}: {problem.detail}")
+    for note in verdict.notes:
+        typer.echo(f"{name}: note: {note}")
 
 
 def _with_archive(
@@ -142,10 +256,11 @@ def _with_archive(
     """
     from mediaserver.recording.archive import Archive, ArchiveInUse, ArchiveUnusable, StillRecording, UnknownRecording
 
-    folder = Path(context.obj) / "archive"
+    place: Place = context.obj
+    folder = place.data / "archive"
 
     async def run() -> ResultT:
-        archive = Archive(folder)
+        archive = Archive(folder, evidence=_evidence(place))
         try:
             await archive.open()
             for failure in archive.failures:
@@ -162,17 +277,36 @@ def _with_archive(
             await archive.close()
 
     if not folder.is_dir():
-        _fail(f"there is no archive in {context.obj}: give the server's data folder by --data")
+        _fail(f"there is no archive in {place.data}: give the server's data folder by --data")
     try:
         return asyncio.run(run())
     except ArchiveInUse:
         _fail(f"a server records into {folder}: stop it first, or wait until another command has ended")
     except UnknownRecording as error:
         _fail(str(error.args[0]))
-    except (ArchiveUnusable, StillRecording) as error:
+    except (ArchiveUnusable, StillRecording, ValueError) as error:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+
+
+def _evidence(place: Place) -> Evidence | None:
+    """None where no server with keys has been. Raises OSError and ValueError."""
+    from mediaserver.recording.evidence import Evidence
+    from mediaserver.recording.register import Register
+    from mediaserver.recording.storage import LocalStorage
+
+    trusted, private = TrustedKeys.load(place.keys), place.data / "keys" / PRIVATE
+    try:
+        signer = read_private(private.read_text(), str(private))
+    except (FileNotFoundError, PermissionError):
+        return Evidence(trusted) if trusted.ids else None
+    register = Register(LocalStorage(place.data / "archive"), signer, _wall_us)
+    return Evidence(trusted, signer, register, _wall_us)
+
+
+def _wall_us() -> int:
+    return time.time_ns() // 1000
 
 
 def _fail(text: str) -> NoReturn:

@@ -30,13 +30,20 @@ class RecordingFiles:
     """Owns the journal and the open media files of a recording; used by one thread."""
 
     def __init__(
-        self, storage: LocalStorage, folder: Path, ledger: Ledger, on_sync: Callable[[Callable[[], None]], None]
+        self,
+        storage: LocalStorage,
+        folder: Path,
+        ledger: Ledger,
+        on_sync: Callable[[Callable[[], None]], None],
+        on_begun: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_sync` is called with each sync that has to be carried out: it runs and times it."""
+        """`on_sync` is called with each sync that has to be carried out: it runs and times it. `on_begun` is called
+        once, when the first commit is on the disk."""
         self.folder = folder
         self._storage = storage
         self._ledger = ledger
         self._on_sync = on_sync
+        self._on_begun = on_begun
         self._journal: StoredFile | None = None
         self._journal_size = 0
         self._growing: dict[str, _Growing] = {}
@@ -58,14 +65,18 @@ class RecordingFiles:
             self._journal.truncate(self._journal_size)
         self._journal.write(text, self._journal_size)
         self._on_sync(self._journal.sync)
+        begun = self._journal_size == 0
         self._journal_size += len(text)
         self._settle(lines, touched)
+        if begun:
+            self._on_begun()
 
     def _write(self, entries: Sequence[Entry]) -> tuple[list[journal.AnyRecord], dict[str, _Growing], bool]:
         """Write the media. Gives the lines with their hashes, the files as they will stand, and whether any is new."""
         lines: list[journal.AnyRecord] = []
         touched: dict[str, _Growing] = {}
         born = False
+        head = self._ledger.head
         for record, data in entries:
             if isinstance(record, journal.Opened | journal.Written):
                 growing = touched.get(record.file) or self._working(record.file)
@@ -76,6 +87,9 @@ class RecordingFiles:
                 growing.digest.update(data)
                 if isinstance(record, journal.Written):
                     record = msgspec.structs.replace(record, sha256=growing.digest.hexdigest())
+            elif isinstance(record, journal.Sealed):
+                record = self._ledger.linked(record, head)
+                head = record.link or head
             lines.append(record)
         return lines, touched, born
 

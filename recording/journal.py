@@ -114,12 +114,14 @@ class Closed(Record, frozen=True, tag="close"):
 
 
 class Sealed(Record, frozen=True, tag="sealed"):
-    """The file is complete and will not change any more."""
+    """The file is complete and will not change any more. Without media (`bytes` is 0) it is gone."""
 
     track: str
     file: str
     bytes: int
     sha256: str
+    link: str = ""
+    """Of the chain over the recording's files (`chain`)."""
 
 
 class Ended(Record, frozen=True, tag="end"):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mediaserver.recording import journal
+import msgspec
+
+from mediaserver.recording import chain, journal
 from mediaserver.recording.journal import AnyRecord
 from mediaserver.recording.manifest import VERSION, Gap, Manifest, Note, Participant, Segment, Track
 from mediaserver.recording.sample import Fragment
@@ -53,6 +55,10 @@ class Ledger:
         self.participants: dict[str, Participant] = {}
         self.tracks: dict[str, TrackState] = {}
         self.notes: list[Note] = []
+        self.sealed: list[journal.Sealed] = []
+        """The completed files with media, in the order of their completion."""
+        self.mislinked: list[str] = []
+        """Files whose link in the journal does not follow from the one before."""
 
     @classmethod
     def fold(cls, records: Iterable[AnyRecord]) -> Ledger:
@@ -71,6 +77,19 @@ class Ledger:
 
     def file(self, track: str, name: str) -> FileState:
         return self.tracks[track].files[name]
+
+    @property
+    def head(self) -> str:
+        """The last link of the chain over the completed files."""
+        if self.sealed:
+            return self.sealed[-1].link
+        return chain.origin(self.begun.id if self.begun else "")
+
+    def linked(self, record: journal.Sealed, head: str) -> journal.Sealed:
+        """The record with its link, when `head` is the link before it; a file without media has none."""
+        if not record.bytes:
+            return record
+        return msgspec.structs.replace(record, link=chain.link(head, record.file, record.bytes, record.sha256))
 
     def unsealed(self) -> list[tuple[str, FileState]]:
         """Track id and state of the files that are not complete."""
@@ -97,6 +116,7 @@ class Ledger:
             participants=list(self.participants.values()),
             tracks=tracks,
             notes=list(self.notes),
+            chain=chain.Chain([record.file for record in self.sealed], self.head) if exact else msgspec.UNSET,
         )
 
     def last_media_us(self) -> int:
@@ -169,9 +189,17 @@ class Ledger:
             case journal.Closed():
                 self.file(record.track, record.file).closed = True
             case journal.Sealed():
-                self.file(record.track, record.file).sealed = record
+                self._sealed(record)
             case journal.Ended():
                 self.ended_us = record.ended_us
+
+    def _sealed(self, record: journal.Sealed) -> None:
+        linked = self.linked(record, self.head)
+        if record.link not in ("", linked.link):  # journals of earlier versions have none
+            self.mislinked.append(record.file)
+        self.file(record.track, record.file).sealed = linked
+        if record.bytes:
+            self.sealed.append(linked)
 
     def _written(self, record: journal.Written) -> None:
         track = self.tracks[record.track]

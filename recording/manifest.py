@@ -11,6 +11,7 @@ import hashlib
 
 import msgspec
 
+from mediaserver.recording.chain import Chain
 from mediaserver.recording.timeline import Point
 
 VERSION = 1
@@ -104,6 +105,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tracks: list[Track]
     notes: list[Note]
     digest: str = ""
+    # Recordings from before there were these have neither, and no line in their manifest for it.
+    chain: Chain | msgspec.UnsetType = msgspec.UNSET
+    key: str | msgspec.UnsetType = msgspec.UNSET
+    """The id of the key that has signed these bytes; the signature lies beside them (`evidence`)."""
 
 
 def seal(manifest: Manifest) -> Manifest:

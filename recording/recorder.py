@@ -26,6 +26,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
+from mediaserver.recording.evidence import NOTHING, Evidence
 from mediaserver.recording.manifest import Manifest
 from mediaserver.recording.session import Hooks, RecordingState, Session
 from mediaserver.recording.settings import ParticipantMeta, RecordingSettings, Ring, TrackMeta
@@ -118,6 +119,7 @@ class Recorder:
         request_keyframe: Callable[[Recording, str], None] = lambda recording, track: None,
         storage: LocalStorage | None = None,
         executor: Executor | None = None,
+        evidence: Evidence = NOTHING,
     ) -> None:
         """`monotonic` and `wall` give µs: CLOCK_MONOTONIC as in the rings' arrival times, and Unix time.
 
@@ -129,6 +131,7 @@ class Recorder:
         self._on_state = on_state
         self._request_keyframe = request_keyframe
         self._storage = storage or LocalStorage(settings.folder)
+        self._evidence = evidence
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = threading.Event()
         self._sessions: dict[str, Session] = {}
@@ -162,6 +165,7 @@ class Recorder:
             writers=self._writers,
             sealers=self._sealers,
             count=self._count,
+            evidence=self._evidence,
         )
         session = Session(identifier, room, self._settings, self._storage, hooks)
         recording = Recording(session, self._submit)

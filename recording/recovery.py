@@ -9,12 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from mediaserver.recording import journal, manifest
+from mediaserver.recording.evidence import NOTHING, SIGNATURE, Evidence
+from mediaserver.recording.keys import Trust
 from mediaserver.recording.ledger import FileState, Ledger
 from mediaserver.recording.seal import seal_file
 from mediaserver.recording.storage import LocalStorage
 
 
-def recover_all(storage: LocalStorage) -> tuple[list[manifest.Manifest], list[str]]:
+def recover_all(storage: LocalStorage, evidence: Evidence = NOTHING) -> tuple[list[manifest.Manifest], list[str]]:
     """Close every recording that a crash has left open. The caller holds the archive's lock.
 
     Gives what was closed, and in words what could not be: that stays as it is for another time.
@@ -24,7 +26,7 @@ def recover_all(storage: LocalStorage) -> tuple[list[manifest.Manifest], list[st
     for folder in storage.folders():
         if (folder / journal.NAME).exists():
             try:
-                kept = recover(storage, folder)
+                kept = recover(storage, folder, evidence)
             except (OSError, ValueError) as error:
                 failures.append(f"recording {folder.name} could not be closed: {error}")
             else:
@@ -32,39 +34,65 @@ def recover_all(storage: LocalStorage) -> tuple[list[manifest.Manifest], list[st
     return closed, failures
 
 
-def recover(storage: LocalStorage, folder: Path) -> manifest.Manifest | None:
+def recover(storage: LocalStorage, folder: Path, evidence: Evidence = NOTHING) -> manifest.Manifest | None:
     """Close one recording; None when nothing of it has reached the disk. Raises OSError."""
-    if _is_complete(folder):
+    complete = _complete(folder, evidence)
+    if complete is not None:
+        evidence.registered(folder.name, complete)
         storage.discard_journal(folder)
-        return manifest.decode((folder / manifest.NAME).read_bytes())
+        return manifest.decode(complete)
     ledger, understood = _read(folder)
     if ledger.begun is None or not ledger.tracks:
+        evidence.note("recording-discarded", folder.name)
         _remove_strays(folder, set())
         storage.discard_journal(folder, whole=True)
         return None
     now = ledger.last_media_us()
     if not understood:
         ledger.apply(journal.Noted("", now, "the end of the journal was torn; what it said is not known"))
+    for text in _changed(folder, ledger):
+        ledger.apply(journal.Noted("", now, text))
     for _, file in ledger.unsealed():
         text = _check(folder, file)
         if text:
             ledger.apply(journal.Noted(file.opened.track, now, text))
         ledger.apply(seal_file(storage, folder, file))
     _remove_strays(folder, {name for track in ledger.tracks.values() for name in track.files})
-    closed = manifest.seal(ledger.manifest("recovered", ledger.last_media_us()))
-    storage.write_atomic(folder / manifest.NAME, manifest.encode(closed))
+    closed = evidence.close(storage, folder, ledger.manifest("recovered", ledger.last_media_us()))
     storage.discard_journal(folder)
     return closed
 
 
-def _is_complete(folder: Path) -> bool:
-    """The crash came between the manifest and the end of the journal."""
-    path = folder / manifest.NAME
+def _complete(folder: Path, evidence: Evidence) -> bytes | None:
+    """The manifest, when the crash came between it and the end of the journal."""
     try:
-        data = path.read_bytes()
-        return manifest.is_genuine(data, manifest.decode(data))
+        data = (folder / manifest.NAME).read_bytes()
+        kept = manifest.decode(data)
+        if not manifest.is_genuine(data, kept):
+            return None
+        if evidence.signer is not None:
+            signature = (folder / SIGNATURE).read_bytes()
+            if evidence.trusted.check(str(kept.key), signature, data) is not Trust.GOOD:
+                return None
+        return data
     except (OSError, ValueError):
-        return False
+        return None
+
+
+def _changed(folder: Path, ledger: Ledger) -> list[str]:
+    """What is no longer as the journal says that it was completed."""
+    texts = [f"the journal's entry of {file} does not follow from those before it" for file in ledger.mislinked]
+    for sealed in ledger.sealed:
+        stored = LocalStorage(folder).open(folder / sealed.file) if (folder / sealed.file).is_file() else None
+        if stored is None:
+            texts.append(f"{sealed.file} was completed before the crash and is gone")
+            continue
+        try:
+            if stored.size != sealed.bytes or stored.sha256(sealed.bytes) != sealed.sha256:
+                texts.append(f"{sealed.file} is not what was completed before the crash")
+        finally:
+            stored.close()
+    return texts
 
 
 def _read(folder: Path) -> tuple[Ledger, bool]:

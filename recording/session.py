@@ -11,6 +11,7 @@ from mediaserver import __version__
 from mediaserver.recording import journal, manifest
 from mediaserver.recording.disk import DiskQueue
 from mediaserver.recording.entry import Entry
+from mediaserver.recording.evidence import Evidence
 from mediaserver.recording.files import RecordingFiles
 from mediaserver.recording.ledger import FileState, Ledger
 from mediaserver.recording.pipeline import TrackPipeline
@@ -44,6 +45,7 @@ class Hooks:
     writers: Executor
     sealers: Executor
     count: Callable[[str, int], None]
+    evidence: Evidence
 
 
 @dataclass(slots=True)
@@ -91,7 +93,7 @@ class Session:
         )
         self._begun = begun
         self._folder = storage.folder(identifier)
-        self._files = RecordingFiles(storage, self._folder, self._ledger, hooks.sync)
+        self._files = RecordingFiles(storage, self._folder, self._ledger, hooks.sync, self._register)
         self._disk = DiskQueue(self._files.commit, hooks.writers, settings.retry_us)
         self._disk.put([Entry(begun)])
         self._ending: Future[manifest.Manifest] | None = None
@@ -266,11 +268,21 @@ class Session:
 
     def _write_manifest(self) -> manifest.Manifest:
         """On the sealers' thread, when nothing else touches the recording any more."""
-        sealed = manifest.seal(self._ledger.manifest("complete", self._ledger.ended_us))
-        if sealed.tracks:
-            self._storage.write_atomic(self._folder / manifest.NAME, manifest.encode(sealed))
-        self._storage.discard_journal(self._folder, whole=not sealed.tracks)
-        return sealed
+        kept = self._ledger.manifest("complete", self._ledger.ended_us)
+        if kept.tracks:
+            kept = self._hooks.evidence.close(self._storage, self._folder, kept)
+        else:
+            self._hooks.evidence.note("recording-discarded", self.id)
+        self._storage.discard_journal(self._folder, whole=not kept.tracks)
+        return kept
+
+    def _register(self) -> None:
+        """On a writers' thread, when the folder is on the disk. What this costs is never media: when the register
+        can't be written the recording goes on, and says so at its end."""
+        try:
+            self._hooks.evidence.note("recording-begun", self.id)
+        except OSError:
+            self._hooks.count("write_errors", 1)
 
     def _end(self) -> None:
         self._disk.end(self._files.close)

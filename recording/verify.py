@@ -3,88 +3,244 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
-from mediaserver.recording import journal, manifest
+from mediaserver.recording import chain, journal, manifest, supplement
+from mediaserver.recording.evidence import SIGNATURE
+from mediaserver.recording.keys import Trust, TrustedKeys
 from mediaserver.recording.manifest import Manifest, Segment
+from mediaserver.recording.problem import Kind, Problem
+from mediaserver.recording.register import Entry
+
+__all__ = ["REPORT", "Checks", "Problem", "Report", "verify"]
 
 REPORT = "report.json"
-"""The session report in a recording's folder. It comes after the manifest, so no digest covers it."""
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """`name` is the file's, relative to the recording's folder."""
-
-    kind: Literal["altered", "missing", "added", "open"]
-    name: str
-    detail: str
+"""The session report in a recording's folder. It comes after the manifest: the supplement covers it."""
 
 
 class Report(msgspec.Struct, frozen=True):
-    """`files` and `bytes` are what was read and found genuine."""
+    """`files` and `bytes` are the media that was read and found genuine."""
 
     recording: str
     ok: bool
     files: int
     bytes: int
     problems: list[Problem]
+    signed_by: str = ""
+    """The id of the trusted key that has signed the manifest."""
+    time_stamp: str = ""
+    """When a time-stamping authority had seen the manifest (RFC 3339)."""
+    notes: list[str] = []
+    """What is no fault of the recording but should be known."""
 
 
-def verify(folder: Path) -> Report:
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What a recording is held against: `entry` is what the archive's register has of it, where there is one."""
+
+    trusted: TrustedKeys = field(default_factory=TrustedKeys)
+    signed: bool = False
+    """What is not signed at all is a fault."""
+    entry: Entry | None = None
+    registered: bool = False
+    """The archive has a register, so that there should be an entry."""
+
+
+@dataclass(slots=True)
+class _Findings:
+    folder: Path
+    checks: Checks
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    known: set[str] = field(default_factory=lambda: {manifest.NAME, SIGNATURE, supplement.NAME})
+    signed_by: str = ""
+
+    def add(self, kind: Kind, name: str, detail: str) -> None:
+        self.problems.append(Problem(kind, name, detail))
+
+    def is_registered(self, data: bytes) -> bool:
+        """The register has exactly this manifest."""
+        return self.checks.entry is not None and self.checks.entry.manifest == hashlib.sha256(data).hexdigest()
+
+    def read(self, name: str) -> bytes | None:
+        """A file of the folder, None where there is none."""
+        path = self.folder / name
+        try:
+            if path.is_symlink():
+                self.add("altered", name, "a link, not a file of this folder")
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self.add("missing", name, error.strerror or str(error))
+            return None
+
+
+def verify(folder: Path, checks: Checks = Checks()) -> Report:
     """Reads every byte of the recording: seconds for each gigabyte."""
-    problems: list[Problem] = []
-    kept = _manifest(folder, problems)
-    good: list[Segment] = []
-    known = {manifest.NAME, REPORT}
-    for segment in [s for t in kept.tracks for s in t.segments] if kept else []:
-        known.add(segment.file)
-        problem = _segment(folder, segment)
-        if problem:
-            problems.append(problem)
-        else:
-            good.append(segment)
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if path.name == journal.NAME:
-            problems.append(Problem("open", path.name, "the recording was not closed; it is when a server starts"))
-        elif kept and path.name not in known:
-            problems.append(Problem("added", path.name, "the manifest does not know it"))
-    return Report(folder.name, not problems, len(good), sum(segment.bytes for segment in good), problems)
+    found = _Findings(folder, checks)
+    kept = _manifest(found)
+    segments = [segment for track in kept.tracks for segment in track.segments] if kept else []
+    good = list(_segments(found, segments))
+    if kept:
+        _chain(found, kept, segments)
+    _supplement(found, kept)
+    _strays(found, kept)
+    _register(found)
+    return Report(
+        folder.name,
+        not found.problems,
+        len(good),
+        sum(segment.bytes for segment in good),
+        found.problems,
+        found.signed_by,
+        "",
+        found.notes,
+    )
 
 
-def _manifest(folder: Path, problems: list[Problem]) -> Manifest | None:
-    try:
-        data = (folder / manifest.NAME).read_bytes()
-    except OSError as error:
-        problems.append(Problem("missing", manifest.NAME, error.strerror or str(error)))
+def _manifest(found: _Findings) -> Manifest | None:
+    name = manifest.NAME
+    data = found.read(name)
+    if data is None:
+        found.add("missing", name, "there is no manifest")
         return None
     try:
         kept = manifest.decode(data)
     except ValueError as error:
-        problems.append(Problem("altered", manifest.NAME, str(error)))
-        return None
-    if not manifest.is_genuine(data, kept):
-        problems.append(Problem("altered", manifest.NAME, "its digest is not that of its content"))
-    if kept.id != folder.name:
-        problems.append(Problem("altered", manifest.NAME, f"it is the manifest of {kept.id}"))
+        found.add("altered", name, str(error))
+        kept = None
+    if kept and not manifest.is_genuine(data, kept):
+        found.add("altered", name, "its digest is not that of its content")
+    if kept and kept.id != found.folder.name:
+        found.add("swapped", name, f"it is the manifest of {kept.id}")
+    if kept:
+        _signature(found, kept, data)
+    entry = found.checks.entry
+    if entry and entry.manifest and not found.is_registered(data):
+        found.add("altered", name, "it is not the one that the register has")
     return kept
 
 
-def _segment(folder: Path, segment: Segment) -> Problem | None:
-    path = folder / segment.file
-    if path.parent != folder or path.is_symlink():
-        return Problem("altered", segment.file, "not a file of this folder")
+def _signature(found: _Findings, kept: Manifest, data: bytes) -> None:
+    signature, key = found.read(SIGNATURE), kept.key
+    if key is msgspec.UNSET:
+        _unsigned(found, signature)
+        return
+    if signature is None:
+        found.add("unsigned", manifest.NAME, f"{SIGNATURE}, by which {key} has signed it, is missing")
+        return
+    match found.checks.trusted.check(key, signature, data):
+        case Trust.GOOD:
+            found.signed_by = key
+        case Trust.BAD if found.is_registered(data):
+            found.add("altered", SIGNATURE, f"it is not the signature of {manifest.NAME} by {key}")
+        case Trust.BAD:
+            found.add("altered", manifest.NAME, f"it or {SIGNATURE}: {key} has not signed these bytes")
+        case Trust.UNKNOWN:
+            found.add("unknown-key", manifest.NAME, f"it names the key {key}, which is not trusted here")
+
+
+def _unsigned(found: _Findings, signature: bytes | None) -> None:
+    entry = found.checks.entry
+    if signature is not None:
+        found.add("altered", manifest.NAME, f"it names no key, but there is a {SIGNATURE}")
+    elif entry and entry.adopted and not entry.closed:
+        found.notes.append(f"unsigned: it is older than the keys; the register has its manifest since {entry.adopted}")
+    elif found.checks.signed:
+        found.add("unsigned", manifest.NAME, "no key has signed it")
+
+
+def _segments(found: _Findings, segments: list[Segment]) -> Iterator[Segment]:
+    """The genuine ones; what is wrong with the others is added."""
+    by_hash = {segment.sha256: segment.file for segment in segments}
+    for segment in segments:
+        found.known.add(segment.file)
+        path = found.folder / segment.file
+        if path.parent != found.folder or path.is_symlink():
+            found.add("altered", segment.file, "not a file of this folder")
+            continue
+        try:
+            with path.open("rb") as stream:
+                size = stream.seek(0, 2)
+                stream.seek(0)
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            found.add("missing", segment.file, error.strerror or str(error))
+            continue
+        if digest == segment.sha256 and size == segment.bytes:
+            yield segment
+        elif digest in by_hash:
+            found.add("swapped", segment.file, f"it is what the manifest has as {by_hash[digest]}")
+        elif size != segment.bytes:
+            found.add("altered", segment.file, f"{size} bytes, not {segment.bytes}")
+        else:
+            found.add("altered", segment.file, "its SHA-256 is not that of the manifest")
+
+
+def _chain(found: _Findings, kept: Manifest, segments: list[Segment]) -> None:
+    """The manifest's own account of its files."""
+    if kept.chain is msgspec.UNSET:
+        return
+    facts = {segment.file: (segment.file, segment.bytes, segment.sha256) for segment in segments}
+    if sorted(facts) != sorted(kept.chain.files):
+        found.add("altered", manifest.NAME, "its chain is over other files than its tracks have")
+    elif chain.follow(kept.id, (facts[name] for name in kept.chain.files)) != kept.chain.head:
+        found.add("altered", manifest.NAME, "its chain does not end in the head that it names")
+
+
+def _supplement(found: _Findings, kept: Manifest | None) -> None:
+    name, entry = supplement.NAME, found.checks.entry
+    data = found.read(name)
+    if data is None:
+        if entry and entry.supplement:
+            found.add("missing", name, "the register has one")
+        return
+    if entry and hashlib.sha256(data).hexdigest() != entry.supplement:
+        found.add("altered", name, "it is not the one that the register has")
     try:
-        with path.open("rb") as stream:
-            size = stream.seek(0, 2)
-            stream.seek(0)
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        return Problem("missing", segment.file, error.strerror or str(error))
-    if size != segment.bytes:
-        return Problem("altered", segment.file, f"{size} bytes, not {segment.bytes}")
-    if digest != segment.sha256:
-        return Problem("altered", segment.file, "its SHA-256 is not that of the manifest")
-    return None
+        added = supplement.decode(data)
+    except ValueError as error:
+        found.add("altered", name, str(error))
+        return
+    if added.recording != found.folder.name or (kept and added.manifest != kept.digest):
+        found.add("swapped", name, f"it belongs to another manifest, of {added.recording}")
+    match supplement.check(added, found.checks.trusted):
+        case Trust.UNKNOWN if not added.key and not added.signature:
+            if found.checks.signed:
+                found.add("unsigned", name, "no key has signed it")
+        case Trust.UNKNOWN:
+            found.add("unknown-key", name, f"it names the key {added.key}, which is not trusted here")
+        case Trust.BAD:
+            found.add("altered", name, f"{added.key} has not signed it")
+        case Trust.GOOD:
+            pass
+    for addition in added.files:
+        found.known.add(addition.name)
+        content = found.read(addition.name) if Path(addition.name).name == addition.name else None
+        if content is None:
+            found.add("missing", addition.name, "the supplement has it")
+        elif hashlib.sha256(content).hexdigest() != addition.sha256:
+            found.add("altered", addition.name, "its SHA-256 is not that of the supplement")
+
+
+def _strays(found: _Findings, kept: Manifest | None) -> None:
+    for path in sorted(found.folder.iterdir()) if found.folder.is_dir() else []:
+        if path.name == journal.NAME:
+            found.add("open", path.name, "the recording was not closed; it is when a server starts")
+        elif kept and path.name == REPORT and path.name not in found.known and kept.chain is msgspec.UNSET:
+            found.notes.append(f"{path.name} is older than supplements: nothing covers it")
+        elif kept and path.name not in found.known:
+            found.add("added", path.name, "neither the manifest nor the supplement knows it")
+
+
+def _register(found: _Findings) -> None:
+    checks = found.checks
+    if checks.registered and checks.entry is None:
+        found.add("added", found.folder.name, "the register of the archive does not know it")
+    elif checks.entry and checks.entry.gone:
+        found.add("added", found.folder.name, f"the register says that it was {checks.entry.gone}")

@@ -153,7 +153,7 @@ def test_busy_port(tmp_path: Path) -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = called("serve", "--http", address, "--udp", ":0", "--workers", "1", cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"mediaserver: HTTP port {address} is in use by another program")
+    assert f"\nmediaserver: HTTP port {address} is in use by another program" in done.stderr
     assert "--http ADDR:PORT" in done.stderr
 
 
@@ -171,7 +171,10 @@ def test_serve_until_stopped(tmp_path: Path, number: signal.Signals) -> None:
         rest, _ = server.communicate(timeout=SECONDS)
         assert rest.splitlines() == ["", "Stopping.", "Stopped."]
         assert server.returncode == 0
-    assert (tmp_path / "d" / "audit.log").read_text().count("\n") == 2
+    events = [json.loads(line)["event"] for line in (tmp_path / "d" / "audit.log").read_text().splitlines()]
+    assert [event for event in events if event != "trail-sealed"] == ["server-started", "server-stopped"]
+    checked = called("archive", "--data", "d", "verify", "--all", cwd=tmp_path)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_serve_with_a_secret_gives_no_tokens_away(tmp_path: Path) -> None:

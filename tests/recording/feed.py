@@ -20,6 +20,7 @@ import numpy as np
 
 from mediaserver.codecs.payload import Codec
 from mediaserver.loadtest.raster import draw_code, read_code
+from mediaserver.recording.evidence import NOTHING, Evidence
 from mediaserver.recording.manifest import Manifest, Segment
 from mediaserver.recording.recorder import Recorder, Recording, RecordingState
 from mediaserver.recording.settings import RecordingSettings, TrackMeta
@@ -201,7 +202,12 @@ class Studio:
     """A recorder in virtual time with one recording."""
 
     def __init__(
-        self, folder: Path, storage: LocalStorage | None = None, executor: Executor | None = None, **settings: Any
+        self,
+        folder: Path,
+        storage: LocalStorage | None = None,
+        executor: Executor | None = None,
+        evidence: Evidence = NOTHING,
+        **settings: Any,
     ) -> None:
         self.now = 0.0
         self.states: list[tuple[RecordingState, str]] = []
@@ -215,6 +221,7 @@ class Studio:
             request_keyframe=lambda recording, track: self.keyframes.append(track),
             storage=storage,
             executor=executor or Inline(),
+            evidence=evidence,
         )
         self.recording: Recording = self.recorder.start("room-1")
         self.rings: dict[str, Ring] = {}

@@ -78,4 +78,4 @@ def test_no_manifest(folder: Path) -> None:
 def test_a_manifest_of_another_recording(folder: Path) -> None:
     other = folder.with_name("20260101-000000-00000000")
     folder.rename(other)
-    assert named(verify(other)) == [("altered", manifest.NAME)]
+    assert named(verify(other)) == [("swapped", manifest.NAME)]

@@ -1,0 +1,113 @@
+"""What makes a recording provable: its manifest's signature, its supplement, and its entries in the register.
+
+The recorder, the recovery and the archive are given one `Evidence`; without a key nothing is signed and there is no
+register. `verify` reads what is written here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from mediaserver.recording import manifest, supplement
+from mediaserver.recording.keys import SigningKey, TrustedKeys
+from mediaserver.recording.manifest import Manifest
+from mediaserver.recording.register import Event, Register
+from mediaserver.recording.storage import LocalStorage
+from mediaserver.recording.supplement import Supplement
+
+SIGNATURE = "manifest.sig"
+"""The Ed25519 signature of manifest.json's bytes: 64 bytes."""
+TIME_STAMP = "manifest.tsr"
+"""The time stamp (RFC 3161) of manifest.json's bytes: a TimeStampResp in DER."""
+_PENDING = ".pending"
+
+
+class Evidence:
+    """Signs and registers. From any thread; raises OSError where the disk refuses."""
+
+    def __init__(
+        self,
+        trusted: TrustedKeys,
+        signer: SigningKey | None = None,
+        register: Register | None = None,
+        wall_us: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """`wall_us` is needed where something is supplemented."""
+        self.trusted = trusted
+        self.signer = signer
+        self.register = register
+        self._wall_us = wall_us
+        self._lock = threading.Lock()
+
+    def note(self, event: Event, recording: str, **facts: str) -> None:
+        """Enter it in the register."""
+        if self.register is not None:
+            self.register.append(event, recording, **facts)
+
+    def close(self, storage: LocalStorage, folder: Path, kept: Manifest) -> Manifest:
+        """Seal, sign and write the manifest, and register it. Interrupted, it can be done again."""
+        key = self.signer.id if self.signer else msgspec.UNSET
+        sealed = manifest.seal(msgspec.structs.replace(kept, key=key))
+        data = manifest.encode(sealed)
+        if self.signer is not None:
+            storage.write_atomic(folder / SIGNATURE, self.signer.sign(data))
+        storage.write_atomic(folder / manifest.NAME, data)
+        self.registered(folder.name, data)
+        return sealed
+
+    def registered(self, recording: str, data: bytes) -> None:
+        """The manifest with these bytes stands."""
+        self.note("recording-closed", recording, sha256=hashlib.sha256(data).hexdigest())
+
+    def supplement(self, storage: LocalStorage, folder: Path, name: str, data: bytes) -> None:
+        """Lay a file beside the manifest, in place of an earlier one, and sign that it belongs there.
+
+        After an interruption `resume` does the rest.
+        """
+        pending = storage.root / _PENDING
+        pending.mkdir(exist_ok=True)
+        with self._lock:
+            path = pending / f"{folder.name}+{name}"
+            storage.write_atomic(path, data)
+            self._supplement(storage, folder, name, data)
+            path.unlink()
+
+    def resume(self, storage: LocalStorage) -> list[str]:
+        """Carry out what an earlier run was interrupted in; gives in words what can't be."""
+        failures = []
+        for path in sorted((storage.root / _PENDING).glob("[!.]*+*")):
+            recording, _, name = path.name.partition("+")
+            folder = storage.find(recording)
+            try:
+                if folder is not None:
+                    self._supplement(storage, folder, name, path.read_bytes())
+                path.unlink()
+            except (OSError, ValueError) as error:
+                failures.append(f"{name} could not be laid beside recording {recording}: {error}")
+        return failures
+
+    def _supplement(self, storage: LocalStorage, folder: Path, name: str, data: bytes) -> None:
+        before = _read(folder)
+        extended = supplement.extend(before, name, data, self._wall_us(), self.signer)
+        text = supplement.encode(extended)
+        storage.write_atomic(folder / name, data)
+        storage.write_atomic(folder / supplement.NAME, text)
+        self.note("recording-supplemented", folder.name, sha256=hashlib.sha256(text).hexdigest())
+
+
+NOTHING = Evidence(TrustedKeys())
+"""Signs nothing and trusts nobody."""
+
+
+def _read(folder: Path) -> Supplement:
+    """The supplement as it stands, or an empty one."""
+    try:
+        return supplement.decode((folder / supplement.NAME).read_bytes())
+    except FileNotFoundError:
+        digest = manifest.decode((folder / manifest.NAME).read_bytes()).digest
+        return Supplement(supplement.VERSION, folder.name, digest, [])

@@ -1,0 +1,76 @@
+"""What came to a recording after its manifest: a signed list beside it.
+
+The session report and the time stamp are there only when the manifest is closed. `supplement.json` is canonical JSON
+that names each such file with its SHA-256; its signature is over the same bytes with an empty `signature`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from mediaserver.recording.keys import SigningKey, Trust, TrustedKeys
+
+VERSION = 1
+NAME = "supplement.json"
+
+
+class Addition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One file. `added_us` is the Unix time in µs by this server's clock."""
+
+    name: str
+    bytes: int
+    sha256: str
+    added_us: int
+
+
+class Supplement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`manifest` is the digest of the manifest that it adds to."""
+
+    version: int
+    recording: str
+    manifest: str
+    files: list[Addition]
+    key: str = ""
+    signature: str = ""
+    """In hexadecimal; empty with `key` where nothing signs."""
+
+
+def encode(supplement: Supplement) -> bytes:
+    """The one way to write it."""
+    return msgspec.json.format(msgspec.json.encode(supplement), indent=1) + b"\n"
+
+
+def decode(data: bytes) -> Supplement:
+    """Raises ValueError when it is not a supplement of this version, written the one way."""
+    try:
+        supplement = msgspec.json.decode(data, type=Supplement)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ValueError(f"not a supplement: {error}") from error
+    if supplement.version != VERSION:
+        raise ValueError(f"a supplement of version {supplement.version}, not {VERSION}")
+    if encode(supplement) != data:
+        raise ValueError("it is not written as this software writes it")
+    return supplement
+
+
+def extend(before: Supplement, name: str, data: bytes, now_us: int, signer: SigningKey | None) -> Supplement:
+    """With the file `name` in it, in the place of an earlier one of that name, signed anew."""
+    addition = Addition(name, len(data), hashlib.sha256(data).hexdigest(), now_us)
+    files = [*(file for file in before.files if file.name != name), addition]
+    key = signer.id if signer else ""
+    blank = msgspec.structs.replace(before, files=files, key=key, signature="")
+    signature = signer.sign(encode(blank)).hex() if signer else ""
+    return msgspec.structs.replace(blank, signature=signature)
+
+
+def check(supplement: Supplement, trusted: TrustedKeys) -> Trust:
+    """Whether a trusted key has signed it."""
+    try:
+        signature = bytes.fromhex(supplement.signature)
+    except ValueError:
+        return Trust.BAD
+    if signature.hex() != supplement.signature:
+        return Trust.BAD  # the same signature, but not the same bytes
+    return trusted.check(supplement.key, signature, encode(msgspec.structs.replace(supplement, signature="")))
