@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from mediaserver.recording import journal, manifest
+from mediaserver.recording import journal, manifest, sidecars
 from mediaserver.recording.manifest import Manifest, Segment
 
 REPORT = "report.json"
@@ -38,7 +38,7 @@ def verify(folder: Path) -> Report:
     problems: list[Problem] = []
     kept = _manifest(folder, problems)
     good: list[Segment] = []
-    known = {manifest.NAME, REPORT}
+    known = {manifest.NAME, REPORT, *sidecars.NAMES}
     for segment in [s for t in kept.tracks for s in t.segments] if kept else []:
         known.add(segment.file)
         problem = _segment(folder, segment)
