@@ -14,29 +14,35 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
+from msgspec.structs import replace
 
-from mediaserver.recording import journal, manifest
+from mediaserver.recording import journal, manifest, sidecars
 from mediaserver.recording import register as registers
-from mediaserver.recording.catalog import Catalog, CatalogError, Query
+from mediaserver.recording.catalog import Access, Catalog, CatalogError, Entry, Query
+from mediaserver.recording.catalog.query import matches, parse_cursor
 from mediaserver.recording.chained import Walk
 from mediaserver.recording.evidence import NOTHING, Evidence
 from mediaserver.recording.ledger import Ledger
 from mediaserver.recording.manifest import Manifest, Segment
 from mediaserver.recording.problem import Problem, Verdict
 from mediaserver.recording.recovery import recover_all
+from mediaserver.recording.sidecars import Bookmark, Consent, Hold, Identifiers, Sidecars
 from mediaserver.recording.storage import LocalStorage, Lock
+from mediaserver.recording.upkeep import Progress, Upkeep
 from mediaserver.recording.verify import REPORT, Checks, Report, verify
-from mediaserver.recording.views import RecordingList, RecordingView, from_iso, view
+from mediaserver.recording.views import RecordingList, view
 
 if TYPE_CHECKING:
     from mediaserver.recording.export.join import Format
 
 EXPORTS_AT_ONCE = 2
+_LIVE = "live-"
+"""A page that ended among the recordings that go on has a cursor that begins so."""
 
 
 class UnknownRecording(LookupError):
@@ -68,12 +74,23 @@ class Live(Protocol):
 
 
 class Archive:
-    """Finds, shows, verifies and exports recordings below `folder`. No method blocks the event loop."""
+    """Finds, shows, verifies and exports recordings below `folder`. No method blocks the event loop.
+
+    What asks the catalog raises `CatalogError` while its database can't be used; all else goes on without it.
+    """
 
     def __init__(
-        self, folder: Path, *, live: Callable[[], Sequence[Live]] = lambda: (), evidence: Evidence | None = None
+        self,
+        folder: Path,
+        *,
+        live: Callable[[], Sequence[Live]] = lambda: (),
+        evidence: Evidence | None = None,
+        catalog: str = "",
+        on_catalog: Callable[[str], None] = lambda trouble: None,
     ) -> None:
-        """`evidence` signs what is closed here and says whose signatures count; without one neither is looked at."""
+        """`evidence` signs what is closed here and says whose signatures count; without one neither is looked at.
+        `catalog` is the URL of its database, SQLite in the folder by default. `on_catalog` is told why that can't be
+        used, and an empty string when it can again. Raises `CatalogError` for a URL that is none."""
         self.folder = folder
         self.failures: list[str] = []
         """What `open` could not close, in words."""
@@ -82,12 +99,14 @@ class Archive:
         self._evidence = evidence or NOTHING
         self._signed = evidence is not None
         self._lock = Lock(folder)
-        self._database = folder / "catalog.sqlite"
-        self._catalog = Catalog(f"sqlite+aiosqlite:///{self._database}")
+        self._catalog = Catalog(catalog or f"sqlite+aiosqlite:///{folder / 'catalog.sqlite'}")
+        self._upkeep = Upkeep(self._storage, self._catalog, on_catalog)
+        self._changing = asyncio.Lock()
         self._exports = asyncio.Semaphore(EXPORTS_AT_ONCE)
 
     async def open(self) -> None:
-        """Own the archive: close what a crash has left open, and enter what the catalog lacks.
+        """Own the archive: close what a crash has left open, and enter what the catalog lacks, in the
+        background where that is much.
 
         Raises `ArchiveInUse` and `ArchiveUnusable`.
         """
@@ -101,8 +120,8 @@ class Archive:
             await self._open_catalog()
             closed, self.failures = await asyncio.to_thread(self._recover)
             for kept in closed:
-                await self._catalog.put(kept)
-            await self._enter_missing()
+                await self._upkeep.enter(kept.id)
+            await self._upkeep.follow()
         except BaseException:
             self._lock.release()
             raise
@@ -123,7 +142,7 @@ class Archive:
     async def close(self) -> None:
         if self._evidence.register is not None:
             await asyncio.to_thread(self._evidence.register.close)
-        await self._catalog.close()
+        await self._upkeep.close()
         self._lock.release()
 
     def _recover(self) -> tuple[list[Manifest], list[str]]:
@@ -142,29 +161,30 @@ class Archive:
 
     async def index(self, recording: str) -> None:
         """Enter a recording that was closed; one of which nothing is left goes from the catalog."""
-        folder = self._folder(recording)
-        kept = await asyncio.to_thread(_manifest, folder) if folder else None
-        if kept is None:
-            await self._catalog.remove(recording)
-        else:
-            await self._catalog.put(kept)
+        await self._upkeep.enter(recording)
 
-    async def rebuild(self) -> int:
-        """Make the catalog anew from the manifests; gives how many there are."""
-        folders = await asyncio.to_thread(lambda: list(self._storage.folders()))
-        for gone in set(await self._catalog.digests()) - {folder.name for folder in folders}:
-            await self._catalog.remove(gone)
-        for folder in folders:
-            await self.index(folder.name)
-        return len(folders)
+    async def rebuild(self, progress: Callable[[Progress], None] = lambda progress: None) -> int:
+        """Make the catalog anew from the folders; gives how many there are. Goes on where an earlier one was
+        interrupted. Raises `CatalogError`."""
+        return await self._upkeep.rebuild(progress)
 
     async def find(self, query: Query) -> RecordingList:
-        """What matches, newest first; recordings that go on come first."""
-        live = [found for found in self._live_views() if _matches(found, query)]
-        shown = live[query.offset : query.offset + query.limit]
-        rest = msgspec.structs.replace(query, offset=max(0, query.offset - len(live)), limit=query.limit - len(shown))
-        found = await self._catalog.find(rest)
-        return RecordingList(found.total + len(live), shown + found.recordings)
+        """What matches, newest first; recordings that go on come first. Raises ValueError for a cursor that is none."""
+        live = await self._live_matching(query)
+        if query.cursor.startswith(_LIVE):
+            skip, query = parse_cursor(query.cursor.removeprefix(_LIVE)) or 0, replace(query, cursor="")
+        else:
+            skip = len(live) if query.cursor else query.offset
+        shown = live[skip : skip + query.limit]
+        offset = query.offset if query.cursor else max(0, skip - len(live))
+        found = await self._catalog.find(replace(query, limit=query.limit - len(shown), offset=offset))
+        end = skip + len(shown)
+        return RecordingList(
+            found.total + len(live),
+            [view(entry.manifest, entry.sidecars) for entry in shown] + found.recordings,
+            at_least=found.at_least,
+            cursor=f"{_LIVE}{end}" if end < len(live) else found.cursor,
+        )
 
     async def get(self, recording: str) -> Manifest:
         """The manifest, as it stands for a recording that goes on. Raises `UnknownRecording`."""
@@ -244,7 +264,7 @@ class Archive:
             report = Report(recording, not gone, 0, 0, gone, notes=[entry.gone] if entry.gone else [])
         else:
             raise UnknownRecording(f"there is no recording {recording}")
-        return msgspec.structs.replace(report, ok=report.ok and not broken, problems=report.problems + broken)
+        return replace(report, ok=report.ok and not broken, problems=report.problems + broken)
 
     async def keep_report(self, recording: str, data: bytes) -> bool:
         """Lay a session report beside the media, in place of an earlier one; False when there is no such recording.
@@ -265,6 +285,84 @@ class Archive:
             pass
         raise UnknownRecording(f"there is no report with recording {recording}")
 
+    # What people add
+
+    async def added(self, recording: str) -> Sidecars:
+        """What was added to a recording. Raises `UnknownRecording`."""
+        folder = await asyncio.to_thread(self._folder_to_change, recording)
+        return await asyncio.to_thread(sidecars.load, folder)
+
+    async def set_identifiers(self, recording: str, identifiers: Identifiers) -> None:
+        """Say whom and what a recording is about, in the place of what was said before.
+
+        This and what follows raise `UnknownRecording`, OSError when the disk refuses, and ValueError when the file that
+        is to be changed can't be read; the recording may go on.
+        """
+        known = identifiers if identifiers != Identifiers() else None
+        await self._change(recording, "identifiers.json", lambda was: replace(was, identifiers=known))
+
+    async def erase_identifiers(self, recording: str) -> None:
+        """Forget whom a recording is about, on the disk and in the catalog."""
+        folder = await asyncio.to_thread(self._folder_to_change, recording)
+        async with self._changing:
+            await asyncio.to_thread(self._upkeep.mark, recording)
+            await asyncio.to_thread(sidecars.erase, self._storage, folder, "identifiers.json")
+            await self._upkeep.enter(recording)
+
+    async def add_bookmark(
+        self, recording: str, *, at_us: int, by: str, now_us: int, text: str = "", track: str = ""
+    ) -> Bookmark:
+        """Mark a moment, a Unix time in µs."""
+        made = Bookmark(id=token_hex(4), at_us=at_us, track=track, text=text, by=by, made_us=now_us)
+        await self._change(recording, "bookmarks.json", lambda was: replace(was, bookmarks=[*was.bookmarks, made]))
+        return made
+
+    async def remove_bookmark(self, recording: str, bookmark: str) -> None:
+        """One that is not there is no error."""
+
+        def without(was: Sidecars) -> Sidecars:
+            return replace(was, bookmarks=[one for one in was.bookmarks if one.id != bookmark])
+
+        await self._change(recording, "bookmarks.json", without)
+
+    async def add_consent(
+        self, recording: str, *, scope: str, given: bool, subject: str, by: str, at_us: int, note: str = ""
+    ) -> Consent:
+        """Write down what was allowed, refused or taken back; earlier ones stay, and the last one of a scope counts."""
+        made = Consent(id=token_hex(4), scope=scope, given=given, subject=subject, by=by, at_us=at_us, note=note)
+        await self._change(recording, "consents.json", lambda was: replace(was, consents=[*was.consents, made]))
+        return made
+
+    async def place_hold(self, recording: str, *, reason: str, by: str, at_us: int) -> Hold:
+        """Keep a recording from being disposed of until the hold is lifted."""
+        made = Hold(id=token_hex(4), reason=reason, by=by, placed_us=at_us)
+        await self._change(recording, "holds.json", lambda was: replace(was, holds=[*was.holds, made]))
+        return made
+
+    async def lift_hold(self, recording: str, *, by: str, at_us: int, hold: str = "") -> int:
+        """Lift one hold, or all; gives how many that were. It stays on record who lifted them."""
+        count = 0
+
+        def lifted(one: Hold) -> Hold:
+            nonlocal count
+            if one.lifted_us is not None or hold not in ("", one.id):
+                return one
+            count += 1
+            return replace(one, lifted_by=by, lifted_us=at_us)
+
+        await self._change(recording, "holds.json", lambda was: replace(was, holds=list(map(lifted, was.holds))))
+        return count
+
+    async def record_access(self, recording: str, *, who: str, action: str, at_us: int) -> None:
+        """Count a look at a recording, for the desk's summary. The audit trail is the evidence, so this one may be
+        missing where the catalog can't be used."""
+        with suppress(CatalogError):
+            await self._catalog.record_access(recording, who, action, at_us)
+
+    async def accesses(self, recording: str) -> list[Access]:
+        """Who looked at a recording, the last one first."""
+        return await self._catalog.accesses(recording)
+
     @asynccontextmanager
     async def export(self, recording: str, container: Format) -> AsyncIterator[Path]:
         """A file with all tracks, which goes at the end. Raises `UnknownRecording`, `StillRecording`, `ExportError`."""
@@ -283,26 +381,42 @@ class Archive:
                 await asyncio.to_thread(join, folder, kept, out, container)
             yield out
 
+    async def _change(self, recording: str, name: str, how: Callable[[Sidecars], Sidecars]) -> Sidecars:
+        folder = await asyncio.to_thread(self._folder_to_change, recording)
+        async with self._changing:
+            await asyncio.to_thread(self._upkeep.mark, recording)
+            changed = await asyncio.to_thread(sidecars.change, self._storage, folder, name, how)
+            await self._upkeep.enter(recording)
+        return changed
+
+    def _folder_to_change(self, recording: str) -> Path:
+        if any(live.id == recording for live in self._live()):
+            self._storage.make_folder(self._storage.folder(recording))  # the recorder may be a moment behind
+        folder = self._folder(recording)
+        if folder is None:
+            raise UnknownRecording(f"there is no recording {recording}")
+        return folder
+
     async def _open_catalog(self) -> None:
         try:
-            await self._catalog.open()
+            await self._upkeep.open()
         except CatalogError as error:
             advice = "move it away, and the catalog is made anew from the recordings"
-            raise ArchiveUnusable(f"the catalog {self._database} can't be used ({error}): {advice}") from error
+            raise ArchiveUnusable(f"the catalog {self._catalog.address} can't be used ({error}): {advice}") from error
 
     def _folder(self, recording: str) -> Path | None:
         return self._storage.find(recording)
 
-    async def _enter_missing(self) -> None:
-        folders = await asyncio.to_thread(lambda: list(self._storage.folders()))
-        known = await self._catalog.digests()
-        for folder in folders:
-            if folder.name not in known:
-                await self.index(folder.name)
+    async def _live_matching(self, query: Query) -> list[Entry]:
+        """The recordings that go on, the newest first."""
+        live = [live.snapshot() for live in self._live()]
 
-    def _live_views(self) -> list[RecordingView]:
-        views = [view(live.snapshot()) for live in self._live()]
-        return sorted(views, key=lambda found: found.started, reverse=True)
+        def read() -> list[Entry]:
+            found = [Entry(kept, sidecars.load(self._storage.folder(kept.id))) for kept in live]
+            return [entry for entry in found if matches(entry, query)]
+
+        matching = await asyncio.to_thread(read) if live else []
+        return sorted(matching, key=lambda entry: entry.manifest.started_us, reverse=True)
 
     def _journaled(self) -> list[Live]:
         folders = [folder for folder in self._storage.folders() if (folder / journal.NAME).exists()]
@@ -330,15 +444,3 @@ def _manifest(folder: Path) -> Manifest | None:
         return manifest.decode((folder / manifest.NAME).read_bytes())
     except (OSError, ValueError):
         return None
-
-
-def _matches(found: RecordingView, query: Query) -> bool:
-    """As `Catalog.find` does, for recordings that are not in it yet."""
-    words = " ".join([found.room, found.id, *(track.label for track in found.tracks)]).casefold()
-    return (
-        (not query.room or found.room == query.room)
-        and (query.rooms is None or found.room in query.rooms)
-        and (not query.source or any(track.source == query.source for track in found.tracks))
-        and (query.to_us is None or from_iso(found.started) <= query.to_us)
-        and all(word in words for word in query.text.casefold().split())
-    )

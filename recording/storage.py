@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mediaserver.recording import journal, manifest
+from mediaserver.recording import journal, manifest, sidecars
 from mediaserver.recording.sample import Patch
 from mediaserver.recording.settings import IDENTIFIER
 
@@ -117,6 +117,8 @@ class LocalStorage:
         """The journal has served; with `whole` the folder goes too, as nothing was recorded."""
         (folder / journal.NAME).unlink(missing_ok=True)
         if whole:
+            for name in sidecars.NAMES:
+                (folder / name).unlink(missing_ok=True)
             folder.rmdir()
             folder = folder.parent
         self.sync_folder(folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from mediaserver.recording import chain, journal, manifest, supplement
+from mediaserver.recording import chain, journal, manifest, sidecars, supplement
 from mediaserver.recording.evidence import SIGNATURE
 from mediaserver.recording.keys import Trust, TrustedKeys
 from mediaserver.recording.manifest import Manifest, Segment
@@ -56,7 +56,7 @@ class _Findings:
     checks: Checks
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    known: set[str] = field(default_factory=lambda: {manifest.NAME, SIGNATURE, supplement.NAME})
+    known: set[str] = field(default_factory=lambda: {manifest.NAME, SIGNATURE, supplement.NAME, *sidecars.NAMES})
     signed_by: str = ""
 
     def add(self, kind: Kind, name: str, detail: str) -> None:

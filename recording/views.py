@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from mediaserver.recording.manifest import Gap, Manifest, Note, Participant, Segment, Track
+from mediaserver.recording.sidecars import Identifiers, Sidecars
 
 
 class _Track(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,9 +83,11 @@ class _Recording(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecordingView(_Recording, frozen=True, kw_only=True):
-    """A recording in a list."""
+    """A recording in a list; `held`: it must not be disposed of."""
 
     tracks: list[TrackView]
+    identifiers: Identifiers | None = None
+    held: bool = False
 
 
 class RecordingDetail(_Recording, frozen=True, kw_only=True):
@@ -98,10 +101,13 @@ class RecordingDetail(_Recording, frozen=True, kw_only=True):
 
 
 class RecordingList(msgspec.Struct, frozen=True):
-    """A page of a list, newest first; `total` counts all that match."""
+    """A page of a list, newest first. `total` counts all that match, or with `at_least` so many and more; `cursor` is
+    where the next page begins, empty for the last one."""
 
     total: int
     recordings: list[RecordingView]
+    at_least: bool = False
+    cursor: str = ""
 
 
 def iso(time_us: int) -> str:
@@ -117,13 +123,15 @@ def from_iso(text: str) -> int:
     return round(moment.timestamp() * 1_000_000)
 
 
-def view(manifest: Manifest) -> RecordingView:
+def view(manifest: Manifest, sidecars: Sidecars | None = None) -> RecordingView:
     """As it stands in a list."""
     return RecordingView(
         **_recording(manifest),
         tracks=[
             TrackView(**_track(track), gaps=len(track.gaps), segments=len(track.segments)) for track in manifest.tracks
         ],
+        identifiers=sidecars.identifiers if sidecars else None,
+        held=sidecars is not None and sidecars.held,
     )
 
 

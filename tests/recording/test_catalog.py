@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from mediaserver.recording import catalog
-from mediaserver.recording.catalog import Catalog, Query
+from mediaserver.recording.catalog import Catalog, Query, schema
 from mediaserver.recording.manifest import Gap, Manifest, Participant, Segment, Track, seal
 from mediaserver.recording.views import view
 
@@ -36,9 +34,9 @@ def recording(number: int, room: str = "room", source: str = "camera", label: st
     )  # fmt: skip
 
 
-def with_catalog(folder: Path, work: Callable[[Catalog], Awaitable[None]]) -> None:
+def with_catalog(url: str, work: Callable[[Catalog], Awaitable[None]]) -> None:
     async def run() -> None:
-        found = Catalog(f"sqlite+aiosqlite:///{folder / 'catalog.sqlite'}")
+        found = Catalog(url)
         await found.open()
         try:
             await work(found)
@@ -48,7 +46,7 @@ def with_catalog(folder: Path, work: Callable[[Catalog], Awaitable[None]]) -> No
     asyncio.run(run())
 
 
-def test_lists_the_newest_first_in_pages(tmp_path: Path) -> None:
+def test_lists_the_newest_first_in_pages(catalog_url: str) -> None:
     async def work(found: Catalog) -> None:
         for number in range(7):
             await found.put(recording(number))
@@ -57,10 +55,10 @@ def test_lists_the_newest_first_in_pages(tmp_path: Path) -> None:
         assert [r.id for r in page.recordings] == [recording(n).id for n in (4, 3, 2)]
         assert page.recordings[0] == view(recording(4))
 
-    with_catalog(tmp_path, work)
+    with_catalog(catalog_url, work)
 
 
-def test_finds_by_everything(tmp_path: Path) -> None:
+def test_finds_by_everything(catalog_url: str) -> None:
     async def ids(found: Catalog, **query: object) -> list[int]:
         page = await found.find(Query(**query))  # type: ignore[arg-type]
         assert page.total == len(page.recordings)
@@ -84,31 +82,34 @@ def test_finds_by_everything(tmp_path: Path) -> None:
         assert await ids(found, text="ada ö") == [0, 1, 2]
         assert await ids(found, text="000002") == [2]
 
-    with_catalog(tmp_path, work)
+    with_catalog(catalog_url, work)
 
 
-def test_putting_again_replaces(tmp_path: Path) -> None:
+def test_putting_again_replaces(catalog_url: str) -> None:
     async def work(found: Catalog) -> None:
         await found.put(recording(1))
         await found.put(recording(1, room="other"))
         page = await found.find(Query())
         assert [r.room for r in page.recordings] == ["other"]
         assert await found.room(recording(1).id) == "other"
-        assert await found.digests() == {recording(1).id: recording(1, room="other").digest}
+        assert await found.known("20260921") == {recording(1).id}
         await found.remove(recording(1).id)
         assert (await found.find(Query())).total == 0
 
-    with_catalog(tmp_path, work)
+    with_catalog(catalog_url, work)
 
 
-def test_the_steps_make_the_schema(tmp_path: Path) -> None:
+def test_the_steps_make_the_schema(catalog_url: str) -> None:
     async def work(found: Catalog) -> None:
         async with found._engine.connect() as connection:
             difference = await connection.run_sync(
-                lambda sync: compare_metadata(MigrationContext.configure(sync), catalog._meta)
+                lambda sync: compare_metadata(MigrationContext.configure(sync), schema.meta)
             )
-        indexes = [step for step in difference if step[0] != "remove_index"]
-        assert indexes == []
+        if catalog_url.startswith("sqlite"):
+            # Its index of terms is a table with others behind it.
+            others = ("found", "found_config", "found_data", "found_idx", "recordings_terms")
+            difference = [step for step in difference if step[1].name not in others]
+        assert difference == []
 
-    with_catalog(tmp_path, work)
-    with_catalog(tmp_path, work)
+    with_catalog(catalog_url, work)
+    with_catalog(catalog_url, work)

@@ -1,0 +1,128 @@
+"""What can be asked of the catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+import msgspec
+from sqlalchemy import ColumnElement, select
+
+from mediaserver.recording.catalog import terms
+from mediaserver.recording.catalog.rows import Entry
+from mediaserver.recording.catalog.schema import identifiers, recordings
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """What to look for; all that is given must match. Times are Unix times in µs."""
+
+    room: str = ""
+    source: str = ""
+    state: str = ""
+    """recording, complete or recovered."""
+    from_us: int | None = None
+    to_us: int | None = None
+    """Recordings that go on at some time between the two."""
+    text: str = ""
+    """Each of its words must begin a word of the room's name, the id, a label, a participant's name, an identifier."""
+    patient_id: str = ""
+    patient_name: str = ""
+    """Each of its words must begin a word of the name."""
+    encounter: str = ""
+    accession: str = ""
+    participant: str = ""
+    """Each of its words must begin a word of a participant's name."""
+    has_gaps: bool | None = None
+    on_hold: bool | None = None
+    rooms: Collection[str] | None = None
+    """Only these rooms; None: all."""
+    limit: int = 50
+    offset: int = 0
+    cursor: str = ""
+    """Where the page before ended, as it was told there: quick however far one has come."""
+
+
+class Term(NamedTuple):
+    """A term to look for; with `open_ended`, whatever begins with it."""
+
+    text: str
+    open_ended: bool = False
+
+
+Groups = list[list[Term]]
+"""Of each group one term must occur."""
+
+
+def parse_cursor(cursor: str) -> int | None:
+    """The place after which the page begins. Raises ValueError."""
+    if not cursor:
+        return None
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+        raise ValueError(f"{cursor!r} is not where a page has ended")
+    return int(cursor)
+
+
+def conditions(query: Query) -> Iterator[ColumnElement[bool]]:
+    """What the columns say, exactly."""
+    if query.room:
+        yield recordings.c.room == query.room
+    if query.rooms is not None:
+        yield recordings.c.room.in_(sorted(query.rooms))
+    if query.from_us is not None:
+        yield recordings.c.ended_us >= query.from_us
+    if query.to_us is not None:
+        yield recordings.c.started_us <= query.to_us
+    if query.state:
+        yield recordings.c.state == query.state
+    if query.has_gaps is not None:
+        yield recordings.c.gaps > 0 if query.has_gaps else recordings.c.gaps == 0
+    if query.on_hold is not None:
+        yield recordings.c.held == query.on_hold
+    for column in (identifiers.c.patient_id, identifiers.c.encounter, identifiers.c.accession):
+        wanted = getattr(query, column.name)
+        if wanted:
+            yield recordings.c.id.in_(select(identifiers.c.recording).where(column == wanted))
+
+
+def word_groups(query: Query) -> Groups:
+    """What only the terms tell."""
+    groups = [[Term(word, True)] for word in terms.words(query.text)]
+    groups += [[Term(terms.word_in("n", word), True)] for word in terms.words(query.patient_name)]
+    groups += [[Term(terms.word_in("w", word), True)] for word in terms.words(query.participant)]
+    if query.source:
+        groups.append([Term(terms.value("s", query.source))])
+    return groups
+
+
+def value_groups(query: Query) -> Groups:
+    """What the terms tell of the columns: for an index that has nothing but terms."""
+    values = [("r", query.room), ("v", query.state), ("p", query.patient_id)]
+    values += [("e", query.encounter), ("a", query.accession)]
+    groups = [[Term(terms.value(mark, text))] for mark, text in values if text]
+    for mark, wanted in (("g", query.has_gaps), ("h", query.on_hold)):
+        if wanted is not None:
+            groups.append([Term(terms.flag(mark, wanted))])
+    if query.rooms is not None and not query.room:
+        groups.append([Term(terms.value("r", room)) for room in sorted(query.rooms)])
+    return groups
+
+
+def matches(entry: Entry, query: Query) -> bool:
+    """The same for a recording that is not in the database."""
+    kept, known = entry.manifest, entry.sidecars.identifiers
+    if query.room not in ("", kept.room) or (query.rooms is not None and kept.room not in query.rooms):
+        return False
+    if query.to_us is not None and kept.started_us > query.to_us:
+        return False
+    if query.from_us is not None and kept.state != "recording" and kept.ended_us < query.from_us:
+        return False
+    for name in ("patient_id", "encounter", "accession"):
+        wanted = getattr(query, name)
+        if wanted and (known is None or getattr(known, name) != wanted):
+            return False
+    own = terms.of(kept, entry.sidecars)
+    return all(any(_occurs(term, own) for term in group) for group in [*word_groups(query), *value_groups(query)])
+
+
+def _occurs(term: Term, own: set[str]) -> bool:
+    return term.text in own or (term.open_ended and any(one.startswith(term.text) for one in own))

@@ -1,0 +1,215 @@
+"""What people add to a recording: files beside its manifest, which stays as it was signed.
+
+Each is canonical JSON, replaced as a whole, and may be missing. Times are Unix times in µs. The catalog repeats what is
+in them; where the two differ, the files are right.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from mediaserver.recording.storage import LocalStorage
+
+VERSION = 1
+LONGEST = 256
+"""Characters of an identifier, a name, a reason."""
+
+
+class Identifiers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whom and what a recording is about, in the words of other systems. Raises ValueError for what no form would
+    hold: more than 256 characters, or one that can't be printed."""
+
+    patient_id: str = ""
+    patient_issuer: str = ""
+    """Who gave out the patient's identifier."""
+    patient_name: str = ""
+    birth_date: str = ""
+    """YYYY-MM-DD."""
+    sex: str = ""
+    encounter: str = ""
+    accession: str = ""
+    study_uid: str = ""
+    modality: str = ""
+    study_description: str = ""
+    referring: str = ""
+    """The referring physician."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            _check(name, getattr(self, name))
+
+    def texts(self) -> list[str]:
+        """What free text finds it by."""
+        known = (self.patient_id, self.patient_name, self.encounter, self.accession, self.study_uid, self.modality)
+        return [text for text in (*known, self.study_description, self.referring) if text]
+
+
+class Bookmark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A moment of a recording; `track` is empty where it is about all of them."""
+
+    id: str
+    at_us: int
+    track: str = ""
+    text: str = ""
+    by: str
+    made_us: int
+
+    def __post_init__(self) -> None:
+        _check("text", self.text)
+
+
+class Consent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `subject` allowed (or refused, or took back: the last one of a scope counts), and who wrote it down."""
+
+    id: str
+    scope: str
+    """What for: recording, teaching, research."""
+    given: bool
+    subject: str
+    by: str
+    at_us: int
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("scope", "subject", "note"):
+            _check(name, getattr(self, name))
+
+
+class Hold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """While a hold stands, nothing of the recording may be disposed of."""
+
+    id: str
+    reason: str
+    by: str
+    placed_us: int
+    lifted_by: str = ""
+    lifted_us: int | None = None
+
+    def __post_init__(self) -> None:
+        _check("reason", self.reason)
+
+
+class _Identifiers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: int
+    identifiers: Identifiers
+
+
+class _Bookmarks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: int
+    bookmarks: list[Bookmark]
+
+
+class _Consents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: int
+    consents: list[Consent]
+
+
+class _Holds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: int
+    holds: list[Hold]
+
+
+class Sidecars(msgspec.Struct, frozen=True):
+    """All that was added to a recording."""
+
+    identifiers: Identifiers | None = None
+    bookmarks: list[Bookmark] = []
+    consents: list[Consent] = []
+    holds: list[Hold] = []
+
+    @property
+    def held(self) -> bool:
+        return any(hold.lifted_us is None for hold in self.holds)
+
+
+NAMES = ("identifiers.json", "bookmarks.json", "consents.json", "holds.json")
+_FILES: dict[str, type] = dict(zip(NAMES, (_Identifiers, _Bookmarks, _Consents, _Holds), strict=True))
+UNREADABLE = "the file holds.json can't be read, so what it said still counts"
+
+
+def load(folder: Path) -> Sidecars:
+    """What was added, for a catalog or a list: what can't be read is left out, save that its holds still count."""
+    found = Sidecars()
+    for name in NAMES:
+        try:
+            found = _with(found, name, _read(folder / name))
+        except (OSError, ValueError):
+            if name == "holds.json":
+                unknown = Hold(id="unreadable", reason=UNREADABLE, by="", placed_us=0)
+                found = msgspec.structs.replace(found, holds=[unknown])
+    return found
+
+
+def change(storage: LocalStorage, folder: Path, name: str, how: Callable[[Sidecars], Sidecars]) -> Sidecars:
+    """Replace the file `name` by what `how` makes of it, one process at a time; gives all that there is then.
+
+    Raises OSError, and ValueError for a file that can't be read: nothing of it is thrown away.
+    """
+    with _alone(folder):
+        changed = how(_with(Sidecars(), name, _read(folder / name)))
+        content = _content(changed, name)
+        if content:
+            data = msgspec.json.encode({"version": VERSION, name.removesuffix(".json"): content})
+            storage.write_atomic(folder / name, msgspec.json.format(data, indent=1) + b"\n")
+        else:
+            (folder / name).unlink(missing_ok=True)
+            storage.sync_folder(folder)
+    return load(folder)
+
+
+def erase(storage: LocalStorage, folder: Path, name: str) -> None:
+    """Remove the file `name`, readable or not. Raises OSError."""
+    with _alone(folder):
+        (folder / name).unlink(missing_ok=True)
+        (folder / f".{name}.new").unlink(missing_ok=True)
+        storage.sync_folder(folder)
+
+
+def _check(name: str, text: str) -> None:
+    if len(text) > LONGEST:
+        raise ValueError(f"{name} is longer than {LONGEST} characters")
+    if not text.isprintable():
+        raise ValueError(f"{name} has a character that can't be printed")
+
+
+def _read(path: Path) -> msgspec.Struct | None:
+    try:
+        found: Any = msgspec.json.decode(path.read_bytes(), type=_FILES[path.name])
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"{path.name} can't be read: {error}") from error
+    if found.version != VERSION:
+        raise ValueError(f"{path.name} is of version {found.version}, not {VERSION}")
+    assert isinstance(found, msgspec.Struct)
+    return found
+
+
+def _with(base: Sidecars, name: str, read: msgspec.Struct | None) -> Sidecars:
+    if read is None:
+        return base
+    field = name.removesuffix(".json")
+    return msgspec.structs.replace(base, **{field: getattr(read, field)})
+
+
+def _content(sidecars: Sidecars, name: str) -> object:
+    return getattr(sidecars, name.removesuffix(".json"))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; the server and a command may both change something."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
