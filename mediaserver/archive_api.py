@@ -1,64 +1,72 @@
-"""The archive over HTTP: list, search, watch, verify, export.
+"""The archive over HTTP: search, watch, verify, export. `archive_operations` lists what can be asked.
 
 The server mounts it with::
 
-    app.router.add_routes(archive_api.routes(archive, authorize))
+    api = ArchiveApi(archive, authorize, wall_us=clock.wall_us)
+    app.router.add_routes(api.routes())
+    ...
+    await api.close()
 
 `archive` is a `mediaserver.recording.archive.Archive`. `authorize(request, action, recording)` is awaited before
 anything is read; it raises `aiohttp.web.HTTPUnauthorized` or `HTTPForbidden`, and is the place to write the audit
-log. `action` is "list", "show", "play", "verify" or "export"; `recording` is the identifier, None for a list. It
-returns the set of rooms the caller is limited to, or None for all.
-
-    GET /api/archive/recordings?room=&source=&from=&to=&text=&limit=&offset=   `views.RecordingList`
-    GET /api/archive/recordings/{id}                                           `views.RecordingDetail`
-    GET /api/archive/recordings/{id}/manifest                                  the manifest as it is on the disk
-    GET /api/archive/recordings/{id}/tracks/{track}/media?segment=N            the file: ranges, strong ETag
-    GET /api/archive/recordings/{id}/report                                    the report of its session
-    GET, POST /api/archive/recordings/{id}/verify                              `verify.Report`
-    GET /api/archive/recordings/{id}/export?format=mkv|mp4                     one file with all tracks
+log. `action` is one of `Action`; `recording` is the identifier, None for a list. It returns the set of rooms the
+caller is limited to, or None for all.
 
 Errors are problem details (RFC 9457).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
-from typing import cast
+import hashlib
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Literal, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from mediaserver import ranged
+from mediaserver.archive_operations import (
+    ARCHIVE,
+    ExportList,
+    ExportQuery,
+    ExportRequest,
+    MediaQuery,
+    SearchQuery,
+    ThumbnailQuery,
+)
+from mediaserver.archive_timeline import timeline
+from mediaserver.problems import problem_response
 from mediaserver.recording import manifest, views
 from mediaserver.recording.archive import Archive, StillRecording, UnknownRecording
 from mediaserver.recording.catalog import Query
-from mediaserver.recording.export.join import ExportError, Format
-from mediaserver.recording.manifest import Manifest
+from mediaserver.recording.export.jobs import DiskFull, Exports, TooManyExports, UnknownExport
+from mediaserver.recording.export.join import ExportError, check
+from mediaserver.recording.manifest import Manifest, Segment
+from mediaserver.recording.placing import media_ms, places
+from mediaserver.recording.stills import NoStill, Stills, StillsBusy
+from mediaserver.session_report import SessionReport
 
-Authorize = Callable[[web.Request, str, str | None], Awaitable[Collection[str] | None]]
+Action = Literal["list", "show", "play", "verify", "export", "follow", "fetch", "discard"]
+"""The last three are of an export: to look how it stands, to take its result, to remove it."""
+Authorize = Callable[[web.Request, Action, str | None], Awaitable[Collection[str] | None]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+T = TypeVar("T")
 
-MAX_LIMIT = 500
 EXPORT_TYPES = {"mkv": "video/x-matroska", "mp4": "video/mp4"}
+BUSY_SECONDS = 2
+EXPORTS_BUSY_SECONDS = 60
+STILL_AGE = "private, max-age=3600"
 
-
-def routes(archive: Archive, authorize: Authorize) -> list[web.RouteDef]:
-    """The routes below /api/archive."""
-    api = _Api(archive, authorize)
-    one = "/api/archive/recordings/{recording}"
-    table: list[tuple[str, str, Handler]] = [
-        ("GET", "/api/archive/recordings", api.list),
-        ("GET", one, api.show),
-        ("GET", f"{one}/manifest", api.manifest),
-        ("GET", f"{one}/tracks/{{track}}/media", api.media),
-        ("GET", f"{one}/report", api.report),
-        ("GET", f"{one}/verify", api.verify),
-        ("POST", f"{one}/verify", api.verify),
-        ("GET", f"{one}/export", api.export),
-    ]
-    return [web.route(method, path, _telling(handler)) for method, path, handler in table] + [
-        web.route("HEAD", f"{one}/tracks/{{track}}/media", _telling(api.media))
-    ]
+_REFUSALS: Mapping[type[Exception], tuple[int, Mapping[str, str]]] = {
+    UnknownRecording: (404, {}),
+    UnknownExport: (404, {}),
+    NoStill: (404, {}),
+    StillRecording: (409, {}),
+    ExportError: (422, {}),
+    TooManyExports: (429, {"Retry-After": str(EXPORTS_BUSY_SECONDS)}),
+    StillsBusy: (503, {"Retry-After": str(BUSY_SECONDS)}),
+    DiskFull: (507, {}),
+}
 
 
 def _telling(handler: Handler) -> Handler:
@@ -67,59 +75,114 @@ def _telling(handler: Handler) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)
-        except UnknownRecording as error:
-            return _problem(404, "There is no such recording", str(error.args[0]))
-        except StillRecording as error:
-            return _problem(409, "The recording goes on", str(error))
-        except ExportError as error:
-            return _problem(422, "The recording can't be exported so", str(error))
+        except tuple(_REFUSALS) as error:
+            status, headers = _REFUSALS[type(error)]
+            return problem_response(status, str(error.args[0]), headers)
         except _BadRequest as error:
-            return _problem(400, "The request can't be understood", str(error))
+            return problem_response(400, str(error))
 
     return answer
-
-
-def _problem(status: int, title: str, detail: str) -> web.Response:
-    body = msgspec.json.encode({"title": title, "status": status, "detail": detail})
-    return web.Response(status=status, body=body, content_type="application/problem+json")
 
 
 class _BadRequest(Exception):
     pass
 
 
-class _Api:
-    def __init__(self, archive: Archive, authorize: Authorize) -> None:
+class ArchiveApi:
+    """The handlers, and what they keep while the server runs: pictures and exports."""
+
+    def __init__(self, archive: Archive, authorize: Authorize, *, wall_us: Callable[[], int]) -> None:
         self._archive = archive
         self._authorize = authorize
+        self.exports = Exports(archive.folder / ".exports", wall_us)
+        self.stills = Stills()
 
-    async def list(self, request: web.Request) -> web.StreamResponse:
+    def routes(self) -> list[web.RouteDef]:
+        """The routes below /api/archive."""
+        handlers: dict[str, Handler] = {
+            "listRecordings": self._list,
+            "showRecording": self._show,
+            "showManifest": self._manifest,
+            "showTimeline": self._timeline,
+            "showReport": self._report,
+            "getMedia": self._media,
+            "getThumbnail": self._thumbnail,
+            "verify": self._verify,
+            "verifyNow": self._verify,
+            "export": self._export,
+            "beginExport": self._begin_export,
+            "listExports": self._list_exports,
+            "showExport": self._show_export,
+            "getExport": self._get_export,
+            "removeExport": self._remove_export,
+        }
+        # GET answers HEAD too.
+        return [web.route(one.method, one.path, _telling(handlers[one.name])) for one in ARCHIVE]
+
+    async def close(self) -> None:
+        await self.exports.close()
+        await self.stills.close()
+
+    # To find
+
+    async def _list(self, request: web.Request) -> web.StreamResponse:
         rooms = await self._authorize(request, "list", None)
-        return _json(await self._archive.find(_query(request, rooms)))
+        asked = _asked(request, SearchQuery)
+        query = Query(
+            room=asked.room,
+            source=asked.source,
+            from_us=_time("from", asked.from_),
+            to_us=_time("to", asked.to),
+            text=asked.text,
+            rooms=rooms,
+            limit=asked.limit,
+            offset=asked.offset,
+        )
+        return _json(await self._archive.find(query))
 
-    async def show(self, request: web.Request) -> web.StreamResponse:
+    async def _show(self, request: web.Request) -> web.StreamResponse:
         return _json(views.detail(await self._allowed(request, "show")))
 
-    async def manifest(self, request: web.Request) -> web.StreamResponse:
+    async def _manifest(self, request: web.Request) -> web.StreamResponse:
         kept = await self._allowed(request, "show")
         response = web.Response(body=manifest.encode(kept), content_type="application/json")
         if kept.digest:
             response.etag = kept.digest
         return response
 
-    async def report(self, request: web.Request) -> web.StreamResponse:
+    async def _timeline(self, request: web.Request) -> web.StreamResponse:
+        kept = await self._allowed(request, "show")
+        return _json(timeline(kept, await self._session_report(kept.id)))
+
+    async def _report(self, request: web.Request) -> web.StreamResponse:
         kept = await self._allowed(request, "show")
         return web.Response(body=await self._archive.report(kept.id), content_type="application/json")
 
-    async def media(self, request: web.Request) -> web.StreamResponse:
-        await self._allowed(request, "play")
-        number = _integer(request, "segment", 0, 1 << 31)
-        recording, track = request.match_info["recording"], request.match_info["track"]
-        path, segment = await self._archive.media(recording, track, number)
+    # To watch
+
+    async def _media(self, request: web.Request) -> web.StreamResponse:
+        asked = _asked(request, MediaQuery)
+        kept = await self._allowed(request, "play")
+        path, segment = await self._archive.media(kept.id, request.match_info["track"], asked.segment)
         kind = "audio" if segment.codec == "opus" else "video"
         return await ranged.send(request, path, segment.sha256, f"{kind}/{segment.container}")
 
-    async def verify(self, request: web.Request) -> web.StreamResponse:
+    async def _thumbnail(self, request: web.Request) -> web.StreamResponse:
+        asked = _asked(request, ThumbnailQuery)
+        kept = await self._allowed(request, "play")
+        name = request.match_info["track"]
+        number, media = _moment(kept, name, asked.at)
+        path, segment = await self._archive.media(kept.id, name, number)
+        picture = await self.stills.picture(path, segment.sha256, int(media // 1000), asked.width)
+        tag = hashlib.sha256(picture).hexdigest()
+        headers = {"Cache-Control": STILL_AGE, "ETag": f'"{tag}"'}
+        if any(one.value in (tag, "*") for one in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=picture, content_type="image/jpeg", headers=headers)
+
+    # To trust
+
+    async def _verify(self, request: web.Request) -> web.StreamResponse:
         recording = request.match_info["recording"]
         rooms = await self._authorize(request, "verify", recording)
         if rooms is not None:
@@ -127,12 +190,12 @@ class _Api:
             _check_room(rooms, await self._archive.room(recording), recording)
         return _json(await self._archive.verify(recording))
 
-    async def export(self, request: web.Request) -> web.StreamResponse:
+    # To take along
+
+    async def _export(self, request: web.Request) -> web.StreamResponse:
+        container = _asked(request, ExportQuery).format
         kept = await self._allowed(request, "export")
-        container = request.query.get("format", "mkv")
-        if container not in ("mkv", "mp4"):
-            raise _BadRequest(f'"format" is mkv or mp4, not {container}')
-        async with self._archive.export(kept.id, cast(Format, container)) as path:
+        async with self._archive.export(kept.id, container) as path:
             response = web.StreamResponse()
             response.content_type = EXPORT_TYPES[container]
             response.content_length = path.stat().st_size
@@ -141,7 +204,42 @@ class _Api:
             await ranged.copy_file(path, response)
             return response
 
-    async def _allowed(self, request: web.Request, action: str) -> Manifest:
+    async def _begin_export(self, request: web.Request) -> web.StreamResponse:
+        kept = await self._allowed(request, "export")
+        asked = await _body(request, ExportRequest)
+        if kept.state == "recording":
+            raise StillRecording(f"recording {kept.id} goes on; it can be exported when it is closed")
+        check(kept, asked.kind)
+        folder = self._archive.path(kept.id)
+        size = sum(segment.bytes for track in kept.tracks for segment in track.segments)
+        view = await self.exports.begin(kept.id, folder, asked.kind, size)
+        response = _json(view, status=202)
+        response.headers["Location"] = f"{request.path}/{view.id}"
+        return response
+
+    async def _list_exports(self, request: web.Request) -> web.StreamResponse:
+        kept = await self._allowed(request, "follow")
+        return _json(ExportList(self.exports.of(kept.id)))
+
+    async def _show_export(self, request: web.Request) -> web.StreamResponse:
+        kept = await self._allowed(request, "follow")
+        return _json(self.exports.get(kept.id, request.match_info["export"]))
+
+    async def _get_export(self, request: web.Request) -> web.StreamResponse:
+        kept = await self._allowed(request, "fetch")
+        name = request.match_info["export"]
+        view, path = self.exports.get(kept.id, name), self.exports.result(kept.id, name)
+        if path is None:
+            return problem_response(409, f"the export is {view.state}; it has no result")
+        headers = {"Content-Disposition": f'attachment; filename="{path.name}"'}
+        return await ranged.send(request, path, view.sha256, EXPORT_TYPES[view.kind], headers)
+
+    async def _remove_export(self, request: web.Request) -> web.StreamResponse:
+        kept = await self._allowed(request, "discard")
+        await self.exports.remove(kept.id, request.match_info["export"])
+        return web.Response(status=204)
+
+    async def _allowed(self, request: web.Request, action: Action) -> Manifest:
         """The recording, when the caller may see it. One in another room looks as if it were not there."""
         recording = request.match_info["recording"]
         rooms = await self._authorize(request, action, recording)
@@ -149,41 +247,56 @@ class _Api:
         _check_room(rooms, kept.room, recording)
         return kept
 
+    async def _session_report(self, recording: str) -> SessionReport | None:
+        """None where there is none, or one of another version."""
+        try:
+            return msgspec.json.decode(await self._archive.report(recording), type=SessionReport)
+        except (UnknownRecording, msgspec.MsgspecError):
+            return None
+
 
 def _check_room(rooms: Collection[str] | None, room: str | None, recording: str) -> None:
     if rooms is not None and room not in rooms:
         raise UnknownRecording(f"there is no recording {recording}")
 
 
-def _json(value: object) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
+def _moment(kept: Manifest, name: str, at: float) -> tuple[int, float]:
+    """The file of a track of pictures that holds a moment, or the nearest before or after it, and the media time in
+    ms. Raises `NoStill`."""
+    found: tuple[int, Segment] | None = None
+    for track in kept.tracks:
+        for number, segment in enumerate(track.segments if track.id == name else ()):
+            if segment.width and segment.mapping and (found is None or segment.first_us <= kept.started_us + at * 1000):
+                found = number, segment
+    if found is None:
+        raise NoStill(f"recording {kept.id} has no pictures of a track {name}")
+    number, segment = found
+    points = places(segment, kept.started_us)
+    return number, min(max(0.0, media_ms(points, at)), points[-1][0])
 
 
-def _query(request: web.Request, rooms: Collection[str] | None) -> Query:
-    return Query(
-        room=request.query.get("room", ""),
-        source=request.query.get("source", ""),
-        from_us=_time(request, "from"),
-        to_us=_time(request, "to"),
-        text=request.query.get("text", ""),
-        rooms=rooms,
-        limit=_integer(request, "limit", 50, MAX_LIMIT),
-        offset=_integer(request, "offset", 0, 1 << 31),
-    )
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(value), content_type="application/json")
 
 
-def _integer(request: web.Request, name: str, default: int, most: int) -> int:
-    text = request.query.get(name, "")
-    if not text:
-        return default
-    if not (text.isascii() and text.isdigit()) or int(text) > most:
-        raise _BadRequest(f'"{name}" is a number from 0 to {most}')
-    return int(text)
+def _asked(request: web.Request, kind: type[T]) -> T:
+    """The query as that type; what is given empty is not given."""
+    given = {name: text for name, text in request.query.items() if text}
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _BadRequest(str(error).replace("$.", "")) from None
 
 
-def _time(request: web.Request, name: str) -> int | None:
-    text = request.query.get(name, "")
+async def _body(request: web.Request, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(await request.read() or b"{}", type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _BadRequest(f"the body can't be used: {error}") from None
+
+
+def _time(name: str, text: str) -> int | None:
     try:
         return views.from_iso(text) if text else None
-    except ValueError:
+    except (ValueError, OverflowError):
         raise _BadRequest(f'"{name}" is a date or a time after RFC 3339, not {text!r}') from None

@@ -8,17 +8,21 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
 from aiohttp import ETag, web
 
 CHUNK = 256 * 1024
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
-async def send(request: web.Request, path: Path, etag: str, content_type: str) -> web.StreamResponse:
-    """Answer GET or HEAD with `path` or the range of it that is asked for. `etag` names its bytes for good.
+async def send(
+    request: web.Request, path: Path, etag: str, content_type: str, headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
+    """Answer GET or HEAD with `path` or the range of it that is asked for. `etag` names its bytes for good; `headers`
+    go with them.
 
     One range is served; of several all of the file is, as section 14.2 allows.
     """
@@ -36,7 +40,7 @@ async def send(request: web.Request, path: Path, etag: str, content_type: str) -
             return response
         first, last = wanted
         partial = (first, last) != (0, size - 1)
-        response = web.StreamResponse(status=206 if partial else 200)
+        response = web.StreamResponse(status=206 if partial else 200, headers=headers)
         response.content_type = content_type
         response.content_length = last - first + 1
         response.etag = etag

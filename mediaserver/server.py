@@ -14,7 +14,8 @@ from types import TracebackType
 import structlog
 from aiohttp import web
 
-from mediaserver import archive_api, auth, config, tls
+from mediaserver import auth, config, tls
+from mediaserver.archive_api import ArchiveApi
 from mediaserver.audit import Action, Audit
 from mediaserver.clock import Clock
 from mediaserver.config import ConfigError
@@ -62,7 +63,12 @@ _ARCHIVE_ACTIONS: Mapping[str, Action] = {
     "play": "archive-play",
     "verify": "archive-verify",
     "export": "archive-export",
+    "follow": "archive-export-followed",
+    "fetch": "archive-export-fetched",
+    "discard": "archive-export-removed",
 }
+_REPEATED = frozenset({"play", "follow", "fetch"})
+"""What a page or a player does again and again for one look."""
 
 
 class MediaServer:
@@ -314,7 +320,9 @@ class MediaServer:
             IceServers(settings.signalling.ice_servers, self.clock),
         )
         app = WebApp(self).app
-        app.add_routes(archive_api.routes(self.archive, self._authorize_archive))
+        desk = ArchiveApi(self.archive, self._authorize_archive, wall_us=self.clock.wall_us)
+        self._stack.push_async_callback(desk.close)
+        app.add_routes(desk.routes())
         addresses = [http.endpoint.host] if http.endpoint.host else machine_addresses()
         context = tls.server_context(http, tls_folder, [ip for ip in addresses if _is_ip(ip)], self.clock.wall())
         sockets = listen(http.endpoint)
@@ -363,7 +371,7 @@ class MediaServer:
             self.audit.write("denied", via="archive", recording=recording, address=request.remote, reason=error.message)
             raise
         who = {"by": str(grant.role), "name": grant.name or None, "room": grant.room}
-        if action != "play" or self._first_play((recording, request.remote, *who.values())):
+        if action not in _REPEATED or self._first_play((action, recording, request.remote, *who.values())):
             self.audit.write(_ARCHIVE_ACTIONS[action], recording=recording, address=request.remote, **who)
         return rooms
 

@@ -27,6 +27,8 @@ log = structlog.get_logger("mediaserver.session_report")
 VERSION = 1
 MAX_ENTRIES = 4096
 """Participants, tracks and views of one report, each; what comes after is counted in `omitted`."""
+MAX_BREACHES = 200
+"""Of one view that are kept one by one; `seconds` and `times` count all."""
 MAX_ENDED = 256
 """Reports of recordings that have ended and are being completed."""
 BREACHES = frozenset({QualityState.BELOW_FLOOR, QualityState.PAUSED})
@@ -60,6 +62,14 @@ class TrackEntry(msgspec.Struct):
     removed: str | None = None
 
 
+class Breach(msgspec.Struct):
+    """A spell below the floor, in one state. `ended` is None while it goes on."""
+
+    state: str
+    began: str
+    ended: str | None = None
+
+
 class ViewEntry(msgspec.Struct):
     """What one participant got of one track.
 
@@ -75,6 +85,7 @@ class ViewEntry(msgspec.Struct):
     seconds: dict[str, float] = {}
     times: dict[str, int] = {}
     longest_breach_s: float = 0
+    breaches: list[Breach] = []
 
 
 class SessionReport(msgspec.Struct):
@@ -112,16 +123,24 @@ class _View:
         self.breach_since: int | None = None
         self.ended = False
 
-    def change(self, quality: Quality, now: int) -> None:
+    def change(self, quality: Quality, now: int, time: str) -> None:
+        """`time` is `now` in words."""
         self.settle(now)
         name = state_name(quality)
         if name != state_name(self.quality):
             self.entry.times[name] = self.entry.times.get(name, 0) + 1
+            self.end_breach(time)
+            if is_breach(quality) and len(self.entry.breaches) < MAX_BREACHES:
+                self.entry.breaches.append(Breach(name, time))
         if not is_breach(quality):
             self.breach_since = None
         elif self.breach_since is None:
             self.breach_since = now
         self.quality = quality
+
+    def end_breach(self, time: str) -> None:
+        if self.entry.breaches and self.entry.breaches[-1].ended is None:
+            self.entry.breaches[-1].ended = time
 
     def settle(self, now: int) -> None:
         """Count the time up to now."""
@@ -272,7 +291,7 @@ class SessionReports:
         if view is None:
             if track not in session.tracks or session.full(session.views):
                 return None
-            entry = ViewEntry(participant, track, session.tracks[track].source, self._time(), seconds={}, times={})
+            entry = ViewEntry(participant, track, session.tracks[track].source, self._time())
             view = session.views[participant, track] = _View(entry, now)
         elif view.ended:  # on another peer connection
             view.ended, view.since, view.quality = False, now, Quality()
@@ -282,7 +301,7 @@ class SessionReports:
         self._settle(view, now)
         if is_breach(quality) and view.quality.state is not quality.state:
             self.breaches[view.entry.source, str(quality.state)] += 1
-        view.change(quality, now)
+        view.change(quality, now, self._time())
 
     def _settle(self, view: _View, now: int) -> None:
         if is_breach(view.quality):
@@ -294,6 +313,7 @@ class SessionReports:
         for view in list(session.running()):
             if participant in (None, view.entry.participant) and track in (None, view.entry.track):
                 self._settle(view, now)
+                view.end_breach(self._time())
                 view.ended = True
 
     def _recording(self, session: _Session, live: LiveRoom, recording: str, *, over: bool) -> None:

@@ -11,10 +11,11 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from mediaserver import protocol
 from mediaserver.auth import ANY_ROOM, AuthError, Grant, bearer
 from mediaserver.problems import Problem, problem_response
 from mediaserver.rooms import LiveRoom
-from mediaserver.sfu.session.model import Right, Role
+from mediaserver.sfu.session.model import ParticipantInfo, Right, Role, TrackInfo
 
 if TYPE_CHECKING:
     from mediaserver.server import MediaServer
@@ -39,6 +40,23 @@ HEADERS = {
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+class RoomView(msgspec.Struct, frozen=True):
+    """An open room. `opened` is Unix time in seconds."""
+
+    name: str
+    worker: int
+    opened: float
+    participants: list[ParticipantInfo]
+    tracks: list[TrackInfo]
+    recording: protocol.RecordingView
+
+
+class RoomList(msgspec.Struct, frozen=True):
+    """The open rooms that the token reaches."""
+
+    rooms: list[RoomView]
+
+
 class WebApp:
     """Makes the aiohttp application of a server."""
 
@@ -55,6 +73,7 @@ class WebApp:
         add.add_get("/healthz", self._healthz)
         add.add_get("/readyz", self._readyz)
         add.add_get("/asyncapi.json", self._asyncapi)
+        add.add_get("/openapi.json", self._openapi)
         if server.config.http.metrics:
             add.add_get("/metrics", self._metrics)
         add.add_get("/api/rooms", self._rooms)
@@ -92,12 +111,15 @@ class WebApp:
 
         return web.Response(body=msgspec.json.encode(document()), content_type="application/json")
 
+    async def _openapi(self, request: web.Request) -> web.Response:
+        return web.Response(body=openapi_document(request.app), content_type="application/json")
+
     # For operators
 
     async def _rooms(self, request: web.Request) -> web.Response:
         grant = self._operator(request)
         rooms = [_room_view(live) for live in self._server.rooms.values() if grant.allows_room(live.name)]
-        return web.Response(body=msgspec.json.encode({"rooms": rooms}), content_type="application/json")
+        return web.Response(body=msgspec.json.encode(RoomList(rooms)), content_type="application/json")
 
     async def _close_room(self, request: web.Request) -> web.Response:
         live = self._room(request)
@@ -133,6 +155,15 @@ class WebApp:
         return live
 
 
+def openapi_document(app: web.Application) -> bytes:
+    """The OpenAPI document of an application's routes."""
+    from mediaserver.openapi import by_route, document, served
+    from mediaserver.operations import OPERATIONS
+
+    described = by_route(OPERATIONS)
+    return msgspec.json.encode(document(described[route] for route in served(app) if route in described))
+
+
 def token_of(request: web.Request) -> str:
     """The token of the Authorization header, or of `?token=` for what a page loads without headers."""
     return bearer(request.headers.get("Authorization", "")) or request.query.get("token", "")
@@ -152,15 +183,8 @@ def _page(name: str) -> Handler:
     return handler
 
 
-def _room_view(live: LiveRoom) -> dict[str, object]:
-    return {
-        "name": live.name,
-        "worker": live.slot.number,
-        "opened": live.opened,
-        "participants": live.participants,
-        "tracks": live.tracks,
-        "recording": live.recording,
-    }
+def _room_view(live: LiveRoom) -> RoomView:
+    return RoomView(live.name, live.slot.number, live.opened, live.participants, live.tracks, live.recording)
 
 
 @web.middleware

@@ -216,6 +216,13 @@ class Archive:
                 return folder / candidate.segments[number].file, candidate.segments[number]
         raise UnknownRecording(f"recording {recording} has no segment {number} of a track {track}")
 
+    def path(self, recording: str) -> Path:
+        """The folder of a recording. Raises `UnknownRecording`."""
+        folder = self._folder(recording)
+        if folder is None:
+            raise UnknownRecording(f"there is no recording {recording}")
+        return folder
+
     async def verify(self, recording: str) -> Report:
         """Read every byte. Raises `UnknownRecording` and `StillRecording`."""
         if any(live.id == recording for live in self._live()):

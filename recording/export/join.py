@@ -8,7 +8,7 @@ changes, another stream goes on.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -45,14 +45,19 @@ class _Lane:
     out: Any
 
 
-def join(folder: Path, manifest: Manifest, out: Path, container: Format) -> None:
-    """Write the recording in `folder` to `out`. Reads each file once. Raises `ExportError` and OSError."""
-    segments = [(track, segment) for track in manifest.tracks for segment in track.segments]
-    if not segments:
-        raise ExportError(f"recording {manifest.id} holds no media")
-    if container == "mp4":
-        _check_mp4(segments)
-    origin = min(segment.first_us for _, segment in segments)
+def join(
+    folder: Path,
+    manifest: Manifest,
+    out: Path,
+    container: Format,
+    progress: Callable[[float], None] = lambda share: None,
+) -> None:
+    """Write the recording in `folder` to `out`. Reads each file once. `progress` is told how much of its length is
+    done, a share of 1. Raises `ExportError` and OSError."""
+    check(manifest, container)
+    segments = [segment for track in manifest.tracks for segment in track.segments]
+    origin = min(segment.first_us for segment in segments)
+    length = max(segment.last_us for segment in segments) - origin or 1
     options = {"movflags": "faststart"} if container == "mp4" else {}
     try:
         with ExitStack() as stack:
@@ -67,12 +72,17 @@ def join(folder: Path, manifest: Manifest, out: Path, container: Format) -> None
                 last[lane.out.index] = packet.dts = dts
                 packet.stream = lane.out
                 target.mux(packet)
+                progress(min(1.0, dts / length))
     except av.FFmpegError as error:
         raise ExportError(f"FFmpeg: {error}") from error
 
 
-def _check_mp4(segments: list[tuple[Track, Segment]]) -> None:
-    for track, segment in segments:
+def check(manifest: Manifest, container: Format) -> None:
+    """Raises `ExportError` for what can be told from the manifest alone."""
+    segments = [(track, segment) for track in manifest.tracks for segment in track.segments]
+    if not segments:
+        raise ExportError(f"recording {manifest.id} holds no media")
+    for track, segment in segments if container == "mp4" else ():
         if segment.codec not in MP4_CODECS:
             name = track.label or track.source
             raise ExportError(f"MP4 cannot hold {segment.codec}, which is the codec of {name}: export to MKV")

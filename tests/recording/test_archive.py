@@ -14,7 +14,7 @@ import pytest
 from aiohttp import ClientSession, web
 from typer.testing import CliRunner
 
-from mediaserver import archive_api
+from mediaserver.archive_api import ArchiveApi
 from mediaserver.codecs.payload import Codec
 from mediaserver.recording import manifest
 from mediaserver.recording.archive import Archive, ArchiveInUse
@@ -53,7 +53,8 @@ class Desk:
         async def serve() -> None:
             await self.archive.open()
             application = web.Application()
-            application.router.add_routes(archive_api.routes(self.archive, self.authorize))
+            api = ArchiveApi(self.archive, self.authorize, wall_us=lambda: feed.WALL_START)
+            application.router.add_routes(api.routes())
             runner = web.AppRunner(application)
             await runner.setup()
             site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -64,6 +65,7 @@ class Desk:
                     await work(client)
             finally:
                 await runner.cleanup()
+                await api.close()
                 await self.archive.close()
 
         asyncio.run(serve())

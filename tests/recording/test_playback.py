@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 import mediaserver
-from mediaserver import archive_api
+from mediaserver.archive_api import ArchiveApi
 from mediaserver.codecs.payload import Codec
 from mediaserver.recording.archive import Archive
 from tests.browser.drivers import CHROMIUM_FLAGS, LoopThread
@@ -82,7 +82,8 @@ async def serve(folder: Path) -> tuple[web.AppRunner, Archive]:
         return web.FileResponse(WEB / "archive.html")
 
     application = web.Application()
-    application.router.add_routes([*archive_api.routes(archive, anybody), web.get("/archive", page)])
+    api = ArchiveApi(archive, anybody, wall_us=lambda: feed.WALL_START)
+    application.router.add_routes([*api.routes(), web.get("/archive", page)])
     application.router.add_static("/static", WEB)
     runner = web.AppRunner(application)
     await runner.setup()
