@@ -99,7 +99,8 @@ async def serve(data: str) -> None:
     lines = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     async with MediaServer(settings(data)) as server:
-        print(json.dumps({"url": server.url, "media": server.media_ports}), flush=True)
+        where = {"url": server.url, "media": server.media_ports, "tasks": len(asyncio.all_tasks())}
+        print(json.dumps(where), flush=True)
         while await lines.readline():
             print(json.dumps(usage(server)), flush=True)
 
