@@ -417,6 +417,15 @@ def test_an_interrupted_supplement_is_finished(kept: Kept) -> None:
             assert (kept.folder(1) / REPORT).read_bytes() == f"report {cut}".encode()
 
 
+def test_nothing_is_signed_that_somebody_else_has_left(kept: Kept) -> None:
+    pending = kept.root / ".pending"
+    pending.mkdir(exist_ok=True)
+    (pending / f"{kept.ids[1]}+{REPORT}").write_bytes(make_key().sign(b"x") + b"forged")
+    evidence = evidence_of(kept.root, kept.evidence.signer or make_key())
+    assert "it was not this server" in evidence.resume(LocalStorage(kept.root))[0]
+    assert kept.verify(1).ok
+
+
 def test_a_torn_line_of_the_register_is_kept_and_told(kept: Kept) -> None:
     path = kept.root / REGISTER
     with path.open("ab") as stream:
