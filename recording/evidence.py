@@ -16,7 +16,7 @@ import msgspec
 from mediaserver.recording import manifest, supplement
 from mediaserver.recording.keys import SIGNATURE_BYTES, SigningKey, TrustedKeys
 from mediaserver.recording.manifest import Manifest
-from mediaserver.recording.register import Event, Register
+from mediaserver.recording.register import Event, Register, look_up
 from mediaserver.recording.storage import LocalStorage
 from mediaserver.recording.supplement import Supplement
 
@@ -59,6 +59,13 @@ class Evidence:
         storage.write_atomic(folder / manifest.NAME, data)
         self.registered(folder.name, data)
         return sealed
+
+    def has_begun(self, recording: str) -> bool:
+        """Whether the register has seen it begin; true where there is none."""
+        if self.register is None:
+            return True
+        entry, _ = look_up(self.register.path.parent, recording, self.trusted)
+        return entry is not None and bool(entry.begun)
 
     def registered(self, recording: str, data: bytes) -> None:
         """The manifest with these bytes stands."""
