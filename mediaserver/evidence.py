@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,9 +10,19 @@ import structlog
 
 from mediaserver import config
 from mediaserver.config import ConfigError
-from mediaserver.recording.keys import SigningKey, TrustedKeys, own_key, read_private, read_public
+from mediaserver.recording import timestamp
+from mediaserver.recording.archive import Archive
+from mediaserver.recording.keys import (
+    SigningKey,
+    TrustedKeys,
+    own_key,
+    read_certificates,
+    read_private,
+    read_public,
+)
 from mediaserver.recording.trail import Limits
 from mediaserver.settings import EvidenceSettings
+from mediaserver.timestamps import TimeStamps
 
 log = structlog.get_logger("mediaserver.evidence")
 
@@ -19,6 +30,15 @@ log = structlog.get_logger("mediaserver.evidence")
 class Keys(NamedTuple):
     signer: SigningKey
     trusted: TrustedKeys
+
+
+def time_stamps(settings: EvidenceSettings, archive: Archive, keys: Keys) -> TimeStamps | None:
+    """What stamps the recordings, where an authority is configured. Raises `ConfigError`."""
+    if not settings.timestamp_url:
+        return None
+    if find_spec("rfc3161_client") is None:
+        raise ConfigError(f"evidence.timestamp_url: {timestamp.MISSING}")
+    return TimeStamps(archive, settings.timestamp_url, keys.trusted.authorities, settings.timestamp_retry_seconds)
 
 
 def audit_limits(settings: EvidenceSettings) -> Limits:
@@ -52,6 +72,9 @@ def open_keys(settings: EvidenceSettings, folder: Path) -> Keys:
         trusted.add(signer.public)
         for path in settings.trusted_keys:
             trusted.add(read_public(config.read_text(path), f"evidence.trusted_keys {path}"))
+        for path in settings.timestamp_certificates:
+            name = f"evidence.timestamp_certificates {path}"
+            trusted.authorities += read_certificates(config.read_text(path), name)
         trusted.save(folder)
     except ConfigError:
         raise

@@ -23,6 +23,7 @@ from mediaserver.stats import ControlStats, Histogram
 
 if TYPE_CHECKING:
     from mediaserver.recording.recorder import Recorder
+    from mediaserver.timestamps import TimeStamps
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "mediaserver_"
@@ -102,6 +103,7 @@ class Metrics:
         spells: SpellBook,
     ) -> None:
         self.recorder: Recorder | None = None
+        self.time_stamps: TimeStamps | None = None
         self._rooms = rooms
         self._stats = stats
         self._audit = audit
@@ -246,6 +248,10 @@ class Metrics:
     # Recorder
 
     def _recorder(self) -> Iterator[Metric]:
+        stamps = self.time_stamps
+        if stamps is not None:
+            yield _gauge("time_stamps_pending", "Recordings that wait for their time stamp.", [({}, stamps.pending)])
+            yield _counter("time_stamp_failures", "Tries that gave no good time stamp.", [({}, stamps.failures)])
         if self.recorder is None:
             return
         counters = self.recorder.counters()

@@ -20,7 +20,7 @@ from mediaserver.audit import Action, Audit
 from mediaserver.clock import Clock
 from mediaserver.config import ConfigError
 from mediaserver.events import EventStream
-from mediaserver.evidence import audit_limits, open_keys
+from mediaserver.evidence import audit_limits, open_keys, time_stamps
 from mediaserver.latency import LatencyBook
 from mediaserver.metrics import Metrics
 from mediaserver.net import AddressWatch, StartError, listen, machine_addresses
@@ -283,6 +283,11 @@ class MediaServer:
         for failure in self.archive.failures:
             log.error("a recording of an earlier run could not be closed", reason=failure)
         self._stack.push_async_callback(self.archive.close)
+        self._time_stamps = time_stamps(self.config.evidence, self.archive, self._keys)
+        if self._time_stamps is not None:
+            self._time_stamps.start()
+            self._stack.push_async_callback(self._time_stamps.close)
+        self.metrics.time_stamps = self._time_stamps
         recorder.open()
         self._stack.push_async_callback(asyncio.to_thread, recorder.close)
         self.recordings.attach(recorder)
@@ -294,6 +299,8 @@ class MediaServer:
         report = self.reports.take(recording)
         if report is not None:
             await self.archive.keep_report(recording, report)
+        if self._time_stamps is not None:
+            self._time_stamps.add(recording)
 
     async def _start_http(self, tls_folder: Path) -> None:
         settings = self.config

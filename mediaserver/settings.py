@@ -230,6 +230,15 @@ class EvidenceSettings(_Section, kw_only=True, frozen=True):
         tuple[str, ...],
         _doc("PEM files with further public keys whose signatures count: those of earlier keys and of other servers."),
     ] = ()
+    timestamp_url: Annotated[
+        str, _doc("http(s) URL of a time-stamping authority (RFC 3161) that stamps each recording; empty: none.")
+    ] = ""
+    timestamp_certificates: Annotated[
+        tuple[str, ...], _doc("PEM files with the authority's root certificates, by which its stamps are checked.")
+    ] = ()
+    timestamp_retry_seconds: Annotated[
+        float, _doc("After how long a stamp that could not be had is asked for again; it doubles up to an hour.", ge=1)
+    ] = 60.0
     audit_part_mb: Annotated[
         float, _doc("The audit trail goes on in another file when it is so large, in MiB.", ge=0.01)
     ] = 64.0
@@ -239,6 +248,10 @@ class EvidenceSettings(_Section, kw_only=True, frozen=True):
     def __post_init__(self) -> None:
         if self.key and self.key_file:
             raise ValueError("`key` and `key_file` exclude each other")
+        if self.timestamp_url and not self.timestamp_url.startswith(("http://", "https://")):
+            raise ValueError(f'timestamp_url: "{self.timestamp_url}" is not http://HOST or https://HOST')
+        if self.timestamp_url and not self.timestamp_certificates:
+            raise ValueError("`timestamp_url` needs `timestamp_certificates`: nobody else's stamps could be checked")
 
 
 class DataSettings(_Section, kw_only=True, frozen=True):

@@ -26,7 +26,7 @@ from mediaserver.recording import register as registers
 from mediaserver.recording.catalog import Access, Catalog, CatalogError, Entry, Query
 from mediaserver.recording.catalog.query import matches, parse_cursor
 from mediaserver.recording.chained import Walk
-from mediaserver.recording.evidence import NOTHING, Evidence
+from mediaserver.recording.evidence import NOTHING, SIGNATURE, TIME_STAMP, Evidence
 from mediaserver.recording.ledger import Ledger
 from mediaserver.recording.manifest import Manifest, Segment
 from mediaserver.recording.problem import Problem, Verdict
@@ -140,8 +140,7 @@ class Archive:
         self._live = self._journaled
 
     async def close(self) -> None:
-        if self._evidence.register is not None:
-            await asyncio.to_thread(self._evidence.register.close)
+        await asyncio.to_thread(self._evidence.shut)
         await self._upkeep.close()
         self._lock.release()
 
@@ -276,11 +275,37 @@ class Archive:
     async def keep_report(self, recording: str, data: bytes) -> bool:
         """Lay a session report beside the media, in place of an earlier one; False when there is no such recording.
         Raises OSError."""
+        return await self._supplement(recording, REPORT, data)
+
+    async def keep_time_stamp(self, recording: str, data: bytes) -> bool:
+        """As `keep_report`: the time stamp of its manifest."""
+        return await self._supplement(recording, TIME_STAMP, data)
+
+    async def _supplement(self, recording: str, name: str, data: bytes) -> bool:
         folder = self._folder(recording)
-        if folder is None:
+        if folder is None or not (folder / manifest.NAME).exists():
             return False
-        await asyncio.to_thread(self._evidence.supplement, self._storage, folder, REPORT, data)
+        await asyncio.to_thread(self._evidence.supplement, self._storage, folder, name, data)
         return True
+
+    async def unstamped(self) -> list[str]:
+        """The recordings that are signed and have no time stamp."""
+
+        def look() -> list[str]:
+            signed = [folder for folder in self._storage.folders() if (folder / SIGNATURE).exists()]
+            return [folder.name for folder in signed if not (folder / TIME_STAMP).exists()]
+
+        return await asyncio.to_thread(look)
+
+    async def manifest_bytes(self, recording: str) -> bytes:
+        """The manifest as it is on the disk. Raises `UnknownRecording` and OSError."""
+        folder = self._folder(recording)
+        try:
+            if folder is not None:
+                return await asyncio.to_thread((folder / manifest.NAME).read_bytes)
+        except FileNotFoundError:
+            pass
+        raise UnknownRecording(f"there is no manifest of a recording {recording}")
 
     async def report(self, recording: str) -> bytes:
         """The session report that was laid there. Raises `UnknownRecording`."""

@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 
 from mediaserver.recording import manifest, supplement
-from mediaserver.recording.keys import SigningKey, TrustedKeys
+from mediaserver.recording.keys import SIGNATURE_BYTES, SigningKey, TrustedKeys
 from mediaserver.recording.manifest import Manifest
-from mediaserver.recording.register import Event, Register
+from mediaserver.recording.register import Event, Register, look_up
 from mediaserver.recording.storage import LocalStorage
 from mediaserver.recording.supplement import Supplement
 
@@ -60,6 +60,13 @@ class Evidence:
         self.registered(folder.name, data)
         return sealed
 
+    def has_begun(self, recording: str) -> bool:
+        """Whether the register has seen it begin; true where there is none."""
+        if self.register is None:
+            return True
+        entry, _ = look_up(self.register.path.parent, recording, self.trusted)
+        return entry is not None and bool(entry.begun)
+
     def registered(self, recording: str, data: bytes) -> None:
         """The manifest with these bytes stands."""
         self.note("recording-closed", recording, sha256=hashlib.sha256(data).hexdigest())
@@ -73,7 +80,7 @@ class Evidence:
         pending.mkdir(exist_ok=True)
         with self._lock:
             path = pending / f"{folder.name}+{name}"
-            storage.write_atomic(path, data)
+            storage.write_atomic(path, self._seal_pending(path.name, data))
             self._supplement(storage, folder, name, data)
             path.unlink()
 
@@ -84,12 +91,32 @@ class Evidence:
             recording, _, name = path.name.partition("+")
             folder = storage.find(recording)
             try:
+                data = self._open_pending(path.name, path.read_bytes())
                 if folder is not None:
-                    self._supplement(storage, folder, name, path.read_bytes())
+                    self._supplement(storage, folder, name, data)
                 path.unlink()
             except (OSError, ValueError) as error:
                 failures.append(f"{name} could not be laid beside recording {recording}: {error}")
         return failures
+
+    def shut(self) -> None:
+        """Nothing more will come; what is being supplemented is finished first."""
+        with self._lock:
+            if self.register is not None:
+                self.register.close()
+
+    def _seal_pending(self, name: str, data: bytes) -> bytes:
+        """Signed on the way too: what lies there when a server starts must be its own, or it would sign anything."""
+        return self.signer.sign(f"{name}\n".encode() + data) + data if self.signer else data
+
+    def _open_pending(self, name: str, sealed: bytes) -> bytes:
+        """Raises ValueError."""
+        if self.signer is None:
+            return sealed
+        signature, data = sealed[:SIGNATURE_BYTES], sealed[SIGNATURE_BYTES:]
+        if not self.trusted.has_signed(signature, f"{name}\n".encode() + data):
+            raise ValueError("it was not this server that left it in .pending")
+        return data
 
     def _supplement(self, storage: LocalStorage, folder: Path, name: str, data: bytes) -> None:
         before = _read(folder)

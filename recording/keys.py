@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -23,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_pem_public_key,
 )
+from cryptography.x509 import Certificate, load_pem_x509_certificates
 
 PRIVATE = "signing.key"
 """The private key that a server has made for itself, in a folder of keys."""
@@ -60,10 +62,11 @@ class SigningKey:
 
 
 class TrustedKeys:
-    """The public keys whose signatures count."""
+    """The public keys whose signatures count, and the authorities whose time stamps do."""
 
-    def __init__(self, keys: Iterable[Ed25519PublicKey] = ()) -> None:
+    def __init__(self, keys: Iterable[Ed25519PublicKey] = (), authorities: Iterable[Certificate] = ()) -> None:
         self._keys = {key_id(key): key for key in keys}
+        self.authorities = list(authorities)
 
     @property
     def ids(self) -> list[str]:
@@ -83,18 +86,33 @@ class TrustedKeys:
             return Trust.BAD
         return Trust.GOOD
 
+    def has_signed(self, signature: bytes, data: bytes) -> bool:
+        """Whether any of the keys has signed `data`."""
+        return any(self.check(key, signature, data) is Trust.GOOD for key in self._keys)
+
     def save(self, folder: Path) -> None:
-        """Each as `<id>.pem`, beside what is there. Raises OSError."""
-        for identifier, key in self._keys.items():
-            path, text = folder / f"{identifier}.pem", key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        """Each as `<id>.pem` or `tsa-<id>.pem`, beside what is there. Raises OSError."""
+        files = {
+            f"{identifier}.pem": key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+            for identifier, key in self._keys.items()
+        }
+        for certificate in self.authorities:
+            files[f"tsa-{certificate.fingerprint(SHA256()).hex()[:16]}.pem"] = certificate.public_bytes(Encoding.PEM)
+        for name, text in files.items():
+            path = folder / name
             if not path.exists() or path.read_bytes() != text:
                 path.write_bytes(text)
 
     @classmethod
     def load(cls, folder: Path) -> TrustedKeys:
-        """The public keys that lie in `folder` as `<16 hexadecimal digits>.pem`. Raises OSError and ValueError."""
-        paths = sorted(folder.glob("*.pem")) if folder.is_dir() else []
-        return cls(read_public(path.read_text(), str(path)) for path in paths if len(path.stem) == 16)
+        """What lies in `folder` as `tsa-*.pem`, and as public keys in `*.pem`. Raises OSError and ValueError."""
+        trusted = cls()
+        for path in sorted(folder.glob("*.pem")) if folder.is_dir() else []:
+            if path.name.startswith("tsa-"):
+                trusted.authorities += read_certificates(path.read_text(), str(path))
+            else:
+                trusted.add(read_public(path.read_text(), str(path)))
+        return trusted
 
 
 def key_id(key: Ed25519PublicKey) -> str:
@@ -135,6 +153,14 @@ def read_public(text: str, name: str) -> Ed25519PublicKey:
     if not isinstance(key, Ed25519PublicKey):
         raise ValueError(f"{name} is no Ed25519 key")
     return key
+
+
+def read_certificates(text: str, name: str) -> list[Certificate]:
+    """Certificates in PEM. Raises ValueError with a sentence about `name`."""
+    try:
+        return load_pem_x509_certificates(text.encode())
+    except ValueError:
+        raise ValueError(f"{name} holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)") from None
 
 
 def own_key(folder: Path) -> tuple[SigningKey, bool]:

@@ -50,6 +50,8 @@ def recover(storage: LocalStorage, folder: Path, evidence: Evidence = NOTHING) -
     now = ledger.last_media_us()
     if not understood:
         ledger.apply(journal.Noted("", now, "the end of the journal was torn; what it said is not known"))
+    if not evidence.has_begun(folder.name):
+        ledger.apply(journal.Noted("", now, "the register of the archive has not seen this recording begin"))
     for text in _changed(folder, ledger):
         ledger.apply(journal.Noted("", now, text))
     for _, file in ledger.unsealed():

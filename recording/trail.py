@@ -79,8 +79,7 @@ class Trail:
         if not end.size:
             parts = _full_parts(self.path.parent)
             self._head = chained.find_end(parts[-1]).head if parts else chained.ORIGIN
-        if end.torn:
-            self._storage.open(self.path).truncate(end.size)
+        if end.torn:  # the next line takes its place
             found.append({"event": "trail-torn", "text": end.torn.decode("utf-8", "backslashreplace")})
         cut = _cut(self.path.parent, self._head)
         if cut:

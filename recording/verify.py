@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from mediaserver.recording import chain, journal, manifest, sidecars, supplement
-from mediaserver.recording.evidence import SIGNATURE
+from mediaserver.recording import chain, journal, manifest, sidecars, supplement, timestamp
+from mediaserver.recording.evidence import SIGNATURE, TIME_STAMP
 from mediaserver.recording.keys import Trust, TrustedKeys
 from mediaserver.recording.manifest import Manifest, Segment
 from mediaserver.recording.problem import Kind, Problem
@@ -58,6 +58,7 @@ class _Findings:
     notes: list[str] = field(default_factory=list)
     known: set[str] = field(default_factory=lambda: {manifest.NAME, SIGNATURE, supplement.NAME, *sidecars.NAMES})
     signed_by: str = ""
+    time_stamp: str = ""
 
     def add(self, kind: Kind, name: str, detail: str) -> None:
         self.problems.append(Problem(kind, name, detail))
@@ -89,6 +90,7 @@ def verify(folder: Path, checks: Checks = Checks()) -> Report:
     if kept:
         _chain(found, kept, segments)
     _supplement(found, kept)
+    _time_stamp(found)
     _strays(found, kept)
     _register(found)
     return Report(
@@ -98,7 +100,7 @@ def verify(folder: Path, checks: Checks = Checks()) -> Report:
         sum(segment.bytes for segment in good),
         found.problems,
         found.signed_by,
-        "",
+        found.time_stamp,
         found.notes,
     )
 
@@ -226,6 +228,18 @@ def _supplement(found: _Findings, kept: Manifest | None) -> None:
             found.add("missing", addition.name, "the supplement has it")
         elif hashlib.sha256(content).hexdigest() != addition.sha256:
             found.add("altered", addition.name, "its SHA-256 is not that of the supplement")
+
+
+def _time_stamp(found: _Findings) -> None:
+    stamp, data = found.read(TIME_STAMP), found.read(manifest.NAME)
+    if stamp is None or data is None:
+        return
+    try:
+        found.time_stamp = timestamp.check(stamp, data, found.checks.trusted.authorities)
+    except timestamp.NoLibrary as error:
+        found.notes.append(f"{TIME_STAMP} was not checked: {error}")
+    except timestamp.TimeStampError as error:
+        found.add("time-stamp", TIME_STAMP, str(error))
 
 
 def _strays(found: _Findings, kept: Manifest | None) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mediaserver.codecs.payload import Codec
 from mediaserver.recording import chain, journal, manifest, supplement
 from mediaserver.recording.archive import Archive, UnknownRecording
-from mediaserver.recording.evidence import SIGNATURE, Evidence
+from mediaserver.recording.evidence import NOTHING, SIGNATURE, Evidence
 from mediaserver.recording.keys import SigningKey, TrustedKeys, make_key
 from mediaserver.recording.register import NAME as REGISTER
 from mediaserver.recording.register import Register
@@ -325,7 +325,20 @@ def test_a_recovery_signs_too_and_says_so(tmp_path: Path) -> None:
     asyncio.run(kept.fill())
     report = verified(tmp_path, kept.evidence, studio.recording.id)
     assert (report.ok, report.signed_by) == (True, key.id), report
-    assert manifest.decode((studio.path / manifest.NAME).read_bytes()).state == "recovered"
+    recovered = manifest.decode((studio.path / manifest.NAME).read_bytes())
+    assert (recovered.state, recovered.notes) == ("recovered", [])
+
+
+def test_a_journal_that_nobody_has_begun_is_noted(tmp_path: Path) -> None:
+    """Somebody lays a folder into the archive of a server that is down, as if it had crashed."""
+    studio = record(tmp_path / "elsewhere", NOTHING, stop=False)
+    kept = Kept(tmp_path / "archive", make_key())
+    asyncio.run(kept.fill())
+    laid = LocalStorage(kept.root).folder(studio.recording.id)
+    shutil.copytree(studio.path, laid)
+    asyncio.run(kept.fill())
+    described = manifest.decode((laid / manifest.NAME).read_bytes())
+    assert described.notes[0].text == "the register of the archive has not seen this recording begin"
 
 
 def test_a_growing_recording_that_was_removed_is_missed(tmp_path: Path) -> None:
@@ -415,6 +428,15 @@ def test_an_interrupted_supplement_is_finished(kept: Kept) -> None:
         assert kept.verify(1).ok
         if cut:
             assert (kept.folder(1) / REPORT).read_bytes() == f"report {cut}".encode()
+
+
+def test_nothing_is_signed_that_somebody_else_has_left(kept: Kept) -> None:
+    pending = kept.root / ".pending"
+    pending.mkdir(exist_ok=True)
+    (pending / f"{kept.ids[1]}+{REPORT}").write_bytes(make_key().sign(b"x") + b"forged")
+    evidence = evidence_of(kept.root, kept.evidence.signer or make_key())
+    assert "it was not this server" in evidence.resume(LocalStorage(kept.root))[0]
+    assert kept.verify(1).ok
 
 
 def test_a_torn_line_of_the_register_is_kept_and_told(kept: Kept) -> None:
