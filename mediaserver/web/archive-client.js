@@ -17,7 +17,7 @@ export class ArchiveClient {
   async ask(path, { method = "GET", body, signal } = {}) {
     const headers = { Authorization: `Bearer ${this.#token}`, ...(body && { "Content-Type": "application/json" }) };
     const response = await fetch(new URL(path, BASE), { method, headers, signal, body: body && JSON.stringify(body) });
-    if (response.status === 401 || response.status === 403) throw new Error("This token does not open the archive.");
+    if (response.status === 401 || response.status === 403) throw new Error("This token does not open the archive, or not this part of it.");
     if (response.status === 204) return null;
     const answer = await response.json().catch(() => ({}));
     if (!response.ok) throw new Error(answer.detail ?? answer.title ?? `the server answered ${response.status}`);

@@ -11,7 +11,8 @@ const STATES = { recording: "Being recorded", recovered: "Recovered after a cras
 
 /** @type {ArchiveClient} */
 let client;
-let shown = 0;
+/** Where the next page of results begins; empty when there is none. */
+let cursor = "";
 /** @type {RecordingView | null} */
 let view = null;
 /** Which search is the last: answers to earlier ones are dropped. */
@@ -23,15 +24,14 @@ const field = (name) => /** @type {HTMLInputElement} */ (form.elements.namedItem
 
 // -- searching ---------------------------------------------------------------------------------------------------
 
-function query(offset) {
+function query() {
   const values = new URLSearchParams();
-  for (const [name, value] of new FormData(form)) if (value) values.set(name, String(value).trim());
+  for (const [name, value] of new FormData(form)) if (String(value).trim()) values.set(name, String(value).trim());
   // A day given as the end is meant to its last second, and both in the time of this page.
   const { from, to } = Object.fromEntries(values);
   if (from) values.set("from", new Date(`${from}T00:00:00`).toISOString());
   if (to) values.set("to", new Date(`${to}T23:59:59.999`).toISOString());
   values.set("limit", String(PAGE));
-  values.set("offset", String(offset));
   return values;
 }
 
@@ -39,7 +39,9 @@ async function search(more = false) {
   const mine = (asked += 1);
   byId("more").disabled = true;
   try {
-    const found = await client.ask(`recordings?${query(more ? shown : 0)}`);
+    const values = query();
+    if (more) values.set("cursor", cursor);
+    const found = await client.ask(`recordings?${values}`);
     if (mine === asked) list(found, more);
     ui.banner("");
   } catch (error) {
@@ -49,23 +51,24 @@ async function search(more = false) {
   }
 }
 
-function list({ total, recordings }, more) {
+function list({ total, recordings, at_least: atLeast, cursor: next }, more) {
   const rows = recordings.map(row);
   if (more) byId("recordings").append(...rows);
   else byId("recordings").replaceChildren(...rows);
-  shown = (more ? shown : 0) + rows.length;
-  ui.write(byId("count"), total === 0 ? "Nothing found." : total === 1 ? "1 recording" : `${total} recordings`);
-  byId("more").hidden = shown >= total;
+  cursor = next;
+  ui.write(byId("count"), total === 0 ? "Nothing found." : total === 1 ? "1 recording" : `${atLeast ? "More than " : ""}${total} recordings`);
+  byId("more").hidden = !next;
   // Who asked for more by keyboard goes on where the new ones begin.
   if (more && rows.length) rows[0].querySelector("button")?.focus();
 }
 
 function row(recording) {
-  const { id, room, started, duration_ms: length, state, tracks } = recording;
+  const { id, room, started, duration_ms: length, state, tracks, identifiers, held } = recording;
   const sources = [...new Set(tracks.map(({ source }) => profile(source).title))];
   const gaps = tracks.reduce((sum, track) => sum + track.gaps, 0);
   const signs = [
     state !== "complete" && element("span", { class: `sign-${state}` }, STATES[state] ?? state),
+    held && element("span", { class: "sign-held" }, "On hold"),
     gaps > 0 && element("span", { class: "sign-gaps" }, gaps === 1 ? "1 gap" : `${gaps} gaps`),
   ].filter(Boolean);
   const button = element(
@@ -76,6 +79,7 @@ function row(recording) {
       "span",
       { class: "facts" },
       element("strong", {}, room),
+      identifiers ? element("span", { class: "whom" }, [identifiers.patient_name, identifiers.patient_id, identifiers.accession].filter(Boolean).join(" · ")) : null,
       element("span", { class: "when" }, day.format(new Date(started))),
       element("span", { class: "what" }, sources.join(", ")),
       element("span", { class: "signs" }, ...signs),
@@ -145,6 +149,7 @@ function keys() {
     { keys: "[", does: "Slower", run: play("slower") },
     { keys: "]", does: "Faster", run: play("faster") },
     { keys: "123456789", shown: "1 – 9", does: "Make that picture large", run: play("large") },
+    { keys: "b", does: "Set a bookmark", run: play("bookmark") },
     { keys: "s", does: "Keep the large picture as PNG", run: play("snapshot") },
     { keys: "e", does: "Export", run: play("export") },
     { keys: "q", does: "Back to the results", run: leave },

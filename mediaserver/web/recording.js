@@ -1,7 +1,9 @@
 /** One recording on the archive's page: its player with all that belongs to it. */
 
 import { of } from "./archive-client.js";
+import { Bookmarks } from "./bookmarks.js";
 import { ExportDialog } from "./exports.js";
+import { Keeping } from "./keeping.js";
 import { Player, SPEEDS } from "./player.js";
 import { TimelineBar, describe, moment } from "./timeline.js";
 import * as ui from "./ui.js";
@@ -37,6 +39,8 @@ export class RecordingView {
     });
     this.bar = new TimelineBar(timeline, this.player);
     this.exports = new ExportDialog(client, recording);
+    this.bookmarks = new Bookmarks(client, this);
+    this.keeping = new Keeping(client, recording);
     this.root = element("div", { class: "replay" }, this.#head(leave), this.#verdict, this.#body(), this.#deck(), this.exports.root);
     this.player.addEventListener("position", () => this.#show());
     this.player.addEventListener("change", () => this.#showState());
@@ -64,6 +68,7 @@ export class RecordingView {
       faster: () => player.changeSpeed(1),
       large: (number) => player.pictures[number - 1] && player.focus(player.pictures[number - 1]),
       snapshot: () => this.#snapshot(),
+      bookmark: () => this.bookmarks.begin(),
       export: () => this.exports.open(),
     };
   }
@@ -81,7 +86,7 @@ export class RecordingView {
     take.addEventListener("click", () => this.exports.open());
     const about = [day.format(new Date(recording.started)), ui.duration(recording.duration_ms), STATES[recording.state], recording.id];
     const title = element("div", { class: "title" }, element("h2", {}, recording.room), element("p", { class: "hint" }, about.filter(Boolean).join(" · ")));
-    return element("header", {}, back, title, verify, take);
+    return element("header", {}, back, title, this.keeping.sign, verify, take);
   }
 
   #body() {
@@ -95,8 +100,10 @@ export class RecordingView {
       "aside",
       { class: "side", "aria-label": "About this recording" },
       player.sounds.length ? element("section", { class: "panel" }, element("h2", {}, "Sound"), sounds) : null,
+      this.bookmarks.root,
       this.#spells(),
       this.#tracks(),
+      this.keeping.root,
     );
     return element("div", { class: "replay-body" }, this.screens, side);
   }
@@ -161,6 +168,7 @@ export class RecordingView {
       (this.state = element("span", { class: "hint loading", role: "status" })),
       this.#speed,
       button("snapshot", "snapshot", "Snapshot", () => this.#snapshot(), small),
+      button("bookmark", "bookmark", "Bookmark", () => this.bookmarks.begin(), small),
     );
     return element("div", { class: "deck" }, transport, this.bar.root);
   }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from tests.browser import desk
 from tests.browser.conftest import PATIENCE, Pages, Server, shot
 from tests.browser.consultation import percentile
 from tests.browser.desk import Sample
+from tests.browser.drivers import firefox
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -175,6 +177,38 @@ def test_marks_are_drawn_and_lead_to_their_moment(archived: tuple[Server, str], 
     shot(page, "archive-player")
 
 
+def test_bookmarks_are_set_found_and_removed_by_keyboard(archived: tuple[Server, str], pages: Pages) -> None:
+    server, recording = archived
+    page = opened(pages, server, recording)
+    seek(page, 7_000)
+    page.keyboard.press("b")
+    page.keyboard.type("Mitral valve")
+    page.keyboard.press("Enter")
+    jump = page.get_by_role("button", name="Mitral valve", exact=False).first
+    jump.wait_for()
+    expect(page.locator(".flag")).to_have_count(1)
+    seek(page, 0)
+    jump.click()
+    expect(page.get_by_label("Position")).to_have_value("7000")
+    page.reload()
+    page.locator("#recordings button").click()
+    page.get_by_role("button", name="Remove the bookmark Mitral valve").click()
+    expect(page.locator(".flag")).to_have_count(0)
+
+
+def test_holds_are_placed_and_lifted(archived: tuple[Server, str], pages: Pages) -> None:
+    server, recording = archived
+    page = opened(pages, server, recording)
+    page.get_by_text("Holds").click()
+    page.get_by_label("Reason of a hold").fill("complaint 7")
+    page.keyboard.press("Enter")
+    page.locator(".held", has_text="On hold").wait_for()
+    page.get_by_role("button", name="Lift the hold: complaint 7").click()
+    page.get_by_text("lifted by Archivist").wait_for()
+    page.get_by_text("Who has looked").click()
+    page.get_by_text("Archivist opened it").wait_for()
+
+
 def test_snapshot_has_the_source_size(archived: tuple[Server, str], pages: Pages) -> None:
     server, recording = archived
     page = opened(pages, server, recording)
@@ -243,3 +277,47 @@ def test_four_tracks_stay_in_step_for_five_minutes(tmp_path: Path, pages: Pages,
     assert found["samples"] > 1000
     assert found["skew_max_ms"] <= SKEW_MS * PATIENCE
     assert found["seen_p95_ms"] <= SKEW_MS * PATIENCE
+
+
+OPEN = """
+const until = async (found) => {
+  for (;;) {
+    const value = found();
+    if (value) return value;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+};
+(await until(() => document.querySelector("#recordings button"))).click();
+await until(() => document.querySelector(".replay"));
+const slider = document.querySelector("[aria-label=Position]");
+slider.value = 9255;
+slider.dispatchEvent(new Event("input"));
+const scan = document.querySelector(".replayed[data-source=ultrasound]");
+await until(() => scan.querySelector(".still")?.naturalWidth);
+await until(() => document.querySelector(".replayed[data-source=camera] video.current")?.readyState >= 2);
+document.querySelector("#play").click();
+const all = () => [...document.querySelectorAll(".replay :is(video, audio).current")];
+const clock = () => all().map((media) => media.currentTime);
+const before = clock();
+await until(() => clock().every((time, index) => time > before[index] + 0.5));
+document.querySelector("#play").click();
+return {
+  sign: scan.querySelector(".none").textContent, visible: getComputedStyle(scan.querySelector(".none")).display,
+  large: document.querySelector(".replayed.focused").dataset.source, playing: before.length,
+};
+"""
+
+
+def test_firefox_says_what_it_lacks_and_plays_the_rest(archived: tuple[Server, str]) -> None:
+    if shutil.which("firefox-esr") is None:
+        pytest.skip("firefox-esr is not installed")
+    server, _ = archived
+    with firefox(f"{server.base}/archive#token={server.token('*', 'archivist')}") as page:
+        found = page.evaluate(OPEN)
+        page.evaluate("document.querySelector('#back').click()")
+        errors = page.errors
+    assert found["playing"] == 3
+    assert "can't play H264" in found["sign"]
+    assert found["visible"] != "none"
+    assert found["large"] == "dermatoscope"
+    assert errors == []
