@@ -2,7 +2,7 @@
 
 The server mounts it with::
 
-    api = ArchiveApi(archive, authorize, wall_us=clock.wall_us)
+    api = ArchiveApi(archive, authorize, wall_us=clock.wall_us, who=name_of)
     app.router.add_routes(api.routes())
     ...
     await api.close()
@@ -10,7 +10,7 @@ The server mounts it with::
 `archive` is a `mediaserver.recording.archive.Archive`. `authorize(request, action, recording)` is awaited before
 anything is read; it raises `aiohttp.web.HTTPUnauthorized` or `HTTPForbidden`, and is the place to write the audit
 log. `action` is one of `Action`; `recording` is the identifier, None for a list. It returns the set of rooms the
-caller is limited to, or None for all.
+caller is limited to, or None for all. `who(request)` is whose name is written beside bookmarks and holds.
 
 Errors are problem details (RFC 9457).
 """
@@ -19,14 +19,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Literal, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from mediaserver import ranged
+from mediaserver.archive_additions import Additions, bookmark_view
 from mediaserver.archive_operations import (
     ARCHIVE,
+    Action,
     ExportList,
     ExportQuery,
     ExportRequest,
@@ -35,10 +36,11 @@ from mediaserver.archive_operations import (
     ThumbnailQuery,
 )
 from mediaserver.archive_timeline import timeline
-from mediaserver.problems import problem_response
+from mediaserver.exchange import BadRequest, answer, asked, body
+from mediaserver.problems import Problem, problem_response
 from mediaserver.recording import manifest, views
 from mediaserver.recording.archive import Archive, StillRecording, UnknownRecording
-from mediaserver.recording.catalog import Query
+from mediaserver.recording.catalog import CatalogError, Query
 from mediaserver.recording.export.jobs import DiskFull, Exports, TooManyExports, UnknownExport
 from mediaserver.recording.export.join import ExportError, check
 from mediaserver.recording.manifest import Manifest, Segment
@@ -46,11 +48,8 @@ from mediaserver.recording.placing import media_ms, places
 from mediaserver.recording.stills import NoStill, Stills, StillsBusy
 from mediaserver.session_report import SessionReport
 
-Action = Literal["list", "show", "play", "verify", "export", "follow", "fetch", "discard"]
-"""The last three are of an export: to look how it stands, to take its result, to remove it."""
 Authorize = Callable[[web.Request, Action, str | None], Awaitable[Collection[str] | None]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-T = TypeVar("T")
 
 EXPORT_TYPES = {"mkv": "video/x-matroska", "mp4": "video/mp4"}
 BUSY_SECONDS = 2
@@ -58,6 +57,7 @@ EXPORTS_BUSY_SECONDS = 60
 STILL_AGE = "private, max-age=3600"
 
 _REFUSALS: Mapping[type[Exception], tuple[int, Mapping[str, str]]] = {
+    BadRequest: (400, {}),
     UnknownRecording: (404, {}),
     UnknownExport: (404, {}),
     NoStill: (404, {}),
@@ -72,28 +72,35 @@ _REFUSALS: Mapping[type[Exception], tuple[int, Mapping[str, str]]] = {
 def _telling(handler: Handler) -> Handler:
     """Errors of the archive as answers."""
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def told(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)
+        except Problem as problem:
+            return problem.response()
+        except CatalogError:
+            away = "the archive's database does not answer; recordings go on, and can be opened by their ids"
+            return problem_response(503, away)
         except tuple(_REFUSALS) as error:
-            status, headers = _REFUSALS[type(error)]
+            status, headers = next(_REFUSALS[kind] for kind in _REFUSALS if isinstance(error, kind))
             return problem_response(status, str(error.args[0]), headers)
-        except _BadRequest as error:
-            return problem_response(400, str(error))
 
-    return answer
-
-
-class _BadRequest(Exception):
-    pass
+    return told
 
 
 class ArchiveApi:
     """The handlers, and what they keep while the server runs: pictures and exports."""
 
-    def __init__(self, archive: Archive, authorize: Authorize, *, wall_us: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        authorize: Authorize,
+        *,
+        wall_us: Callable[[], int],
+        who: Callable[[web.Request], str] = lambda request: "",
+    ) -> None:
         self._archive = archive
         self._authorize = authorize
+        self._additions = Additions(archive, self._allowed, wall_us=wall_us, who=who)
         self.exports = Exports(archive.folder / ".exports", wall_us)
         self.stills = Stills()
 
@@ -115,6 +122,7 @@ class ArchiveApi:
             "showExport": self._show_export,
             "getExport": self._get_export,
             "removeExport": self._remove_export,
+            **self._additions.handlers(),
         }
         # GET answers HEAD too.
         return [web.route(one.method, one.path, _telling(handlers[one.name])) for one in ARCHIVE]
@@ -127,21 +135,33 @@ class ArchiveApi:
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         rooms = await self._authorize(request, "list", None)
-        asked = _asked(request, SearchQuery)
+        wanted = asked(request, SearchQuery)
         query = Query(
-            room=asked.room,
-            source=asked.source,
-            from_us=_time("from", asked.from_),
-            to_us=_time("to", asked.to),
-            text=asked.text,
+            room=wanted.room,
+            source=wanted.source,
+            from_us=_time("from", wanted.from_),
+            to_us=_time("to", wanted.to),
+            text=wanted.text,
+            state=wanted.state,
+            patient_id=wanted.patient,
+            patient_name=wanted.name,
+            encounter=wanted.encounter,
+            accession=wanted.accession,
+            participant=wanted.participant,
+            has_gaps=wanted.gaps,
+            on_hold=wanted.held,
             rooms=rooms,
-            limit=asked.limit,
-            offset=asked.offset,
+            limit=wanted.limit,
+            offset=wanted.offset,
+            cursor=wanted.cursor,
         )
-        return _json(await self._archive.find(query))
+        try:
+            return answer(await self._archive.find(query))
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
-        return _json(views.detail(await self._allowed(request, "show")))
+        return answer(views.detail(await self._allowed(request, "show")))
 
     async def _manifest(self, request: web.Request) -> web.StreamResponse:
         kept = await self._allowed(request, "show")
@@ -152,7 +172,8 @@ class ArchiveApi:
 
     async def _timeline(self, request: web.Request) -> web.StreamResponse:
         kept = await self._allowed(request, "show")
-        return _json(timeline(kept, await self._session_report(kept.id)))
+        bookmarks = [bookmark_view(one, kept.started_us) for one in (await self._archive.added(kept.id)).bookmarks]
+        return answer(timeline(kept, await self._session_report(kept.id), bookmarks))
 
     async def _report(self, request: web.Request) -> web.StreamResponse:
         kept = await self._allowed(request, "show")
@@ -161,19 +182,19 @@ class ArchiveApi:
     # To watch
 
     async def _media(self, request: web.Request) -> web.StreamResponse:
-        asked = _asked(request, MediaQuery)
+        number = asked(request, MediaQuery).segment
         kept = await self._allowed(request, "play")
-        path, segment = await self._archive.media(kept.id, request.match_info["track"], asked.segment)
+        path, segment = await self._archive.media(kept.id, request.match_info["track"], number)
         kind = "audio" if segment.codec == "opus" else "video"
         return await ranged.send(request, path, segment.sha256, f"{kind}/{segment.container}")
 
     async def _thumbnail(self, request: web.Request) -> web.StreamResponse:
-        asked = _asked(request, ThumbnailQuery)
+        wanted = asked(request, ThumbnailQuery)
         kept = await self._allowed(request, "play")
         name = request.match_info["track"]
-        number, media = _moment(kept, name, asked.at)
+        number, media = _moment(kept, name, wanted.at)
         path, segment = await self._archive.media(kept.id, name, number)
-        picture = await self.stills.picture(path, segment.sha256, int(media // 1000), asked.width)
+        picture = await self.stills.picture(path, segment.sha256, int(media // 1000), wanted.width)
         tag = hashlib.sha256(picture).hexdigest()
         headers = {"Cache-Control": STILL_AGE, "ETag": f'"{tag}"'}
         if any(one.value in (tag, "*") for one in request.if_none_match or ()):
@@ -188,12 +209,12 @@ class ArchiveApi:
         if rooms is not None:
             # An altered manifest can't say whose it is, so only the catalog's word counts here.
             _check_room(rooms, await self._archive.room(recording), recording)
-        return _json(await self._archive.verify(recording))
+        return answer(await self._archive.verify(recording))
 
     # To take along
 
     async def _export(self, request: web.Request) -> web.StreamResponse:
-        container = _asked(request, ExportQuery).format
+        container = asked(request, ExportQuery).format
         kept = await self._allowed(request, "export")
         async with self._archive.export(kept.id, container) as path:
             response = web.StreamResponse()
@@ -206,24 +227,24 @@ class ArchiveApi:
 
     async def _begin_export(self, request: web.Request) -> web.StreamResponse:
         kept = await self._allowed(request, "export")
-        asked = await _body(request, ExportRequest)
+        kind = (await body(request, ExportRequest)).kind
         if kept.state == "recording":
             raise StillRecording(f"recording {kept.id} goes on; it can be exported when it is closed")
-        check(kept, asked.kind)
+        check(kept, kind)
         folder = self._archive.path(kept.id)
         size = sum(segment.bytes for track in kept.tracks for segment in track.segments)
-        view = await self.exports.begin(kept.id, folder, asked.kind, size)
-        response = _json(view, status=202)
+        view = await self.exports.begin(kept.id, folder, kind, size)
+        response = answer(view, status=202)
         response.headers["Location"] = f"{request.path}/{view.id}"
         return response
 
     async def _list_exports(self, request: web.Request) -> web.StreamResponse:
         kept = await self._allowed(request, "follow")
-        return _json(ExportList(self.exports.of(kept.id)))
+        return answer(ExportList(self.exports.of(kept.id)))
 
     async def _show_export(self, request: web.Request) -> web.StreamResponse:
         kept = await self._allowed(request, "follow")
-        return _json(self.exports.get(kept.id, request.match_info["export"]))
+        return answer(self.exports.get(kept.id, request.match_info["export"]))
 
     async def _get_export(self, request: web.Request) -> web.StreamResponse:
         kept = await self._allowed(request, "fetch")
@@ -275,28 +296,8 @@ def _moment(kept: Manifest, name: str, at: float) -> tuple[int, float]:
     return number, min(max(0.0, media_ms(points, at)), points[-1][0])
 
 
-def _json(value: object, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=msgspec.json.encode(value), content_type="application/json")
-
-
-def _asked(request: web.Request, kind: type[T]) -> T:
-    """The query as that type; what is given empty is not given."""
-    given = {name: text for name, text in request.query.items() if text}
-    try:
-        return msgspec.convert(given, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise _BadRequest(str(error).replace("$.", "")) from None
-
-
-async def _body(request: web.Request, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(await request.read() or b"{}", type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise _BadRequest(f"the body can't be used: {error}") from None
-
-
 def _time(name: str, text: str) -> int | None:
     try:
         return views.from_iso(text) if text else None
     except (ValueError, OverflowError):
-        raise _BadRequest(f'"{name}" is a date or a time after RFC 3339, not {text!r}') from None
+        raise BadRequest(f'"{name}" is a date or a time after RFC 3339, not {text!r}') from None

@@ -70,6 +70,17 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     participant: str = ""
 
 
+class BookmarkView(msgspec.Struct, frozen=True, kw_only=True):
+    """A bookmark; `made` is RFC 3339 in UTC."""
+
+    id: str
+    at_ms: float
+    track: str
+    text: str
+    by: str
+    made: str
+
+
 class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     """`started` is RFC 3339 in UTC. `report` tells whether there is a session report: without one only gaps are
     known."""
@@ -82,10 +93,11 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     tracks: list[TimelineTrack]
     marks: list[Mark]
     omitted: int
+    bookmarks: list[BookmarkView]
     report: bool
 
 
-def timeline(kept: Manifest, report: SessionReport | None) -> Timeline:
+def timeline(kept: Manifest, report: SessionReport | None, bookmarks: list[BookmarkView]) -> Timeline:
     """The timeline of a recording; without a report of its session only gaps are marked."""
     names = {participant.id: participant.name for participant in kept.participants}
     marks = [*_gaps(kept), *(_reported(kept, report) if report is not None else ())]
@@ -99,6 +111,7 @@ def timeline(kept: Manifest, report: SessionReport | None) -> Timeline:
         tracks=[_track(track, names.get(track.participant, ""), kept.started_us) for track in kept.tracks],
         marks=marks[:MARKS],
         omitted=max(0, len(marks) - MARKS),
+        bookmarks=sorted(bookmarks, key=lambda bookmark: bookmark.at_ms),
         report=report is not None,
     )
 

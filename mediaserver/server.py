@@ -28,6 +28,7 @@ from mediaserver.policy import source_policies
 from mediaserver.reach import find_addresses, open_worker
 from mediaserver.recording import trail
 from mediaserver.recording.archive import Archive, ArchiveInUse, ArchiveUnusable
+from mediaserver.recording.catalog import CatalogError
 from mediaserver.recording.evidence import Evidence
 from mediaserver.recording.recorder import Recorder, RecordingSettings
 from mediaserver.recording.register import Register
@@ -63,12 +64,24 @@ _ARCHIVE_ACTIONS: Mapping[str, Action] = {
     "play": "archive-play",
     "verify": "archive-verify",
     "export": "archive-export",
+    "identify": "archive-identify",
+    "erase": "archive-erase",
+    "look": "archive-show",
+    "bookmark": "archive-bookmark",
+    "unmark": "archive-bookmark-removed",
+    "hold": "archive-hold",
+    "lift": "archive-hold-lifted",
+    "review": "archive-accesses",
     "follow": "archive-export-followed",
     "fetch": "archive-export-fetched",
     "discard": "archive-export-removed",
 }
-_REPEATED = frozenset({"play", "follow", "fetch"})
+_LOOKS = frozenset(("show", "play", "export", "fetch"))
+"""What counts as an access in the catalog's summary."""
+_REPEATED = frozenset({"play", "look", "follow", "fetch"})
 """What a page or a player does again and again for one look."""
+_ARCHIVISTS = frozenset({"erase", "hold", "lift", "review"})
+"""What only archivists and operators do."""
 
 
 class MediaServer:
@@ -327,7 +340,7 @@ class MediaServer:
             IceServers(settings.signalling.ice_servers, self.clock),
         )
         app = WebApp(self).app
-        desk = ArchiveApi(self.archive, self._authorize_archive, wall_us=self.clock.wall_us)
+        desk = ArchiveApi(self.archive, self._authorize_archive, wall_us=self.clock.wall_us, who=self._who)
         self._stack.push_async_callback(desk.close)
         app.add_routes(desk.routes())
         addresses = [http.endpoint.host] if http.endpoint.host else machine_addresses()
@@ -367,12 +380,19 @@ class MediaServer:
         """The grant of a request's token. Raises `AuthError`."""
         return self.verifier.verify(token_of(request), self.clock.wall())
 
+    def _who(self, request: web.Request) -> str:
+        """The name that stands beside what the caller adds to a recording."""
+        grant = self.grant(request)
+        return grant.name or str(grant.role)
+
     async def _authorize_archive(
         self, request: web.Request, action: str, recording: str | None
     ) -> Collection[str] | None:
         try:
             grant = self.grant(request)
             rooms = archive_rooms(grant)
+            if action in _ARCHIVISTS and grant.role not in auth.ROOMLESS_ROLES:
+                raise auth.AuthError("forbidden", "this is for archivists and operators")
         except auth.AuthError as error:
             self.stats.denials["archive"] += 1
             self.audit.write("denied", via="archive", recording=recording, address=request.remote, reason=error.message)
@@ -380,7 +400,15 @@ class MediaServer:
         who = {"by": str(grant.role), "name": grant.name or None, "room": grant.room}
         if action not in _REPEATED or self._first_play((action, recording, request.remote, *who.values())):
             self.audit.write(_ARCHIVE_ACTIONS[action], recording=recording, address=request.remote, **who)
+            if recording is not None and action in _LOOKS:
+                await self._count_access(recording, action, grant.name or str(grant.role), rooms)
         return rooms
+
+    async def _count_access(self, recording: str, action: str, who: str, rooms: Collection[str] | None) -> None:
+        with contextlib.suppress(CatalogError):
+            room = await self.archive.room(recording)
+            if room is not None and (rooms is None or room in rooms):
+                await self.archive.record_access(recording, who=who, action=action, at_us=self.clock.wall_us())
 
     def _first_play(self, play: tuple[object, ...]) -> bool:
         """A player asks for many ranges; the audit trail has one line of it in `PLAY_SECONDS`."""

@@ -1,216 +1,176 @@
 /**
  * Plays all tracks of a recording in step. One clock of the player's own runs; every media element follows it, by a
- * slightly different speed where it is a little off, by a seek where it is far off. A track is one or more files, each
- * with an element of its own.
+ * slightly different speed where it is a little off, by a seek where it is far off (`clip.js`).
+ *
+ * Events: "change" when it begins or ends to play, to wait, or changes its speed; "position" when it has moved;
+ * "focus" when another picture is large.
  */
 
+import { Lane } from "./lane.js";
 import { profile } from "./sources.js";
-import { duration, element, icon, pictureSize, relabel, write } from "./ui.js";
 
-const FOLLOW_EVERY_MS = 100;
-/** An element that is further off than this is put right by a change of speed, and beyond the second by a seek. */
-const NUDGE_MS = 35;
-const SEEK_MS = 300;
-const NUDGE = 0.06;
-const STEP_MS = 5000;
-/** The last frame of a file is shown for about this long; its length counts from first to last frame. */
-const LAST_FRAME_MS = 40;
-/** A file begins to load this long before it is due. */
-const AHEAD_MS = 8000;
+const FOLLOW_EVERY_MS = 40;
+/** The clock goes no further than this between two looks: a page that slept goes on where it was. */
+const MOST_STEP_MS = 2000;
 
-/** One file and its place on the recording's time. */
-class Clip {
-  constructor(track, segment, source) {
-    const { title, kind } = profile(track.source);
-    this.track = track;
-    this.begin = segment.offset_ms;
-    this.end = segment.offset_ms + segment.duration_ms + LAST_FRAME_MS;
-    this.failed = false;
-    this.media = element(track.kind ?? kind, { preload: "metadata", playsinline: true, "aria-label": title });
-    this.media.addEventListener("error", () => (this.failed = true));
-    this.media.src = source;
-  }
+export const SPEEDS = [0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4];
 
-  covers(position) {
-    return position >= this.begin && position < this.end;
-  }
-
-  /** Whether the element must load before it can show this position. */
-  waits(position) {
-    const { media } = this;
-    if (this.failed || media.ended || !this.covers(position)) return false;
-    return media.seeking || media.readyState < HTMLMediaElement.HAVE_FUTURE_DATA;
-  }
-
-  /** Goes to a position at once. */
-  seek(position) {
-    if (this.covers(position) && !this.failed) this.media.currentTime = (position - this.begin) / 1000;
-  }
-
-  /** @param {number} position ms @param {boolean} run @param {number} speed */
-  follow(position, run, speed) {
-    const { media } = this;
-    if (this.failed) return;
-    if (position > this.begin - AHEAD_MS && position < this.end) media.preload = "auto";
-    if (!this.covers(position)) {
-      if (!media.paused) media.pause();
-      return;
-    }
-    const off = media.currentTime * 1000 - (position - this.begin);
-    if (Math.abs(off) > SEEK_MS && !media.seeking) this.seek(position);
-    const nudge = Math.abs(off) > NUDGE_MS && Math.abs(off) <= SEEK_MS ? -Math.sign(off) * NUDGE : 0;
-    const rate = speed * (1 + nudge);
-    if (media.playbackRate !== rate) media.playbackRate = rate;
-    if (run && media.paused && !media.ended) media.play().catch(() => {});
-    if (!run && !media.paused) media.pause();
-  }
-}
-
-/** One track: its files, and the figure that shows a picture. */
-class Lane {
-  /** @type {HTMLElement | null} */
-  figure = null;
-
-  constructor(track, address) {
-    this.track = track;
-    this.clips = track.segments.map((segment) => new Clip(track, segment, address(track, segment)));
-    this.end = Math.max(0, ...this.clips.map(({ end }) => end));
-    // Where one file runs a little into the next, the next counts.
-    this.clips.forEach((clip, index) => (clip.end = Math.min(clip.end, this.clips[index + 1]?.begin ?? clip.end)));
-  }
-
-  at(position) {
-    return this.clips.find((clip) => clip.covers(position) && !clip.failed) ?? null;
-  }
-
-  show(position) {
-    const now = this.at(position);
-    this.figure?.classList.toggle("outside", now === null);
-    for (const clip of this.clips) clip.media.classList.toggle("current", clip === now);
-  }
-}
-
-export class Player {
+export class Player extends EventTarget {
+  /** @type {Lane[]} pictures, what is looked at first before the others */
+  pictures;
   /** @type {Lane[]} */
-  #lanes;
-  /** @type {Clip[]} */
-  #clips;
-  #length;
-  #position = 0;
-  #playing = false;
-  #speed = 1;
+  sounds;
+  position = 0;
+  playing = false;
+  /** It would play, but some track has to load first. */
+  waiting = false;
+  speed = 1;
+  /** @type {Lane | null} the picture that is large */
+  focused = null;
   #last = 0;
-  #timer = 0;
+  #timer;
+  #stepping = false;
 
   /**
-   * @param {any} recording with its tracks, as the archive describes it
-   * @param {(track: any, segment: any) => string} address of a file
+   * @param {any} timeline of the recording
+   * @param {{ media: (track: any, segment: any) => string, still: (track: any, at: number) => string }} address
    */
-  constructor(recording, address) {
-    this.#lanes = recording.tracks.map((track) => new Lane(track, address));
-    this.#clips = this.#lanes.flatMap(({ clips }) => clips);
-    this.#length = Math.max(recording.duration_ms, ...this.#lanes.map(({ end }) => end));
-    this.root = element("div", { class: "player" }, this.#screens(), this.#controls());
+  constructor(timeline, address) {
+    super();
+    const rank = ({ track }) => profile(track.source).rank;
+    const lanes = timeline.tracks.map((track) => new Lane(track, address)).sort((one, two) => rank(one) - rank(two));
+    this.pictures = lanes.filter(({ track }) => track.kind === "video");
+    this.sounds = lanes.filter(({ track }) => track.kind === "audio");
+    this.lanes = lanes;
+    this.length = Math.max(timeline.duration_ms, ...lanes.map(({ end }) => end));
+    for (const lane of this.pictures) lane.choose.addEventListener("click", () => this.focus(lane));
+    this.focus(this.pictures.find(({ clips }) => clips.some(({ playable }) => playable)) ?? this.pictures[0] ?? null);
     this.#timer = setInterval(() => this.#follow(), FOLLOW_EVERY_MS);
-    this.#show();
+    this.seek(0);
   }
 
   close() {
     clearInterval(this.#timer);
-    for (const { media } of this.#clips) {
-      media.pause();
-      media.removeAttribute("src");
-      media.load();
-    }
-    this.root.remove();
+    for (const lane of this.lanes) lane.close();
   }
 
   /** @param {boolean} [run] */
-  toggle(run = !this.#playing) {
-    if (run && this.#position >= this.#length - 50) this.seek(0);
-    this.#playing = run;
+  toggle(run = !this.playing) {
+    if (run && this.position >= this.length - 50) this.seek(0);
+    this.playing = run;
     this.#last = performance.now();
     this.#follow();
-    relabel(this.button, run ? "pause" : "play", run ? "Pause" : "Play");
+    this.dispatchEvent(new Event("change"));
   }
 
   /** @param {number} position ms from the recording's beginning */
   seek(position) {
-    this.#position = Math.min(Math.max(0, position), this.#length);
-    for (const clip of this.#clips) clip.seek(this.#position);
-    this.#show();
+    this.position = Math.min(Math.max(0, position), this.length);
+    for (const lane of this.lanes) lane.seek(this.position);
+    this.#follow();
   }
 
   /** @param {number} by ms */
   step(by) {
-    this.seek(this.#position + by);
+    this.seek(this.position + by);
   }
 
-  static STEP_MS = STEP_MS;
-
-  #screens() {
-    const rank = ({ track }) => profile(track.source).rank;
-    const of = (kind) => this.#lanes.filter(({ track }) => track.kind === kind).sort((one, two) => rank(one) - rank(two));
-    const figures = of("video").map((lane) => this.#figure(lane));
-    const sounds = of("audio").map((lane) => this.#soundRow(lane));
-    return element("div", { class: "player" }, element("div", { class: "screens" }, ...figures), element("ul", { class: "sounds" }, ...sounds));
+  /** @param {number} speed one of SPEEDS */
+  setSpeed(speed) {
+    this.speed = speed;
+    this.dispatchEvent(new Event("change"));
   }
 
-  #figure(lane) {
-    const { track, clips } = lane;
-    const about = [track.label, pictureSize(track.width, track.height)].filter(Boolean).join(" · ");
-    const caption = element("figcaption", {}, element("strong", {}, profile(track.source).title), element("span", {}, about));
-    const none = element("p", { class: "none" }, "Nothing recorded here");
-    lane.figure = element("figure", { "data-track": track.id, "data-source": track.source }, ...clips.map(({ media }) => media), none, caption);
-    return lane.figure;
+  /** The next faster or slower speed. @param {1 | -1} direction */
+  changeSpeed(direction) {
+    const next = SPEEDS[SPEEDS.indexOf(this.speed) + direction];
+    if (next) this.setSpeed(next);
   }
 
-  #soundRow({ track, clips }) {
-    const { title } = profile(track.source);
-    const button = element("button", { class: "plain", "aria-pressed": "true", "aria-label": `Sound of ${title}` }, icon("sound"));
-    const each = (act) => clips.forEach(({ media }) => act(media));
-    button.addEventListener("click", () => {
-      const muted = button.getAttribute("aria-pressed") === "true";
-      each((media) => (media.muted = muted));
-      button.replaceChildren(icon(muted ? "sound-off" : "sound"));
-      button.setAttribute("aria-pressed", String(!muted));
-    });
-    const volume = element("input", { type: "range", min: 0, max: 1, step: 0.05, value: 1, "aria-label": `Volume of ${title}` });
-    volume.addEventListener("input", () => each((media) => (media.volume = Number(volume.value))));
-    const name = element("span", { class: "name" }, title, element("small", {}, track.label));
-    return element("li", { "data-track": track.id }, button, name, volume, ...clips.map(({ media }) => media));
+  /** @param {Lane | null} lane */
+  focus(lane) {
+    if (lane === this.focused) return;
+    this.focused = lane;
+    this.dispatchEvent(new Event("focus"));
   }
 
-  #controls() {
-    this.button = element("button", { class: "primary", id: "play" });
-    relabel(this.button, "play", "Play");
-    this.button.addEventListener("click", () => this.toggle());
-    this.now = element("time", {}, duration(0));
-    this.slider = element("input", { type: "range", min: 0, max: this.#length, step: 10, value: 0, "aria-label": "Position" });
-    this.slider.addEventListener("input", () => this.seek(Number(this.slider.value)));
-    const speeds = [0.25, 0.5, 1, 1.5, 2].map((speed) => element("option", { value: speed, selected: speed === 1 }, `${speed}×`));
-    const speed = element("select", { "aria-label": "Speed" }, ...speeds);
-    speed.addEventListener("change", () => (this.#speed = Number(speed.value)));
-    return element("div", { class: "transport" }, this.button, this.now, this.slider, element("time", {}, duration(this.#length)), speed);
+  /** To the next or the previous frame of the picture that is large; the other tracks go there too. @param {1 | -1} direction */
+  async stepFrame(direction) {
+    if (this.playing) this.toggle(false);
+    const lane = this.focused;
+    const clip = lane?.at(this.position);
+    if (!lane || this.#stepping) return;
+    if (!clip?.media || !clip.usable) {
+      this.#beyond(lane, direction);
+      return;
+    }
+    this.#stepping = true;
+    try {
+      const offset = await clip.stepFrame(direction);
+      if (offset === null) this.#beyond(lane, direction);
+      else this.#arrive(lane, offset);
+    } finally {
+      this.#stepping = false;
+    }
+  }
+
+  /** The picture that is large as a PNG of its own size; null where there is none. @returns {Promise<Blob | null>} */
+  async snapshot() {
+    const picture = this.focused?.picture();
+    if (!picture) return null;
+    const canvas = new OffscreenCanvas(picture.videoWidth, picture.videoHeight);
+    canvas.getContext("2d")?.drawImage(picture, 0, 0);
+    return canvas.convertToBlob({ type: "image/png" });
+  }
+
+  /** How far (ms) each track that plays is ahead of the clock. @returns {Record<string, number>} by track */
+  skews() {
+    const found = {};
+    for (const lane of this.lanes) {
+      const ahead = lane.at(this.position)?.ahead(this.#now());
+      if (ahead != null) found[lane.track.id] = ahead;
+    }
+    return found;
+  }
+
+  #now() {
+    const running = this.playing && !this.waiting;
+    return running ? this.position + (performance.now() - this.#last) * this.speed : this.position;
+  }
+
+  /** From the end of one file to the nearest frame of the next one, or of the one before. */
+  #beyond(lane, direction) {
+    const current = lane.at(this.position);
+    const next = lane.clips.find((clip) => clip.begin > this.position);
+    const previous = lane.clips.findLast((clip) => clip !== current && clip.begin < this.position);
+    if (direction > 0 && next) this.seek(next.begin);
+    if (direction < 0 && previous) this.seek(previous.end - 1);
+  }
+
+  /** The large picture is there already; the others follow. */
+  #arrive(lane, offset) {
+    // A frame stands from its own time on; rounding must not lead to the one before.
+    this.position = Math.min(this.length, offset + 0.5);
+    for (const one of this.lanes) if (one !== lane) one.seek(this.position);
+    this.#follow();
   }
 
   #follow() {
     const now = performance.now();
-    const waiting = this.#clips.some((clip) => clip.waits(this.#position));
-    if (this.#playing && !waiting) this.#position += (now - this.#last) * this.#speed;
+    const waiting = this.playing && this.lanes.some((lane) => lane.waits(this.position));
+    if (this.playing && !waiting) this.position += Math.min(MOST_STEP_MS, now - this.#last) * this.speed;
     this.#last = now;
-    if (this.#playing && this.#position >= this.#length) {
-      this.#position = this.#length;
-      this.toggle(false);
+    if (waiting !== this.waiting) {
+      this.waiting = waiting;
+      this.dispatchEvent(new Event("change"));
     }
-    for (const clip of this.#clips) clip.follow(this.#position, this.#playing && !waiting, this.#speed);
-    this.#show();
-  }
-
-  #show() {
-    write(this.now, duration(this.#position));
-    this.slider.value = String(this.#position);
-    this.slider.setAttribute("aria-valuetext", `${duration(this.#position)} of ${duration(this.#length)}`);
-    for (const lane of this.#lanes) lane.show(Math.min(this.#position, this.#length - 1));
+    if (this.playing && this.position >= this.length) {
+      this.position = this.length;
+      this.toggle(false);
+      return;
+    }
+    const shown = Math.min(this.position, this.length - 1);
+    for (const lane of this.lanes) lane.follow(shown, this.playing && !waiting, this.speed);
+    this.dispatchEvent(new Event("position"));
   }
 }

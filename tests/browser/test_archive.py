@@ -42,11 +42,13 @@ def recorded(browser: Browser, server: Server) -> str:
     return "archive-1"
 
 
-PLAYING = """() => Object.fromEntries([...document.querySelectorAll("#player [data-track]")].map((lane) => {
-  const playing = [...lane.querySelectorAll("video, audio")].filter((media) => !media.paused);
-  const file = (media) => new URL(media.src).searchParams.get("segment");
-  return [lane.dataset.track, playing.map((media) => [file(media), media.currentTime])];
-}))"""
+PLAYING = """() => {
+  const lanes = [...document.querySelectorAll("#player .replayed, #player .sounds li")];
+  return Object.fromEntries(lanes.map((lane) => {
+    const playing = [...lane.querySelectorAll("video, audio")].filter((media) => !media.paused);
+    return [lane.dataset.track, playing.map(({ dataset, currentTime }) => [dataset.segment, currentTime])];
+  }));
+}"""
 
 
 def detail(server: Server, recording: str) -> dict[str, Any]:
@@ -84,13 +86,13 @@ def test_recording_is_found_played_and_verified(
     page.get_by_role("button", name="Search").click()
     page.locator("#count", has_text="1 recording").wait_for()
     page.locator("#recordings button").click()
-    page.locator("#player figure[data-source=ultrasound]").wait_for()
+    page.locator("#player figure[data-source=ultrasound] video").wait_for(state="attached")
     page.locator("#player figure[data-source=camera]").wait_for()
     page.locator("#player .sounds li").nth(1).wait_for()
 
     current = "#player figure[data-source=ultrasound]"
     page.keyboard.press("k")
-    page.get_by_role("button", name="Pause").wait_for()
+    page.get_by_role("button", name="Pause", exact=True).wait_for()
     page.evaluate(f"(argument) => {{ {framecode.READ} }}", {"selector": current, "name": "played"})
     frames = c.seen(page, 20, "played")
     codes = [frame[0] for frame in frames]
@@ -106,8 +108,10 @@ def test_recording_is_found_played_and_verified(
 
     page.get_by_role("button", name="Verify").click()
     page.locator(".verdict.good").wait_for()
+    page.get_by_role("button", name="Export", exact=True).click()
+    page.get_by_role("button", name="Begin export").click()
     with page.expect_download() as download:
-        page.get_by_role("link", name="Export MKV").click()
+        page.get_by_role("link", name="Save").click()
     exported = codes_of(str(download.value.path()))
     steps = framecode.steps(exported)
     figures(exported_frames=len(exported), unreadable=exported.count(-1), missing=sum(step - 1 for step in steps))
@@ -123,6 +127,7 @@ def test_archive_by_keyboard(recorded: str, pages: Pages, server: Server) -> Non
     page.locator("#recordings button").focus()
     page.keyboard.press("Enter")
     page.locator("#player figure").first.wait_for()
+    assert page.evaluate("() => document.activeElement.id") == "play"
     slider = page.get_by_label("Position")
     expect(slider).to_have_value("0")
     page.keyboard.press("l")

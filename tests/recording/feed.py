@@ -48,6 +48,7 @@ def video(codec: Codec, count: int, first: int = 0, width: int = 320, height: in
     context.framerate = Fraction(30)
     context.time_base = Fraction(1, 30)
     context.gop_size = gop
+    context.thread_count = 1  # threads of libvpx wait for each other by spinning, for ages on a busy machine
     context.options = dict(options) | {"g": str(gop), "keyint_min": str(gop)}
     if codec == Codec.CODEC_H265:
         context.options |= {"x265-params": f"log-level=none:keyint={gop}:min-keyint={gop}:repeat-headers=1"}
@@ -207,6 +208,7 @@ class Studio:
         storage: LocalStorage | None = None,
         executor: Executor | None = None,
         evidence: Evidence = NOTHING,
+        room: str = "room-1",
         **settings: Any,
     ) -> None:
         self.now = 0.0
@@ -223,7 +225,7 @@ class Studio:
             executor=executor or Inline(),
             evidence=evidence,
         )
-        self.recording: Recording = self.recorder.start("room-1")
+        self.recording: Recording = self.recorder.start(room)
         self.rings: dict[str, Ring] = {}
         self.coming: list[tuple[float, str, Item]] = []
 

@@ -53,7 +53,9 @@ class Desk:
         async def serve() -> None:
             await self.archive.open()
             application = web.Application()
-            api = ArchiveApi(self.archive, self.authorize, wall_us=lambda: feed.WALL_START)
+            api = ArchiveApi(
+                self.archive, self.authorize, wall_us=lambda: feed.WALL_START, who=lambda request: "Dr. Test"
+            )
             application.router.add_routes(api.routes())
             runner = web.AppRunner(application)
             await runner.setup()

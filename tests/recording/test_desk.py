@@ -245,3 +245,60 @@ def test_an_export_of_another_recording_is_not_there(tmp_path: Path) -> None:
 
     desk = Desk(Archive(tmp_path))
     desk.run(work)
+
+
+def test_bookmarks(tmp_path: Path) -> None:
+    studio = record(tmp_path)
+    url = f"{API}/{studio.recording.id}/bookmarks"
+    bad = ({}, {"at_ms": -1}, {"at_ms": 1, "track": "none"}, {"at_ms": 1, "text": "two\nlines"}, {"at_ms": 10**7})
+
+    async def work(client: ClientSession) -> None:
+        for body in (*bad, {"at_ms": 1, "text": "x" * 257}, {"at_ms": 1, "more": 1}):
+            async with client.post(url, json=body) as response:
+                assert response.status == 400, body
+        made = []
+        for at, text in ((2000, "Mitral valve"), (1000, "")):
+            async with client.post(url, json={"at_ms": at, "text": text, "track": "camera"}) as response:
+                assert response.status == 201
+                made.append(await response.json())
+        assert (made[0]["at_ms"], made[0]["by"], made[0]["made"]) == (2000, "Dr. Test", "2026-09-21T14:13:20.000Z")
+        async with client.get(url) as response:
+            assert (await response.json())["bookmarks"] == made[::-1]
+        async with client.get(f"{API}/{studio.recording.id}/timeline.json") as response:
+            assert (await response.json())["bookmarks"] == made[::-1]
+        for _ in range(2):
+            async with client.delete(f"{url}/{made[0]['id']}") as response:
+                assert response.status == 204
+        async with client.get(url) as response:
+            assert (await response.json())["bookmarks"] == made[1:]
+        desk.rooms = {"elsewhere"}
+        async with client.post(url, json={"at_ms": 1}) as response:
+            assert response.status == 404
+
+    desk = Desk(Archive(tmp_path))
+    desk.run(work)
+
+
+def test_holds(tmp_path: Path) -> None:
+    studio = record(tmp_path)
+    url = f"{API}/{studio.recording.id}/holds"
+
+    async def work(client: ClientSession) -> None:
+        async with client.post(url, json={"reason": ""}) as response:
+            assert response.status == 400
+        async with client.post(url, json={"reason": "complaint 7"}) as response:
+            assert response.status == 201
+            hold = (await response.json())["id"]
+        for held, count in (("true", 1), ("false", 0)):
+            async with client.get(f"{API}?held={held}") as response:
+                assert (await response.json())["total"] == count
+        async with client.delete(f"{url}/{hold}") as response:
+            assert response.status == 204
+        async with client.delete(f"{url}/{hold}") as response:
+            assert response.status == 404
+        async with client.get(url) as response:
+            (found,) = (await response.json())["holds"]
+        assert (found["reason"], found["by"], found["lifted_by"]) == ("complaint 7", "Dr. Test", "Dr. Test")
+        assert found["lifted"] is not None
+
+    Desk(Archive(tmp_path)).run(work)

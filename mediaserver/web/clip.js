@@ -1,0 +1,208 @@
+/**
+ * One file of a track, and its place on the recording's time. It has a media element only while it is near. Times are
+ * in ms: offsets on the recording's time, media times in the file.
+ */
+
+import { element } from "./ui.js";
+
+/** The last frame of a file is shown for about this long; its length counts to the last frame. */
+const LAST_FRAME_MS = 40;
+/** A file is loaded this long before it is due, and let go when it is further away on both sides. */
+const AHEAD_MS = 8000;
+const KEEP_MS = 20_000;
+/** An element that is further off is put right by a seek; one that is less off, by its speed. */
+const SEEK_MS = 250;
+const NUDGE_MS = 20;
+const GOOD_MS = 6;
+/** The most that speed changes: a picture's by a quarter, a sound's by what is hardly heard. */
+const MOST_NUDGE = { video: 0.25, audio: 0.08 };
+/** After a seek for being off, the next one waits for so long: a machine that is too slow must not only seek. */
+const SEEK_AGAIN_MS = 1500;
+/** Two frames of one file are further apart than this. */
+const STEP_S = 0.001;
+
+export class Clip {
+  /** @type {any} the media element, while there is one */
+  media = null;
+  failed = false;
+  /** Media time in s of the frame that is shown, as the browser tells it. @type {number | null} */
+  shown = null;
+  #correcting = false;
+  #soughtAt = -Infinity;
+  #source;
+  #make;
+
+  /**
+   * @param {any} segment of the timeline
+   * @param {string} source address of the file
+   * @param {"audio" | "video"} kind
+   * @param {(media: any) => void} made is called with each new element
+   */
+  constructor(segment, source, kind, made) {
+    this.segment = segment;
+    this.kind = kind;
+    this.begin = segment.offset_ms;
+    this.end = segment.offset_ms + segment.duration_ms + LAST_FRAME_MS;
+    this.#source = source;
+    this.#make = made;
+    this.playable = document.createElement(kind).canPlayType(segment.type) !== "";
+  }
+
+  get usable() {
+    return this.playable && !this.failed;
+  }
+
+  covers(position) {
+    return position >= this.begin && position < this.end;
+  }
+
+  /** The media time (ms) of an offset, and the reverse: straight between the places, 1:1 outside. */
+  mediaTime(offset) {
+    return along(this.segment.places, offset, 1, 0);
+  }
+
+  offset(mediaMs) {
+    return along(this.segment.places, mediaMs, 0, 1);
+  }
+
+  /** How far (ms) the element is ahead of a position; null where that can't be said. */
+  ahead(position) {
+    const { media } = this;
+    if (!media || media.seeking || media.readyState < HTMLMediaElement.HAVE_METADATA) return null;
+    return this.offset(media.currentTime * 1000) - position;
+  }
+
+  /** Has an element when it is near, and none when it is far. */
+  prepare(position) {
+    if (this.usable && position > this.begin - AHEAD_MS && position < this.end + LAST_FRAME_MS) this.#load();
+    else if (this.media && (position < this.begin - KEEP_MS || position > this.end + KEEP_MS)) this.release();
+  }
+
+  /** Whether the element must load before it can show this position. */
+  waits(position) {
+    const { media } = this;
+    if (!this.usable || !this.covers(position)) return false;
+    if (!media || media.seeking) return true;
+    if (media.ended || media.duration - media.currentTime < 0.1) return false;
+    return media.readyState < HTMLMediaElement.HAVE_FUTURE_DATA;
+  }
+
+  /** Goes to a position at once. */
+  seek(position) {
+    if (!this.usable || !this.covers(position)) return;
+    this.#load();
+    this.media.currentTime = Math.max(0, this.mediaTime(position)) / 1000;
+    this.#soughtAt = performance.now();
+  }
+
+  /** @param {number} position @param {boolean} run @param {number} speed */
+  follow(position, run, speed) {
+    this.prepare(position);
+    const { media } = this;
+    if (!media) return;
+    if (!this.covers(position)) {
+      if (!media.paused) media.pause();
+      return;
+    }
+    const off = this.ahead(position);
+    if (run && off !== null) this.#correct(off, position, speed);
+    if (run && media.paused && !media.ended) media.play().catch(() => {});
+    if (!run && !media.paused) media.pause();
+  }
+
+  /** The frame at a media time in s, once it is shown: its own media time. @param {number} seconds */
+  async frameAt(seconds) {
+    const { media } = this;
+    const shown = new Promise((resolve) => media.requestVideoFrameCallback((_, { mediaTime }) => resolve(mediaTime)));
+    const sought = new Promise((resolve) => media.addEventListener("seeked", resolve, { once: true }));
+    media.currentTime = Math.max(0, seconds);
+    await Promise.race([sought, wait(5000)]);
+    // The same frame again may not be announced.
+    return (this.shown = await Promise.race([shown, wait(150).then(() => this.shown ?? media.currentTime)]));
+  }
+
+  /**
+   * Goes to the frame after or before the one that is shown; null at the end of the file.
+   * @param {1 | -1} direction
+   * @returns {Promise<number | null>} its offset
+   */
+  async stepFrame(direction) {
+    const from = await this.frameAt(this.media.currentTime);
+    const found = direction < 0 ? await this.#before(from) : await this.#after(from);
+    return found === null ? null : this.offset(found * 1000);
+  }
+
+  release() {
+    const { media } = this;
+    if (!media) return;
+    this.media = this.shown = null;
+    media.pause();
+    media.removeAttribute("src");
+    media.load();
+    media.remove();
+  }
+
+  #load() {
+    if (this.media) return;
+    const media = (this.media = element(this.kind, { preload: "auto", playsinline: true, "data-segment": this.segment.n }));
+    media.addEventListener("error", () => (this.failed = this.media === media));
+    if (this.kind === "video") {
+      const note = (_, { mediaTime }) => {
+        this.shown = mediaTime;
+        if (this.media === media) media.requestVideoFrameCallback(note);
+      };
+      media.requestVideoFrameCallback(note);
+    }
+    media.src = this.#source;
+    this.#make(media);
+  }
+
+  #correct(off, position, speed) {
+    const { media } = this;
+    const far = Math.abs(off);
+    if (far > SEEK_MS * Math.max(1, speed) && performance.now() - this.#soughtAt > SEEK_AGAIN_MS) {
+      this.seek(position);
+      return;
+    }
+    this.#correcting = far > (this.#correcting ? GOOD_MS : NUDGE_MS);
+    const most = MOST_NUDGE[this.kind];
+    const nudge = this.#correcting ? Math.min(most, Math.max(-most, -off / 400)) : 0;
+    const rate = speed * (1 + nudge);
+    if (Math.abs(media.playbackRate - rate) > 0.004 * speed) media.playbackRate = rate;
+  }
+
+  async #before(from) {
+    if (from < STEP_S) return null;
+    const found = await this.frameAt(from - STEP_S);
+    return found < from ? found : null;
+  }
+
+  /** Half a frame further each time until another is shown, then back to see that none was passed over. */
+  async #after(from) {
+    const half = Math.max(4, this.segment.frame_ms / 2) / 1000;
+    let found = from;
+    for (let steps = 1; found <= from + STEP_S / 2; steps++) {
+      const target = from + (steps === 1 ? 2.04 : steps + 1) * half;
+      if (target > this.media.duration + 2 * half) return null;
+      found = await this.frameAt(target);
+    }
+    for (;;) {
+      const earlier = await this.frameAt(found - STEP_S);
+      if (earlier <= from + STEP_S / 2 || earlier >= found) break;
+      found = earlier;
+    }
+    await this.frameAt(found + STEP_S / 2);
+    return found;
+  }
+}
+
+const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** @param {[number, number][]} places @param {number} value @param {0 | 1} from @param {0 | 1} to which of a pair */
+function along(places, value, from, to) {
+  let right = places.findIndex((place) => place[from] > value);
+  if (right === 0) return places[0][to] + value - places[0][from];
+  if (right < 0) return places[places.length - 1][to] + value - places[places.length - 1][from];
+  const [low, high] = [places[right - 1], places[right]];
+  return low[to] + ((value - low[from]) * (high[to] - low[to])) / (high[from] - low[from]);
+}

@@ -1,0 +1,323 @@
+"""The archivist's desk in real browsers: all tracks in step, at any speed, across files, after any seek."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from mediaserver.loadtest.raster import read_code
+from tests.browser import desk
+from tests.browser.conftest import PATIENCE, Pages, Server, shot
+from tests.browser.consultation import percentile
+from tests.browser.desk import Sample
+from tests.browser.drivers import firefox
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+SECONDS = 16
+SKEW_MS = 80.0
+SAMPLE_MS = 100
+
+
+@pytest.fixture(scope="module")
+def archived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
+    data = tmp_path_factory.mktemp("desk")
+    studio = desk.record(data / "archive", SECONDS, gap=True)
+    running = Server(data)
+    yield running, studio.recording.id
+    running.stop()
+
+
+def opened(pages: Pages, server: Server, recording: str, **options: Any) -> Page:
+    page = pages.open(f"{server.base}/archive#token={server.token('*', 'archivist', name='Archivist')}", **options)
+    page.locator(f"#recordings button[data-recording='{recording}']").click()
+    page.locator(".replay").wait_for()
+    return page
+
+
+def seek(page: Page, ms: float) -> None:
+    """As a click on the timeline would."""
+    page.get_by_label("Position").evaluate(
+        "(slider, ms) => { slider.value = ms; slider.dispatchEvent(new Event('input')); }", round(ms)
+    )
+
+
+def settle(page: Page) -> None:
+    """Until everything that should be seen is."""
+    page.wait_for_function("""() => [...document.querySelectorAll(".replay :is(video, audio).current")].every(
+      (media) => !media.seeking && media.readyState >= 2)""")
+
+
+def played(page: Page, described: dict[str, Any], *, seconds: float, seeks: int, most_ms: float) -> dict[str, Any]:
+    """Play and seek; gives the figures of all samples that were taken while it played."""
+    chance = random.Random(11)
+    skews, seen, positions = [], [], []
+    page.locator("#play").click()
+    for turn in range(seeks + 1):
+        if turn:
+            seek(page, chance.uniform(0, most_ms))
+        page.locator(".replay[data-state=playing]").wait_for()
+        page.wait_for_timeout(500)
+        for _ in range(round(1000 * seconds / (seeks + 1) / SAMPLE_MS)):
+            page.wait_for_timeout(SAMPLE_MS)
+            sample = Sample(page, described)
+            if sample.settled and sample.state == "playing" and len(sample.clocks) > 1:
+                skews.append(sample.skew_ms)
+                positions.append(sample.position)
+                if len(sample.pictures) > 1:
+                    seen.append(sample.seen_ms)
+            if sample.state == "paused":
+                break
+    if page.locator(".replay[data-state=playing]").count():
+        page.locator("#play").click()
+    return {
+        "samples": len(skews), "skew_p50_ms": round(percentile(skews, 0.5), 1),
+        "skew_p95_ms": round(percentile(skews, 0.95), 1), "skew_max_ms": round(max(skews), 1),
+        "seen_p50_ms": round(percentile(seen, 0.5), 1), "seen_p95_ms": round(percentile(seen, 0.95), 1),
+        "seen_max_ms": round(max(seen), 1),
+    }  # fmt: skip
+
+
+def test_four_tracks_play_in_step_through_seeks(
+    archived: tuple[Server, str], pages: Pages, figures: Callable[..., None]
+) -> None:
+    server, recording = archived
+    page = opened(pages, server, recording)
+    described = desk.timeline(server, recording)
+    found = played(page, described, seconds=6, seeks=5, most_ms=1000 * (SECONDS - 3))
+    figures(**found)
+    assert found["samples"] > 20
+    assert found["skew_p95_ms"] <= SKEW_MS * PATIENCE
+    assert found["seen_p50_ms"] <= SKEW_MS * PATIENCE
+
+
+def code_at(track: str, ms: float) -> int:
+    """The number of the picture that stands at a moment of the recording."""
+    return int((ms - desk.DELAY_MS - 1000 * desk.STARTS_S[track]) * 30 / 1000 + 1e-6)
+
+
+def test_seeks_show_the_very_picture_and_frames_are_stepped_both_ways(
+    archived: tuple[Server, str], pages: Pages
+) -> None:
+    server, recording = archived
+    page = opened(pages, server, recording)
+    described = desk.timeline(server, recording)
+    for ms in (9_255.0, 2_255.0, 13_000.0, 6_600.0):  # the camera's second, first and third file
+        seek(page, ms)
+        settle(page)
+        expect_codes(page, described, {track: code_at(track, ms) for track in ("us", "cam", "skin")})
+    code = Sample(page, described).codes["us"]
+    for name, step in (("One frame on", 1), ("One frame on", 1), ("One frame back", -1), ("One frame back", -1)):
+        code += step
+        page.get_by_role("button", name=name).click()
+        expect_codes(page, described, {"us": code})
+    page.keyboard.press(".")
+    expect_codes(page, described, {"us": code + 1})
+    # From the last frame of one file of the camera into the next, and back.
+    page.get_by_role("button", name="Show Room camera large").click()
+    seek(page, 1000 * SECONDS / 2 + 5)  # the last of the first file stands until the network's delay has passed
+    settle(page)
+    last = 30 * SECONDS // 2 - 1
+    expect_codes(page, described, {"cam": last})
+    page.keyboard.press(".")
+    expect_codes(page, described, {"cam": last + 1})
+    page.keyboard.press(",")
+    expect_codes(page, described, {"cam": last})
+
+
+def expect_codes(page: Page, described: dict[str, Any], wanted: dict[str, int]) -> None:
+    """Wait until those pictures are seen."""
+    for _ in range(200):
+        codes = Sample(page, described).codes
+        if {track: codes.get(track) for track in wanted} == wanted:
+            return
+        page.wait_for_timeout(50)
+    assert {track: codes.get(track) for track in wanted} == wanted
+
+
+def test_speed_sound_and_layout(archived: tuple[Server, str], pages: Pages) -> None:
+    server, recording = archived
+    page = opened(pages, server, recording)
+    page.get_by_label("Speed").select_option("4")
+    page.locator("#play").click()
+    page.wait_for_function("() => [...document.querySelectorAll('video.current')].some((v) => v.playbackRate > 3)")
+    page.locator(".replay[data-state=paused]").wait_for()  # it has come to the end
+    page.keyboard.press("[")
+    expect(page.get_by_label("Speed")).to_have_value("3")
+    assert page.locator(".replayed.focused").get_attribute("data-source") == "ultrasound"
+    page.keyboard.press("2")
+    expect(page.locator(".replayed.focused")).not_to_have_attribute("data-source", "ultrasound")
+    page.get_by_role("button", name="Sound of Stethoscope").click()
+    page.get_by_label("Volume of Stethoscope").fill("0.5")
+    assert page.evaluate("() => [document.querySelector('audio').muted, document.querySelector('audio').volume]") == [
+        True,
+        0.5,
+    ]
+
+
+def test_marks_are_drawn_and_lead_to_their_moment(archived: tuple[Server, str], pages: Pages) -> None:
+    server, recording = archived
+    page = opened(pages, server, recording)
+    marks = page.locator(".row .mark").evaluate_all("(all) => all.map((mark) => mark.dataset.mark)")
+    assert sorted(marks) == ["floor", "floor", "gap", "stale"]
+    row = page.get_by_role("button", name="Ultrasound. Below its floor: the viewer's line")
+    row.click()
+    expect(page.get_by_label("Position")).to_have_value(str(round(SECONDS * 400)))
+    shot(page, "archive-player")
+
+
+def test_bookmarks_are_set_found_and_removed_by_keyboard(archived: tuple[Server, str], pages: Pages) -> None:
+    server, recording = archived
+    page = opened(pages, server, recording)
+    seek(page, 7_000)
+    page.keyboard.press("b")
+    page.keyboard.type("Mitral valve")
+    page.keyboard.press("Enter")
+    jump = page.get_by_role("button", name="Mitral valve", exact=False).first
+    jump.wait_for()
+    expect(page.locator(".flag")).to_have_count(1)
+    seek(page, 0)
+    jump.click()
+    expect(page.get_by_label("Position")).to_have_value("7000")
+    page.reload()
+    page.locator("#recordings button").click()
+    page.get_by_role("button", name="Remove the bookmark Mitral valve").click()
+    expect(page.locator(".flag")).to_have_count(0)
+
+
+def test_holds_are_placed_and_lifted(archived: tuple[Server, str], pages: Pages) -> None:
+    server, recording = archived
+    page = opened(pages, server, recording)
+    page.get_by_text("Holds").click()
+    page.get_by_label("Reason of a hold").fill("complaint 7")
+    page.keyboard.press("Enter")
+    page.locator(".held", has_text="On hold").wait_for()
+    page.get_by_role("button", name="Lift the hold: complaint 7").click()
+    page.get_by_text("lifted by Archivist").wait_for()
+    page.get_by_text("Who has looked").click()
+    page.get_by_text("Archivist opened it").wait_for()
+
+
+def test_snapshot_has_the_source_size(archived: tuple[Server, str], pages: Pages) -> None:
+    server, recording = archived
+    page = opened(pages, server, recording)
+    page.get_by_role("button", name="Show Room camera large").click()
+    seek(page, 9_255)
+    settle(page)
+    with page.expect_download() as download:
+        page.keyboard.press("s")
+    assert download.value.suggested_filename.startswith("room-1_camera_2026-09-21T14-13-29")
+    with av.open(str(download.value.path())) as container:
+        (frame,) = container.decode(video=0)
+    assert isinstance(frame, av.VideoFrame)
+    luma = np.ascontiguousarray(frame.to_ndarray(format="gray"))
+    assert (frame.width, frame.height) == (640, 480)
+    assert read_code(luma) == code_at("cam", 9_255)
+
+
+def test_export_is_followed_and_saved(archived: tuple[Server, str], pages: Pages) -> None:
+    server, recording = archived
+    page = opened(pages, server, recording)
+    page.keyboard.press("e")
+    dialog = page.get_by_role("dialog", name="Export")
+    dialog.get_by_label("MP4").check()
+    pages.expected = "422"
+    dialog.get_by_role("button", name="Begin export").click()
+    dialog.get_by_role("alert").get_by_text("export to MKV").wait_for()
+    dialog.get_by_label("MKV").check()
+    dialog.get_by_role("button", name="Begin export").click()
+    with page.expect_download() as download:
+        dialog.get_by_role("link", name="Save").click()
+    with av.open(str(download.value.path())) as container:
+        assert len(container.streams) == 5
+    dialog.get_by_role("button", name="Remove").click()
+    expect(dialog.locator(".jobs li")).to_have_count(0)
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Verify").click()
+    page.locator(".verdict.good", has_text="6 files are as they were recorded").wait_for()
+
+
+def test_everything_has_a_name_and_fits_a_narrow_page(archived: tuple[Server, str], pages: Pages) -> None:
+    server, recording = archived
+    page = opened(pages, server, recording, width=480)
+    nameless = page.evaluate("""() => [...document.querySelectorAll("button, a, input, select, summary")]
+      .filter((control) => control.checkVisibility() && !control.closest("[hidden]"))
+      .filter((control) => !(control.innerText?.trim() || control.ariaLabel || control.labels?.length
+        || control.querySelector("img[alt]:not([alt=''])")))
+      .map((control) => control.outerHTML)""")
+    assert nameless == []
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    shot(page, "archive-player-480")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_four_tracks_stay_in_step_for_five_minutes(tmp_path: Path, pages: Pages, figures: Callable[..., None]) -> None:
+    studio = desk.record(tmp_path / "archive", 330)
+    server = Server(tmp_path)
+    try:
+        page = opened(pages, server, studio.recording.id)
+        described = desk.timeline(server, studio.recording.id)
+        found = played(page, described, seconds=300, seeks=20, most_ms=1000 * (330 - 20))
+        page.close()
+    finally:
+        server.stop()
+    figures(**found)
+    assert found["samples"] > 1000
+    assert found["skew_max_ms"] <= SKEW_MS * PATIENCE
+    assert found["seen_p95_ms"] <= SKEW_MS * PATIENCE
+
+
+OPEN = """
+const until = async (found) => {
+  for (;;) {
+    const value = found();
+    if (value) return value;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+};
+(await until(() => document.querySelector("#recordings button"))).click();
+await until(() => document.querySelector(".replay"));
+const slider = document.querySelector("[aria-label=Position]");
+slider.value = 9255;
+slider.dispatchEvent(new Event("input"));
+const scan = document.querySelector(".replayed[data-source=ultrasound]");
+await until(() => scan.querySelector(".still")?.naturalWidth);
+await until(() => document.querySelector(".replayed[data-source=camera] video.current")?.readyState >= 2);
+document.querySelector("#play").click();
+const all = () => [...document.querySelectorAll(".replay :is(video, audio).current")];
+const clock = () => all().map((media) => media.currentTime);
+const before = clock();
+await until(() => clock().every((time, index) => time > before[index] + 0.5));
+document.querySelector("#play").click();
+return {
+  sign: scan.querySelector(".none").textContent, visible: getComputedStyle(scan.querySelector(".none")).display,
+  large: document.querySelector(".replayed.focused").dataset.source, playing: before.length,
+};
+"""
+
+
+def test_firefox_says_what_it_lacks_and_plays_the_rest(archived: tuple[Server, str]) -> None:
+    if shutil.which("firefox-esr") is None:
+        pytest.skip("firefox-esr is not installed")
+    server, _ = archived
+    with firefox(f"{server.base}/archive#token={server.token('*', 'archivist')}") as page:
+        found = page.evaluate(OPEN)
+        page.evaluate("document.querySelector('#back').click()")
+        errors = page.errors
+    assert found["playing"] == 3
+    assert "can't play H264" in found["sign"]
+    assert found["visible"] != "none"
+    assert found["large"] == "dermatoscope"
+    assert errors == []
