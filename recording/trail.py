@@ -243,7 +243,8 @@ class Reading:
     def _end(self) -> None:
         head = self.walk.head
         if self._published is None:
-            if self.walk.sealed:
+            # A server that was killed before its first sealed line was on the disk for good has published none.
+            if self.walk.sealed > 1:
                 self.problems.append(Problem("missing", HEAD, "there is none, or it can't be read"))
         elif (cut := _cut(self._folder, head)) and not self._is_told():
             self.problems.append(Problem("missing", NAME, cut))
