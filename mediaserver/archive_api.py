@@ -38,16 +38,18 @@ from mediaserver.archive_timeline import timeline
 from mediaserver.problems import problem_response
 from mediaserver.recording import manifest, views
 from mediaserver.recording.archive import Archive, StillRecording, UnknownRecording
-from mediaserver.recording.catalog import Query
+from mediaserver.recording.catalog import BadCursor, CatalogError, Query
 from mediaserver.recording.export.jobs import DiskFull, Exports, TooManyExports, UnknownExport
 from mediaserver.recording.export.join import ExportError, check
 from mediaserver.recording.manifest import Manifest, Segment
 from mediaserver.recording.placing import media_ms, places
+from mediaserver.recording.sidecars import Identifiers
 from mediaserver.recording.stills import NoStill, Stills, StillsBusy
 from mediaserver.session_report import SessionReport
 
-Action = Literal["list", "show", "play", "verify", "export", "follow", "fetch", "discard"]
-"""The last three are of an export: to look how it stands, to take its result, to remove it."""
+Action = Literal["list", "show", "play", "verify", "export", "follow", "fetch", "discard", "identify", "erase"]
+"""To follow, fetch and discard is of an export: to look how it stands, to take its result, to remove it; to identify
+and erase is of a recording's identifiers."""
 Authorize = Callable[[web.Request, Action, str | None], Awaitable[Collection[str] | None]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 T = TypeVar("T")
@@ -55,6 +57,8 @@ T = TypeVar("T")
 EXPORT_TYPES = {"mkv": "video/x-matroska", "mp4": "video/mp4"}
 BUSY_SECONDS = 2
 EXPORTS_BUSY_SECONDS = 60
+CATALOG_SECONDS = 5
+CATALOG_AWAY = "the archive's database does not answer; recordings go on, and can be opened by their ids"
 STILL_AGE = "private, max-age=3600"
 
 _REFUSALS: Mapping[type[Exception], tuple[int, Mapping[str, str]]] = {
@@ -78,8 +82,10 @@ def _telling(handler: Handler) -> Handler:
         except tuple(_REFUSALS) as error:
             status, headers = _REFUSALS[type(error)]
             return problem_response(status, str(error.args[0]), headers)
-        except _BadRequest as error:
+        except (_BadRequest, BadCursor) as error:
             return problem_response(400, str(error))
+        except CatalogError:
+            return problem_response(503, CATALOG_AWAY, {"Retry-After": str(CATALOG_SECONDS)})
 
     return answer
 
@@ -105,6 +111,9 @@ class ArchiveApi:
             "showManifest": self._manifest,
             "showTimeline": self._timeline,
             "showReport": self._report,
+            "showIdentifiers": self._identifiers,
+            "setIdentifiers": self._identify,
+            "eraseIdentifiers": self._erase,
             "getMedia": self._media,
             "getThumbnail": self._thumbnail,
             "verify": self._verify,
@@ -134,9 +143,18 @@ class ArchiveApi:
             from_us=_time("from", asked.from_),
             to_us=_time("to", asked.to),
             text=asked.text,
+            state=asked.state,
+            patient_id=asked.patient,
+            patient_name=asked.name,
+            encounter=asked.encounter,
+            accession=asked.accession,
+            participant=asked.participant,
+            has_gaps=asked.gaps,
+            on_hold=asked.held,
             rooms=rooms,
             limit=asked.limit,
             offset=asked.offset,
+            cursor=asked.cursor,
         )
         return _json(await self._archive.find(query))
 
@@ -157,6 +175,26 @@ class ArchiveApi:
     async def _report(self, request: web.Request) -> web.StreamResponse:
         kept = await self._allowed(request, "show")
         return web.Response(body=await self._archive.report(kept.id), content_type="application/json")
+
+    async def _identifiers(self, request: web.Request) -> web.StreamResponse:
+        kept = await self._allowed(request, "show")
+        return _json((await self._archive.added(kept.id)).identifiers or Identifiers())
+
+    async def _identify(self, request: web.Request) -> web.StreamResponse:
+        kept = await self._allowed(request, "identify")
+        identifiers = await _body(request, Identifiers)
+        return await self._kept(self._archive.set_identifiers(kept.id, identifiers))
+
+    async def _erase(self, request: web.Request) -> web.StreamResponse:
+        kept = await self._allowed(request, "erase")
+        return await self._kept(self._archive.erase_identifiers(kept.id))
+
+    async def _kept(self, change: Awaitable[None]) -> web.StreamResponse:
+        try:
+            await change
+        except (OSError, ValueError) as error:
+            return problem_response(507, f"the identifiers can't be kept: {getattr(error, 'strerror', None) or error}")
+        return web.Response(status=204)
 
     # To watch
 

@@ -11,6 +11,7 @@ from mediaserver.archive_timeline import Timeline
 from mediaserver.openapi import RANGED, Operation
 from mediaserver.recording.export.jobs import ExportView
 from mediaserver.recording.export.join import Format
+from mediaserver.recording.sidecars import Identifiers
 from mediaserver.recording.stills import LEAST, MOST
 from mediaserver.recording.verify import Report
 from mediaserver.recording.views import RecordingDetail, RecordingList
@@ -33,9 +34,18 @@ class SearchQuery(msgspec.Struct, frozen=True, kw_only=True, rename={"from_": "f
     source: Annotated[Text, _says("A source that was recorded, such as ultrasound.")] = ""
     from_: Annotated[Text, _says("Recordings that go on after this date or time (RFC 3339; without a zone: UTC).")] = ""
     to: Annotated[Text, _says("Recordings that have begun by this date or time.")] = ""
-    text: Annotated[Text, _says("Words that the room, the id, a label or a participant's name must hold.")] = ""
+    text: Annotated[Text, _says("Beginnings of words in the room, the id, labels, names or identifiers.")] = ""
+    state: Annotated[Text, _says("recording, complete or recovered.")] = ""
+    patient: Annotated[Text, _says("The patient's id.")] = ""
+    name: Annotated[Text, _says("Beginnings of words in the patient's name.")] = ""
+    encounter: Annotated[Text, _says("The encounter.")] = ""
+    accession: Annotated[Text, _says("The accession number.")] = ""
+    participant: Annotated[Text, _says("Beginnings of words in a participant's name.")] = ""
+    gaps: Annotated[bool | None, _says("Only with gaps, or only without.")] = None
+    held: Annotated[bool | None, _says("Only on hold, or only those that are not.")] = None
     limit: Annotated[int, _says("Recordings of one answer.", ge=0, le=MAX_LIMIT)] = 50
     offset: Annotated[int, _says("How many to leave out.", ge=0, le=1 << 31)] = 0
+    cursor: Annotated[Text, _says("The cursor of the page before; quicker than an offset.")] = ""
 
 
 class MediaQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +97,7 @@ ARCHIVE: tuple[Operation, ...] = (
     Operation(
         method="GET", path=EVERY, name="listRecordings", tag=_TAG, query=SearchQuery,
         summary="Search, the newest first; what goes on now comes before.",
-        answers={200: ("A page of what matches.", RecordingList)}, refusals=(400,),
+        answers={200: ("A page of what matches.", RecordingList)}, refusals=(400, 503),
     ),
     Operation(
         method="GET", path=ONE, name="showRecording", tag=_TAG,
@@ -108,6 +118,21 @@ ARCHIVE: tuple[Operation, ...] = (
         method="GET", path=f"{ONE}/report", name="showReport", tag=_TAG,
         summary="The report of the recording's session.",
         answers={200: ("The report (docs/priority.md).", "application/json")}, refusals=(404,),
+    ),
+    Operation(
+        method="GET", path=f"{ONE}/identifiers", name="showIdentifiers", tag=_TAG,
+        summary="Whom and what the recording is about.",
+        answers={200: ("What is known.", Identifiers)}, refusals=(404,),
+    ),
+    Operation(
+        method="PUT", path=f"{ONE}/identifiers", name="setIdentifiers", tag=_TAG, body=Identifiers,
+        summary="Say whom and what the recording is about, in the place of what was said; while it goes on, too.",
+        answers={204: ("It is kept.", None)}, refusals=(400, 404, 413, 507),
+    ),
+    Operation(
+        method="DELETE", path=f"{ONE}/identifiers", name="eraseIdentifiers", tag=_TAG,
+        summary="Forget whom and what the recording is about; for archivists and operators.",
+        answers={204: ("It is forgotten.", None)}, refusals=(404, 507),
     ),
     Operation(
         method="GET", path=f"{TRACK}/media", name="getMedia", tag=_TAG, query=MediaQuery, headers=RANGES,

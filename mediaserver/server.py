@@ -28,6 +28,7 @@ from mediaserver.policy import source_policies
 from mediaserver.reach import find_addresses, open_worker
 from mediaserver.recording import trail
 from mediaserver.recording.archive import Archive, ArchiveInUse, ArchiveUnusable
+from mediaserver.recording.catalog import CatalogError
 from mediaserver.recording.evidence import Evidence
 from mediaserver.recording.recorder import Recorder, RecordingSettings
 from mediaserver.recording.register import Register
@@ -66,7 +67,11 @@ _ARCHIVE_ACTIONS: Mapping[str, Action] = {
     "follow": "archive-export-followed",
     "fetch": "archive-export-fetched",
     "discard": "archive-export-removed",
+    "identify": "archive-identify",
+    "erase": "archive-erase",
 }
+_LOOKS = frozenset({"show", "play", "export", "fetch"})
+"""What counts as an access in the catalog's summary."""
 _REPEATED = frozenset({"play", "follow", "fetch"})
 """What a page or a player does again and again for one look."""
 
@@ -272,9 +277,17 @@ class MediaServer:
             request_keyframe=self.recordings.on_keyframe,
             evidence=evidence,
         )
-        self.archive = Archive(folder, live=recorder.recordings, evidence=evidence)
         try:
+            self.archive = Archive(
+                folder,
+                live=recorder.recordings,
+                evidence=evidence,
+                catalog=self.config.catalog.url,
+                on_catalog=self._on_catalog,
+            )
             await self.archive.open()
+        except CatalogError as error:
+            raise ConfigError(f"catalog.url: {error}") from None
         except ArchiveInUse:
             taken = f"another server records into {folder}"
             raise StartError(f"{taken}: stop that one, or choose another folder with --data DIR") from None
@@ -287,7 +300,14 @@ class MediaServer:
         self._stack.push_async_callback(asyncio.to_thread, recorder.close)
         self.recordings.attach(recorder)
         self.metrics.recorder = recorder
+        self.metrics.archive = self.archive
         self._stack.push_async_callback(self.recordings.close)
+
+    def _on_catalog(self, trouble: str) -> None:
+        if trouble:
+            log.error("the catalog can't be used; recordings go on, and it catches up once it can", reason=trouble)
+        else:
+            log.info("the catalog can be used again and has caught up")
 
     async def _index(self, recording: str) -> None:
         await self.archive.index(recording)
@@ -366,6 +386,8 @@ class MediaServer:
         try:
             grant = self.grant(request)
             rooms = archive_rooms(grant)
+            if action == "erase" and grant.role not in auth.ROOMLESS_ROLES:
+                raise auth.AuthError("forbidden", "only archivists and operators erase identifiers")
         except auth.AuthError as error:
             self.stats.denials["archive"] += 1
             self.audit.write("denied", via="archive", recording=recording, address=request.remote, reason=error.message)
@@ -373,7 +395,15 @@ class MediaServer:
         who = {"by": str(grant.role), "name": grant.name or None, "room": grant.room}
         if action not in _REPEATED or self._first_play((action, recording, request.remote, *who.values())):
             self.audit.write(_ARCHIVE_ACTIONS[action], recording=recording, address=request.remote, **who)
+            if recording is not None and action in _LOOKS:
+                await self._count_access(recording, action, grant.name or str(grant.role), rooms)
         return rooms
+
+    async def _count_access(self, recording: str, action: str, who: str, rooms: Collection[str] | None) -> None:
+        with contextlib.suppress(CatalogError):
+            room = await self.archive.room(recording)
+            if room is not None and (rooms is None or room in rooms):
+                await self.archive.record_access(recording, who=who, action=action, at_us=self.clock.wall_us())
 
     def _first_play(self, play: tuple[object, ...]) -> bool:
         """A player asks for many ranges; the audit trail has one line of it in `PLAY_SECONDS`."""

@@ -11,6 +11,8 @@ const STATES = { complete: "", recording: "being recorded", recovered: "recovere
 let token = "";
 let offset = 0;
 let total = 0;
+let counted = "";
+let more = false;
 /** @type {Player | null} */
 let player = null;
 
@@ -48,6 +50,8 @@ async function search() {
     const found = await ask(`recordings?${query()}`);
     ui.banner("");
     total = found.total;
+    counted = found.at_least ? `more than ${total}` : String(total);
+    more = found.cursor !== "";
     list(found.recordings);
   } catch (error) {
     ui.banner(error.message, "alarm");
@@ -55,12 +59,12 @@ async function search() {
 }
 
 function list(recordings) {
-  ui.write(byId("count"), total === 0 ? "Nothing found." : total === 1 ? "1 recording" : `${total} recordings`);
+  ui.write(byId("count"), total === 0 ? "Nothing found." : total === 1 ? "1 recording" : `${counted} recordings`);
   byId("recordings").replaceChildren(...recordings.map(row));
   byId("pages").hidden = total <= PAGE;
   byId("earlier").disabled = offset === 0;
-  byId("later").disabled = offset + PAGE >= total;
-  ui.write(byId("page"), `${offset + 1} – ${Math.min(offset + PAGE, total)} of ${total}`);
+  byId("later").disabled = !more;
+  ui.write(byId("page"), `${offset + 1} – ${more ? offset + PAGE : Math.max(offset, total)} of ${counted}`);
 }
 
 function row(recording) {
