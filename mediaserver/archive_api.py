@@ -54,6 +54,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 EXPORT_TYPES = {"mkv": "video/x-matroska", "mp4": "video/mp4"}
 BUSY_SECONDS = 2
 EXPORTS_BUSY_SECONDS = 60
+CATALOG_SECONDS = 5
+CATALOG_AWAY = "the archive's database does not answer; recordings go on, and can be opened by their ids"
 STILL_AGE = "private, max-age=3600"
 
 _REFUSALS: Mapping[type[Exception], tuple[int, Mapping[str, str]]] = {
@@ -78,8 +80,7 @@ def _telling(handler: Handler) -> Handler:
         except Problem as problem:
             return problem.response()
         except CatalogError:
-            away = "the archive's database does not answer; recordings go on, and can be opened by their ids"
-            return problem_response(503, away)
+            return problem_response(503, CATALOG_AWAY, {"Retry-After": str(CATALOG_SECONDS)})
         except tuple(_REFUSALS) as error:
             status, headers = next(_REFUSALS[kind] for kind in _REFUSALS if isinstance(error, kind))
             return problem_response(status, str(error.args[0]), headers)

@@ -47,6 +47,8 @@ Action = Literal[
     "archive-hold",
     "archive-release",
     "archive-audit",
+    "archive-identify",
+    "archive-erase",
     "break-glass",
     "removed",
     "room-closed",

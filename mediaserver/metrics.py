@@ -22,6 +22,7 @@ from mediaserver.spells import SpellBook
 from mediaserver.stats import ControlStats, Histogram
 
 if TYPE_CHECKING:
+    from mediaserver.recording.archive import Archive
     from mediaserver.recording.recorder import Recorder
     from mediaserver.timestamps import TimeStamps
 
@@ -104,6 +105,7 @@ class Metrics:
     ) -> None:
         self.recorder: Recorder | None = None
         self.time_stamps: TimeStamps | None = None
+        self.archive: Archive | None = None
         self._rooms = rooms
         self._stats = stats
         self._audit = audit
@@ -129,6 +131,7 @@ class Metrics:
         yield from self._plane()
         yield from self._control()
         yield from self._quality()
+        yield from self._archive()
         yield from self._recorder()
 
     # Data plane
@@ -245,7 +248,12 @@ class Metrics:
             samples = [({"source": source, "state": state}, value) for (source, state), value in sorted(values.items())]
             yield _counter(name, f"{text} By source and state.", samples)
 
-    # Recorder
+    # Recorder and archive
+
+    def _archive(self) -> Iterator[Metric]:
+        if self.archive is not None:
+            usable = float(not self.archive.catalog_trouble)
+            yield _gauge("catalog_usable", "1 while the archive's database can be used, else 0.", [({}, usable)])
 
     def _recorder(self) -> Iterator[Metric]:
         stamps = self.time_stamps

@@ -285,9 +285,17 @@ class MediaServer:
             request_keyframe=self.recordings.on_keyframe,
             evidence=evidence,
         )
-        self.archive = Archive(folder, live=recorder.recordings, evidence=evidence)
         try:
+            self.archive = Archive(
+                folder,
+                live=recorder.recordings,
+                evidence=evidence,
+                catalog=self.config.catalog.url,
+                on_catalog=self._on_catalog,
+            )
             await self.archive.open()
+        except CatalogError as error:
+            raise ConfigError(f"catalog.url: {error}") from None
         except ArchiveInUse:
             taken = f"another server records into {folder}"
             raise StartError(f"{taken}: stop that one, or choose another folder with --data DIR") from None
@@ -305,7 +313,14 @@ class MediaServer:
         self._stack.push_async_callback(asyncio.to_thread, recorder.close)
         self.recordings.attach(recorder)
         self.metrics.recorder = recorder
+        self.metrics.archive = self.archive
         self._stack.push_async_callback(self.recordings.close)
+
+    def _on_catalog(self, trouble: str) -> None:
+        if trouble:
+            log.error("the catalog can't be used; recordings go on, and it catches up once it can", reason=trouble)
+        else:
+            log.info("the catalog can be used again and has caught up")
 
     async def _index(self, recording: str) -> None:
         await self.archive.index(recording)

@@ -263,6 +263,18 @@ class DataSettings(_Section, kw_only=True, frozen=True):
     reports: Annotated[int, _doc("Session reports that are kept there, the newest; 0 keeps none.", ge=0)] = 1000
 
 
+class CatalogSettings(_Section, kw_only=True, frozen=True):
+    """The database by which recordings are found. It can be made anew from the archive at any time."""
+
+    url: Annotated[
+        str,
+        _doc(
+            "Empty: SQLite in the archive's folder. PostgreSQL, with the extra `postgres`: "
+            "postgresql+asyncpg://USER:PASSWORD@HOST/DATABASE, a database for each archive."
+        ),
+    ] = ""
+
+
 class LogSettings(_Section, kw_only=True, frozen=True):
     """What is told on the standard error stream."""
 
@@ -303,5 +315,6 @@ class Config(_Section, kw_only=True, frozen=True):
     recording: RecordingSettings = RecordingSettings()
     evidence: EvidenceSettings = EvidenceSettings()
     data: DataSettings = DataSettings()
+    catalog: CatalogSettings = CatalogSettings()
     log: LogSettings = LogSettings()
     policy: PolicySettings = PolicySettings()

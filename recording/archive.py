@@ -104,6 +104,11 @@ class Archive:
         self._changing = asyncio.Lock()
         self._exports = asyncio.Semaphore(EXPORTS_AT_ONCE)
 
+    @property
+    def catalog_trouble(self) -> str:
+        """Why the catalog can't be used; empty when it can."""
+        return self._upkeep.trouble
+
     async def open(self) -> None:
         """Own the archive: close what a crash has left open, and enter what the catalog lacks, in the
         background where that is much.
@@ -168,7 +173,7 @@ class Archive:
         return await self._upkeep.rebuild(progress)
 
     async def find(self, query: Query) -> RecordingList:
-        """What matches, newest first; recordings that go on come first. Raises ValueError for a cursor that is none."""
+        """What matches, newest first; recordings that go on come first. Raises `BadCursor`."""
         live = await self._live_matching(query)
         if query.cursor.startswith(_LIVE):
             skip, query = parse_cursor(query.cursor.removeprefix(_LIVE)) or 0, replace(query, cursor="")

@@ -1,4 +1,4 @@
-"""The command `mediaserver archive`: list, show, export, verify, rebuild."""
+"""The command `mediaserver archive`: list, show, export, verify, identify, hold, release, rebuild."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import shutil
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from getpass import getuser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
 from rich.table import Column, Table
 
 from mediaserver.recording import manifest, views
@@ -25,19 +28,23 @@ if TYPE_CHECKING:
     from mediaserver.recording.archive import Archive
     from mediaserver.recording.evidence import Evidence
     from mediaserver.recording.export.join import Format
+    from mediaserver.recording.upkeep import Progress
 
 app = typer.Typer(help="Find, show, export and verify recordings.", no_args_is_help=True, rich_markup_mode=None)
 WIDTH = 160
 """Columns of a table that goes into a file or another program."""
+MAX_LIMIT = 100_000
+DAY_US = 86_400_000_000
 
 ResultT = TypeVar("ResultT")
 
 
 class Place(NamedTuple):
-    """The server's data folder, and where the keys are whose signatures count."""
+    """The server's data folder, where the keys are whose signatures count, and the catalog's URL."""
 
     data: Path
     keys: Path
+    catalog: str
 
 
 Identifier = Annotated[str, typer.Argument(metavar="ID", help="The recording, as `list` shows it.")]
@@ -51,9 +58,12 @@ def archive(
     keys: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The public keys to trust, in place of those in DIR/keys.")
     ] = None,
+    catalog: Annotated[
+        str, typer.Option(metavar="URL", envvar="MEDIASERVER_CATALOG_URL", help="The server's `catalog.url`.")
+    ] = "",
 ) -> None:
     """Find, show, export and verify recordings."""
-    context.obj = Place(data, keys or data / "keys")
+    context.obj = Place(data, keys or data / "keys", catalog)
 
 
 @app.command("list")
@@ -61,31 +71,61 @@ def list_recordings(
     context: typer.Context,
     room: Annotated[str, typer.Option(help="Only this room.")] = "",
     source: Annotated[str, typer.Option(help="Only with a track of this source.")] = "",
-    text: Annotated[str, typer.Option(help="Words in the room, the id, labels or names.")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 1000,
+    text: Annotated[str, typer.Option(help="Beginnings of words in the room, the id, labels or names.")] = "",
+    patient: Annotated[str, typer.Option(help="Only of the patient with this id.")] = "",
+    name: Annotated[str, typer.Option(help="Beginnings of words in the patient's name.")] = "",
+    encounter: Annotated[str, typer.Option(help="Only of this encounter.")] = "",
+    accession: Annotated[str, typer.Option(help="Only with this accession number.")] = "",
+    participant: Annotated[str, typer.Option(help="Beginnings of words in a participant's name.")] = "",
+    state: Annotated[str, typer.Option(help="Only recording, complete or recovered.")] = "",
+    gaps: Annotated[bool | None, typer.Option("--gaps/--no-gaps", help="Only with gaps, or without.")] = None,
+    held: Annotated[bool | None, typer.Option("--held/--not-held", help="Only on hold, or not.")] = None,
+    since: Annotated[str, typer.Option("--from", metavar="TIME", help="A date or a time (RFC 3339).")] = "",
+    until: Annotated[str, typer.Option("--to", metavar="TIME", help="The same; a date is meant to its end.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=MAX_LIMIT, help="At most so many, the newest first.")] = 1000,
+    cursor: Annotated[str, typer.Option(help="Go on where the page with this cursor ended.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """List recordings, the newest first."""
-    from mediaserver.recording.catalog import Query
+    from mediaserver.recording.catalog import BadCursor, Query
 
-    query = Query(room=room, source=source, text=text, limit=limit)
-    found = _with_archive(context, lambda archive: archive.find(query))
+    query = Query(
+        room=room, source=source, text=text, patient_id=patient, patient_name=name, encounter=encounter,
+        accession=accession, participant=participant, state=state, has_gaps=gaps, on_hold=held,
+        from_us=_time(since, "--from"), to_us=_time(until, "--to", to_its_end=True), limit=limit, cursor=cursor,
+    )  # fmt: skip
+    try:
+        found = _with_archive(context, lambda archive: archive.find(query))
+    except BadCursor as error:
+        raise typer.BadParameter(str(error), param_hint="--cursor") from None
     if as_json:
         _print_json(found)
         return
-    table = Table(Column("id", no_wrap=True), "room", "started", "length", "state", "tracks", "MB", "gaps")
+    table = Table(Column("id", no_wrap=True), "patient", "room", "started", "length", "state", "tracks", "MB", "gaps")
     for recording in found.recordings:
         size = sum(track.bytes for track in recording.tracks) / 1e6
         sources = ", ".join(track.source for track in recording.tracks)
-        gaps = sum(track.gaps for track in recording.tracks)
+        gap_count = sum(track.gaps for track in recording.tracks)
         seconds = f"{recording.duration_ms / 1000:.1f} s"
+        state = f"{recording.state}, held" if recording.held else recording.state
+        patient = recording.identifiers.patient_id if recording.identifiers else ""
         table.add_row(
-            recording.id, recording.room, recording.started, seconds, recording.state, sources, f"{size:.1f}", str(gaps)
+            recording.id,
+            patient,
+            recording.room,
+            recording.started,
+            seconds,
+            state,
+            sources,
+            f"{size:.1f}",
+            str(gap_count),
         )
     console = Console()
     if not console.is_terminal:
         console.width = WIDTH
     console.print(table)
+    if found.cursor:
+        typer.echo(f"There are more: go on with --cursor {found.cursor}")
 
 
 @app.command()
@@ -186,9 +226,80 @@ def audit(
 
 
 @app.command()
+def identify(
+    context: typer.Context,
+    recording: Identifier,
+    patient_id: Annotated[str | None, typer.Option()] = None,
+    patient_issuer: Annotated[str | None, typer.Option(help="Who gave out the patient's id.")] = None,
+    patient_name: Annotated[str | None, typer.Option()] = None,
+    birth_date: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD")] = None,
+    sex: Annotated[str | None, typer.Option()] = None,
+    encounter: Annotated[str | None, typer.Option()] = None,
+    accession: Annotated[str | None, typer.Option()] = None,
+    study_uid: Annotated[str | None, typer.Option()] = None,
+    modality: Annotated[str | None, typer.Option()] = None,
+    study_description: Annotated[str | None, typer.Option()] = None,
+    referring: Annotated[str | None, typer.Option(help="The referring physician.")] = None,
+    erase: Annotated[bool, typer.Option("--erase", help="Forget all of them.")] = False,
+) -> None:
+    """Say whom and what a recording is about; what is not given stays. Without options, show it."""
+    from mediaserver.recording.sidecars import Identifiers
+
+    given = {name: value for name in Identifiers.__struct_fields__ if (value := context.params[name]) is not None}
+    if erase and given:
+        raise typer.BadParameter("it goes with no other option", param_hint="--erase")
+
+    async def work(archive: Archive) -> Identifiers:
+        known = (await archive.added(recording)).identifiers or Identifiers()
+        if erase:
+            await archive.erase_identifiers(recording)
+            return Identifiers()
+        if given:
+            known = msgspec.structs.replace(known, **given)
+            await archive.set_identifiers(recording, known)
+        return known
+
+    _print_json(_with_archive(context, work))
+
+
+@app.command()
+def hold(
+    context: typer.Context,
+    recording: Identifier,
+    reason: Annotated[str, typer.Option(help="Why it must be kept.")],
+    by: Annotated[str, typer.Option(help="Who says so; the system's user by default.")] = "",
+) -> None:
+    """Keep a recording from being disposed of until it is released."""
+    who = by or getuser()
+    at_us = _wall_us()
+    _with_archive(context, lambda archive: archive.place_hold(recording, reason=reason, by=who, at_us=at_us))
+
+
+@app.command()
+def release(
+    context: typer.Context,
+    recording: Identifier,
+    by: Annotated[str, typer.Option(help="Who says so; the system's user by default.")] = "",
+) -> None:
+    """Lift all holds of a recording; who placed and lifted them stays on record."""
+    who = by or getuser()
+    at_us = _wall_us()
+    count = _with_archive(context, lambda archive: archive.lift_hold(recording, by=who, at_us=at_us))
+    typer.echo(f"{count} holds lifted")
+
+
+@app.command()
 def rebuild(context: typer.Context) -> None:
-    """Make the catalog anew from the manifests."""
-    count = _with_archive(context, lambda archive: archive.rebuild(), alone=True)
+    """Make the catalog anew from the recordings' folders; after an interruption, go on."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.completed} of {task.total} recordings"), BarColumn(), TimeRemainingColumn())
+    with ProgressBar(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("")
+
+        def show(progress: Progress) -> None:
+            bar.update(task, completed=progress.done, total=progress.total)
+
+        count = _with_archive(context, lambda archive: archive.rebuild(show), alone=True)
     typer.echo(f"{count} recordings")
 
 
@@ -255,12 +366,13 @@ def _with_archive(
     Without `alone` a server may own the archive already, or take it meanwhile.
     """
     from mediaserver.recording.archive import Archive, ArchiveInUse, ArchiveUnusable, StillRecording, UnknownRecording
+    from mediaserver.recording.catalog import BadCursor, CatalogError
 
     place: Place = context.obj
     folder = place.data / "archive"
 
     async def run() -> ResultT:
-        archive = Archive(folder, evidence=_evidence(place))
+        archive = Archive(folder, evidence=_evidence(place), catalog=place.catalog)
         try:
             await archive.open()
             for failure in archive.failures:
@@ -284,6 +396,10 @@ def _with_archive(
         _fail(f"a server records into {folder}: stop it first, or wait until another command has ended")
     except UnknownRecording as error:
         _fail(str(error.args[0]))
+    except CatalogError as error:
+        _fail(f"the catalog can't be used: {error}")
+    except BadCursor:
+        raise
     except (ArchiveUnusable, StillRecording, ValueError) as error:
         _fail(str(error))
     except OSError as error:
@@ -307,6 +423,15 @@ def _evidence(place: Place) -> Evidence | None:
 
 def _wall_us() -> int:
     return time.time_ns() // 1000
+
+
+def _time(text: str, option: str, *, to_its_end: bool = False) -> int | None:
+    try:
+        if not text:
+            return None
+        return views.from_iso(text) + (DAY_US - 1 if to_its_end and len(text) == len("2026-01-31") else 0)
+    except ValueError:
+        raise typer.BadParameter(f"a date or a time after RFC 3339, not {text!r}", param_hint=option) from None
 
 
 def _fail(text: str) -> NoReturn:

@@ -38,17 +38,10 @@ class Progress(msgspec.Struct, frozen=True):
 class Upkeep:
     """The catalog of one archive and what makes it follow. On the event loop; disks are read on other threads."""
 
-    def __init__(
-        self,
-        storage: LocalStorage,
-        catalog: Catalog,
-        on_change: Callable[[str], None],
-        retry_seconds: float = RETRY_SECONDS,
-    ) -> None:
+    def __init__(self, storage: LocalStorage, catalog: Catalog, on_change: Callable[[str], None]) -> None:
         """`on_change` is told in words why the database can't be used, and an empty string when it can again."""
         self.trouble = ""
         """Why the database can't be used."""
-        self._retry_seconds = retry_seconds
         self._storage = storage
         self._catalog = catalog
         self._on_change = on_change
@@ -111,6 +104,7 @@ class Upkeep:
             batch = folders[start : start + BATCH]
             await self._enter_folders(batch, mark=(_REBUILD, batch[-1].name))
             progress(Progress(start + len(batch), len(folders)))
+        await self._catalog.tidy()
         await self._catalog.clear_mark(_REBUILD)
         return len(folders)
 
@@ -128,7 +122,7 @@ class Upkeep:
                 self._tell(f"the archive can't be read: {error.strerror}")
             self._tried.set()
             if self.trouble:
-                await asyncio.sleep(self._retry_seconds)
+                await asyncio.sleep(RETRY_SECONDS)
                 self._wake.set()
 
     async def _open(self) -> None:

@@ -53,12 +53,16 @@ Groups = list[list[Term]]
 """Of each group one term must occur."""
 
 
+class BadCursor(ValueError):
+    """A cursor that no page gave."""
+
+
 def parse_cursor(cursor: str) -> int | None:
-    """The place after which the page begins. Raises ValueError."""
+    """The place after which the page begins. Raises `BadCursor`."""
     if not cursor:
         return None
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
-        raise ValueError(f"{cursor!r} is not where a page has ended")
+        raise BadCursor(f"{cursor!r} is not where a page has ended")
     return int(cursor)
 
 
@@ -72,36 +76,31 @@ def conditions(query: Query) -> Iterator[ColumnElement[bool]]:
         yield recordings.c.ended_us >= query.from_us
     if query.to_us is not None:
         yield recordings.c.started_us <= query.to_us
-    if query.state:
-        yield recordings.c.state == query.state
-    if query.has_gaps is not None:
-        yield recordings.c.gaps > 0 if query.has_gaps else recordings.c.gaps == 0
-    if query.on_hold is not None:
-        yield recordings.c.held == query.on_hold
     for column in (identifiers.c.patient_id, identifiers.c.encounter, identifiers.c.accession):
         wanted = getattr(query, column.name)
         if wanted:
             yield recordings.c.id.in_(select(identifiers.c.recording).where(column == wanted))
 
 
-def word_groups(query: Query) -> Groups:
-    """What only the terms tell."""
+def term_groups(query: Query) -> Groups:
+    """What the terms tell, exactly."""
     groups = [[Term(word, True)] for word in terms.words(query.text)]
     groups += [[Term(terms.word_in("n", word), True)] for word in terms.words(query.patient_name)]
     groups += [[Term(terms.word_in("w", word), True)] for word in terms.words(query.participant)]
     if query.source:
         groups.append([Term(terms.value("s", query.source))])
-    return groups
-
-
-def value_groups(query: Query) -> Groups:
-    """What the terms tell of the columns: for an index that has nothing but terms."""
-    values = [("r", query.room), ("v", query.state), ("p", query.patient_id)]
-    values += [("e", query.encounter), ("a", query.accession)]
-    groups = [[Term(terms.value(mark, text))] for mark, text in values if text]
+    if query.state:
+        groups.append([Term(terms.value("v", query.state))])
     for mark, wanted in (("g", query.has_gaps), ("h", query.on_hold)):
         if wanted is not None:
             groups.append([Term(terms.flag(mark, wanted))])
+    return groups
+
+
+def column_groups(query: Query) -> Groups:
+    """What the terms tell of the columns, nearly: for an index that has nothing but terms."""
+    values = [("r", query.room), ("p", query.patient_id), ("e", query.encounter), ("a", query.accession)]
+    groups = [[Term(terms.value(mark, text))] for mark, text in values if text]
     if query.rooms is not None and not query.room:
         groups.append([Term(terms.value("r", room)) for room in sorted(query.rooms)])
     return groups
@@ -121,7 +120,7 @@ def matches(entry: Entry, query: Query) -> bool:
         if wanted and (known is None or getattr(known, name) != wanted):
             return False
     own = terms.of(kept, entry.sidecars)
-    return all(any(_occurs(term, own) for term in group) for group in [*word_groups(query), *value_groups(query)])
+    return all(any(_occurs(term, own) for term in group) for group in [*term_groups(query), *column_groups(query)])
 
 
 def _occurs(term: Term, own: set[str]) -> bool:

@@ -18,10 +18,10 @@ from mediaserver.recording.catalog.query import (
     Groups,
     Query,
     Term,
+    column_groups,
     conditions,
     parse_cursor,
-    value_groups,
-    word_groups,
+    term_groups,
 )
 from mediaserver.recording.catalog.rows import wanted_place
 from mediaserver.recording.catalog.schema import identifiers, recordings, tracks
@@ -47,7 +47,7 @@ class _Matching(NamedTuple):
 
 
 async def find(connection: AsyncConnection, query: Query) -> RecordingList:
-    """A page of what matches, newest first. Raises ValueError for a cursor that is none."""
+    """A page of what matches, newest first. Raises `BadCursor`."""
     after = parse_cursor(query.cursor)
     matching = _matching(query, connection.dialect.name)
     if query.from_us is not None:
@@ -79,12 +79,12 @@ async def _places(connection: AsyncConnection, query: Query, matching: _Matching
 
 def _matching(query: Query, dialect: str) -> _Matching:
     where = list(conditions(query))
-    words = word_groups(query)
+    groups = term_groups(query)
     if dialect == "postgresql":
-        if words:
-            where.append(recordings.c.terms.bool_op("@@")(cast(_tsquery(words), TSQUERY)))
+        if groups:
+            where.append(recordings.c.terms.bool_op("@@")(cast(_tsquery(groups), TSQUERY)))
         return _Matching(recordings.c.place, where)
-    groups = words + value_groups(query)
+    groups += column_groups(query)
     if not groups:
         return _Matching(recordings.c.place, where)
     where += _longer_words(groups)

@@ -89,9 +89,12 @@ class Catalog:
         async with self._reading() as connection:
             return list(await connection.scalars(page))
 
-    async def analyze(self) -> None:
-        """Let the database count what it holds, so that it plans well; after many entries at once."""
+    async def tidy(self) -> None:
+        """After many entries at once: let the database count what it holds, so that it plans well, and throw away what
+        its index of words still has of words that are gone. Minutes, where there is a million."""
         async with self._writing() as connection:
+            if connection.dialect.name == "sqlite":
+                await connection.execute(text("INSERT INTO found(found) VALUES ('optimize')"))
             await connection.execute(text("ANALYZE"))
 
     async def room(self, recording: str) -> str | None:
@@ -100,7 +103,7 @@ class Catalog:
             return await connection.scalar(select(recordings.c.room).where(recordings.c.id == recording))
 
     async def find(self, query: Query) -> RecordingList:
-        """A page of what matches, newest first. Raises ValueError for a cursor that is none."""
+        """A page of what matches, newest first. Raises `BadCursor`."""
         async with self._reading() as connection:
             return await search.find(connection, query)
 

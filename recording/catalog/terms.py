@@ -1,8 +1,8 @@
 """What a recording is found by: a list of terms, the same for both databases.
 
-A term is a word, or a mark and a value: `r·ward·3` is the room ward-3. Words are compared without case and accents, by
-their first characters; whatever is neither a letter nor a digit separates them. Values lose what separates them, so
-whoever asks for one exactly looks at the column too; the term only makes that quick.
+A term is a word, or a mark and a value: `·rward·3` is the room ward-3, which no word begins like. Words are
+compared without case and accents, by their first characters; whatever is neither a letter nor a digit separates them.
+The values of columns lose what separates their words, so whoever asks for one exactly looks at the column too.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ def words(text: str) -> list[str]:
 
 def value(mark: str, text: str) -> str:
     """The term of a value: room r, source s, state v, patient p, encounter e, accession a."""
-    return f"{mark}{_DOT}{_DOT.join(words(text))}"[:LONGEST]
+    return f"{_DOT}{mark}{_DOT.join(words(text))}"[:LONGEST]
 
 
 def flag(mark: str, is_so: bool) -> str:
     """The term of a fact: gaps g, hold h."""
-    return f"{mark}{_DOT}{'yes' if is_so else 'no'}"
+    return f"{_DOT}{mark}{'yes' if is_so else 'no'}"
 
 
 def word_in(mark: str, word: str) -> str:
     """The term of a word in a place: patient's name n, a participant's name w."""
-    return f"{mark}{_DOT}{word}"
+    return f"{_DOT}{mark}{word}"
 
 
 def of(manifest: Manifest, sidecars: Sidecars) -> set[str]:

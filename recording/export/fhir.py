@@ -71,6 +71,8 @@ _KINDS = {
     "archive-delete": _Kind("110110", "destroy", "D", "notice"),
     "archive-hold": _Kind("110110", "hold", "U", "notice"),
     "archive-release": _Kind("110110", "unhold", "U", "notice"),
+    "archive-identify": _Kind("110110", "amend", "U", "notice"),
+    "archive-erase": _Kind("110110", "deidentify", "U", "notice"),
     "archive-audit": _Kind("110101", "access", "R"),
     "break-glass": _Kind("110113", "110127", "E", "alert"),
     "trail-cut": _Kind("110113", "110101", "E", "critical", "12"),

@@ -29,7 +29,7 @@ EVENTS: list[dict[str, Any]] = [
         {"event": event, "recording": "r1", "address": "192.0.2.7", "by": "archivist", "name": "Ms. B", "room": "*"}
         for event in (
             "archive-list", "archive-show", "archive-play", "archive-verify", "archive-export", "archive-delete",
-            "archive-hold", "archive-release", "archive-audit", "break-glass",
+            "archive-hold", "archive-release", "archive-identify", "archive-erase", "archive-audit", "break-glass",
         )
     ),
     {"event": "trail-cut", "reason": "it was cut"},
