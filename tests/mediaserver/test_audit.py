@@ -16,7 +16,7 @@ from fhir.resources.auditevent import AuditEvent
 from mediaserver.audit import HELD_LINES, Audit
 from mediaserver.clock import Clock
 from mediaserver.recording.keys import TrustedKeys, make_key
-from mediaserver.recording.trail import NAME, Limits, parts, verify_trail
+from mediaserver.recording.trail import HEAD, NAME, Limits, parts, verify_trail
 from tests.mediaserver.conftest import Open, run
 from tests.mediaserver.test_command_line import SECONDS, called, read_until, running
 
@@ -92,6 +92,13 @@ def archive(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     return called("archive", "--data", "d", *arguments, cwd=tmp_path)
 
 
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} was not made"
+        time.sleep(0.02)
+
+
 def test_a_killed_server_and_its_trail(tmp_path: Path) -> None:
     """kill -9 in the middle of everything: what is there verifies, torn line or not, and the next run goes on."""
     arguments = ["serve", "--http", "127.0.0.1:0", "--udp", ":0", "--data", "d", "--workers", "1", "--record", "off"]
@@ -101,6 +108,7 @@ def test_a_killed_server_and_its_trail(tmp_path: Path) -> None:
         for _ in range(5):
             with pytest.raises(urllib.error.HTTPError, match="401"):
                 urllib.request.urlopen(f"{url}/api/archive/recordings", timeout=SECONDS)
+        wait_for(tmp_path / "d" / HEAD)
         server.send_signal(signal.SIGKILL)
         server.wait(timeout=SECONDS)
     path = tmp_path / "d" / NAME
