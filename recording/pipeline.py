@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from mediaserver.codecs.payload import Codec, assembler, codec_name
+from mediaserver.codecs.payload import Codec, assembler, codec_name, facts
 from mediaserver.codecs.unit import AccessUnit, Assembler
 from mediaserver.recording import journal, raw, red
 from mediaserver.recording.entry import Entry
@@ -347,6 +347,8 @@ class TrackPipeline:
             self._sequence = sequence
         if units:
             self._units(units, arrival)
+        elif marker and self._video and not facts(codec, payload).valid:
+            self._broken(arrival)  # nothing of that picture is left
 
     def _units(self, units: list[AccessUnit], arrival: int) -> None:
         for unit in units:
@@ -367,12 +369,16 @@ class TrackPipeline:
         if self._gap is not None:
             self._gap = msgspec.structs.replace(self._gap, skipped=self._gap.skipped + 1)
 
+    def _broken(self, arrival: int) -> None:
+        """A picture cannot be decoded; where nothing is lost that is a gap of its own."""
+        if self._gap is None and self._segment is not None:
+            wall = self._to_wall(arrival)
+            self._open_gap("broken", self._sequence, self._sequence, 0, wall, wall)
+        self._needs_keyframe = True
+
     def _picture(self, unit: AccessUnit, arrival: int) -> None:
         if not unit.complete:
-            if self._gap is None and self._segment is not None:  # nothing is lost, and yet it cannot be decoded
-                wall = self._to_wall(arrival)
-                self._open_gap("broken", self._sequence, self._sequence, 0, wall, wall)
-            self._needs_keyframe = True
+            self._broken(arrival)
         if self._needs_keyframe:
             if not (unit.complete and unit.keyframe):
                 self._skip()
