@@ -104,8 +104,10 @@ class RecordingFiles:
         self._growing |= touched
         for line in lines:
             self._ledger.apply(line)
-            if isinstance(line, journal.Closed) and line.file in self._growing:
+            if isinstance(line, journal.Closed | journal.Dropped) and line.file in self._growing:
                 self._growing.pop(line.file).file.close()
+            if isinstance(line, journal.Dropped):
+                (self.folder / line.file).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let go of all files."""

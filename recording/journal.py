@@ -40,6 +40,13 @@ class Added(Record, frozen=True, tag="track"):
     participant: str
 
 
+class Payloads(Record, frozen=True, tag="payloads"):
+    """How the track's payload types are to be read: each with its codec and clock rate."""
+
+    track: str
+    payloads: list[tuple[int, int, int]]
+
+
 class Opened(Record, frozen=True, tag="open"):
     """A file was begun; `header` is the size of what stands in it. `stream` counts the track's SSRCs from 0."""
 
@@ -55,6 +62,8 @@ class Opened(Record, frozen=True, tag="open"):
     first_rtp: int
     reason: str
     header: int
+    first_sequence: int = 0
+    """Of a file of packets: the extended number of the first."""
 
 
 class Written(Record, frozen=True, tag="fragment"):
@@ -73,6 +82,8 @@ class Written(Record, frozen=True, tag="fragment"):
     arrived_us: int
     sha256: str = ""
     """Of the file up to here."""
+    sequence: int = 0
+    """Extended number of the last packet that is in it."""
 
 
 class Reported(Record, frozen=True, tag="report"):
@@ -113,6 +124,13 @@ class Closed(Record, frozen=True, tag="close"):
     file: str
 
 
+class Dropped(Record, frozen=True, tag="drop"):
+    """What the file holds is elsewhere by now: it goes."""
+
+    track: str
+    file: str
+
+
 class Sealed(Record, frozen=True, tag="sealed"):
     """The file is complete and will not change any more. Without media (`bytes` is 0) it is gone."""
 
@@ -128,7 +146,9 @@ class Ended(Record, frozen=True, tag="end"):
     ended_us: int
 
 
-AnyRecord = Begun | Joined | Added | Opened | Written | Reported | Lost | Noted | Closed | Sealed | Ended
+AnyRecord = (
+    Begun | Joined | Added | Payloads | Opened | Written | Reported | Lost | Noted | Closed | Dropped | Sealed | Ended
+)
 
 _decoder = msgspec.json.Decoder(AnyRecord)
 

@@ -13,6 +13,9 @@ from mediaserver.recording.manifest import VERSION, Gap, Manifest, Note, Partici
 from mediaserver.recording.sample import Fragment
 from mediaserver.recording.timeline import Arrival, Point, Report, Source, map_sources, wall_at
 
+SPILL = "spill"
+"""Why a file was begun that holds what is still in memory too (`spill`)."""
+
 
 @dataclass(slots=True)
 class FileState:
@@ -27,6 +30,7 @@ class FileState:
     """Of the file up to the last fragment, before it is completed."""
     closed: bool = False
     sealed: journal.Sealed | None = None
+    last: journal.Written | None = None
 
     @property
     def span(self) -> int:
@@ -44,6 +48,13 @@ class TrackState:
     reports: dict[int, list[Report]] = field(default_factory=dict)
     arrivals: dict[int, list[Arrival]] = field(default_factory=dict)
     clock_rates: dict[int, int] = field(default_factory=dict)
+    payloads: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Codec and clock rate by payload type."""
+
+    @property
+    def kept(self) -> list[FileState]:
+        """Its files without those that only a crash would make use of."""
+        return [file for file in list(self.files.values()) if file.opened.reason != SPILL]
 
 
 class Ledger:
@@ -93,7 +104,16 @@ class Ledger:
 
     def unsealed(self) -> list[tuple[str, FileState]]:
         """Track id and state of the files that are not complete."""
-        return [(name, file) for name, track in self.tracks.items() for file in track.files.values() if not file.sealed]
+        return [(name, file) for name, track in self.tracks.items() for file in track.kept if not file.sealed]
+
+    def spilled(self) -> list[tuple[TrackState, FileState]]:
+        """Packets that were waiting for others before them."""
+        return [
+            (track, file)
+            for track in self.tracks.values()
+            for file in list(track.files.values())
+            if file.opened.reason == SPILL
+        ]
 
     def manifest(self, state: str, now_us: int, *, exact: bool = True) -> Manifest:
         """`now_us` ends a recording whose end is not on record.
@@ -150,7 +170,7 @@ class Ledger:
         added = track.added
         segments = [
             _segment(file, mapping[key])
-            for file in list(track.files.values())
+            for file in track.kept
             if file.fragments and (key := f"{name} {file.opened.stream}") in mapping
         ]
         codec = segments[-1].codec if segments else added.codec
@@ -173,6 +193,9 @@ class Ledger:
                 self.participants[record.id] = Participant(record.id, record.name, record.role, record.at_us)
             case journal.Added():
                 self.tracks.setdefault(record.track, TrackState(record))
+            case journal.Payloads():
+                track = self.tracks[record.track]
+                track.payloads |= {kind: (codec, rate) for kind, codec, rate in record.payloads}
             case journal.Opened():
                 track = self.tracks[record.track]
                 track.files[record.file] = FileState(record, record.header)
@@ -188,6 +211,8 @@ class Ledger:
                 self.notes.append(Note(record.track, record.at_us, record.text))
             case journal.Closed():
                 self.file(record.track, record.file).closed = True
+            case journal.Dropped():
+                self.tracks[record.track].files.pop(record.file, None)
             case journal.Sealed():
                 self._sealed(record)
             case journal.Ended():
@@ -209,6 +234,9 @@ class Ledger:
         file.units += record.units
         file.keyframes += record.keyframes
         file.sha256 = record.sha256
+        file.last = record
+        if file.opened.reason == SPILL:
+            return
         track.arrivals.setdefault(file.opened.stream, []).append(Arrival(record.rtp, record.arrived_us))
 
 

@@ -60,7 +60,7 @@ class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     width: int
     height: int
     reason: str
-    """Why it was begun: start, size, codec, parameters, ssrc, timestamps, disk."""
+    """Why it was begun: start, size, codec, parameters, ssrc, timestamps, disk, error, packets, crash."""
     bytes: int
     sha256: str
     first_rtp: int

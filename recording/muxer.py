@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mediaserver.codecs.payload import Codec
-from mediaserver.recording import mp4, webm
+from mediaserver.recording import mp4, raw, webm
 from mediaserver.recording.sample import Fragment, Patch, Sample
 
 
@@ -30,20 +30,23 @@ FORMATS = {
 
 
 class Muxer:
-    """One file: its `header`, then fragments. Holds no samples, so a fragment can be written at any time."""
+    """One file: its header, then fragments. Holds no samples, so a fragment can be written at any time."""
 
-    def __init__(self, kept: Format, clock_rate: int, picture: bytes, width: int, height: int) -> None:
-        """`picture` is the first keyframe with its parameter sets; the size is the picture's as shown.
+    def __init__(self, kept: Format, clock_rate: int, fragments: int = 0) -> None:
+        """`fragments`: so many are in the file already."""
+        self._format = kept
+        self._clock_rate = clock_rate
+        self._fragments = fragments
+
+    def header(self, picture: bytes, width: int, height: int) -> bytes:
+        """The file up to the first fragment. `picture` is the first keyframe with its parameter sets; the size is the
+        picture's as shown.
 
         Raises ValueError when it does not describe the codec.
         """
-        self._format = kept
-        self._clock_rate = clock_rate
-        self._fragments = 0
-        if kept.container == "webm":
-            self.header = webm.header(kept.name, width, height)
-        else:
-            self.header = mp4.header(kept.name, clock_rate, picture, width, height)
+        if self._format.container == "webm":
+            return webm.header(self._format.name, width, height)
+        return mp4.header(self._format.name, self._clock_rate, picture, width, height)
 
     def fragment(self, samples: Sequence[Sample]) -> bytes:
         """`samples` in decoding order, at least one."""
@@ -60,6 +63,8 @@ def complete(container: str, head: bytes, clock_rate: int, fragments: Sequence[F
 
     `head` is the file's header as it was written first. The same call on the same file gives the same bytes.
     """
+    if container == raw.CONTAINER:
+        return [], b""
     if container == "webm":
         return webm.finish(head, clock_rate, fragments)
     return mp4.finish(len(head), clock_rate, fragments), b""

@@ -7,19 +7,23 @@ it: what cannot be decoded or muxed is counted, named in a gap or a note, and a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from mediaserver.codecs.payload import Codec, assembler, codec_name
+from mediaserver.codecs.payload import Codec, assembler, codec_name, facts
 from mediaserver.codecs.unit import AccessUnit, Assembler
-from mediaserver.recording import journal, red
+from mediaserver.recording import journal, raw, red
 from mediaserver.recording.entry import Entry
+from mediaserver.recording.ledger import SPILL
 from mediaserver.recording.muxer import FORMATS
+from mediaserver.recording.packets import PacketFile
 from mediaserver.recording.reorder import Missing, Reorder
 from mediaserver.recording.segment import Origin, SegmentBuilder
 from mediaserver.recording.settings import RecordingSettings, TrackMeta
+from mediaserver.recording.spill import SPILL_AFTER_US, Spill
 from mediaserver.recording.timeline import Unwrapper, ntp_to_unix_us
+from mediaserver.recording.unmuxed import Unmuxed
 from mediaserver.sfu.stream.params import PayloadParams
 
 if TYPE_CHECKING:
@@ -36,6 +40,26 @@ MAX_NOTES = 32
 
 BACKWARD_US = 2_000_000
 """What pictures may be out of order in RTP time (B-pictures); more, and a new file begins."""
+
+
+UNKNOWN_CLOCK_RATE = 90_000
+"""Of packets whose payload type tells nothing: the rate of pictures."""
+
+
+class Position(NamedTuple):
+    """Where a track stood when its recorder ended: how many files and gaps it had, its SSRC as counted, and of that,
+    unless `ssrc` is None, the last packet that was written, with its codec and the file that goes on."""
+
+    files: int
+    gaps: int
+    stream: int
+    ssrc: int | None = None
+    codec: Codec = Codec.CODEC_NONE
+    clock_rate: int = 0
+    sequence: int = 0
+    rtp: int = 0
+    arrived_us: int = 0
+    segment: SegmentBuilder | None = None
 
 
 class TrackPipeline:
@@ -55,7 +79,7 @@ class TrackPipeline:
         self.packets = 0
         self.bytes = 0
         self.ignored = 0
-        """Packets of payload types that nobody has named, and late ones of an SSRC that is gone."""
+        """Packets of payload types that nobody has named."""
         self.lost_packets = 0
         self.gaps = 0
         self._settings = settings
@@ -65,10 +89,9 @@ class TrackPipeline:
         self.update(meta.payloads)
         self._video = meta.kind == "video"
         self._ssrc: int | None = None
-        self._past_ssrcs: set[int] = set()
         self._stream = -1
         self._files = 0
-        self._reorder: Reorder[TapPacket] = Reorder(settings.reorder_us)
+        self._reorder: Reorder[TapPacket] = Reorder(settings.reorder_us, settings.repair_us)
         self._unwrap = Unwrapper()
         self._assembler: Assembler | None = None
         self._codec = Codec.CODEC_NONE
@@ -86,17 +109,36 @@ class TrackPipeline:
         self._overflowed = 0
         self._muted: tuple[int, int] | None = None
         self._notes: set[str] = set()
+        self._sequence = 0
+        self._unmuxed = Unmuxed(self._begin_unmuxed, self._place)
+        self._spill = Spill(self._begin_spill, self._place, self._settle)
+
+    def go_on(self, at: Position) -> None:
+        """Go on from there. Before anything is fed."""
+        self._files, self.gaps, self._stream = at.files, at.gaps, at.stream
+        self._reason = "crash"
+        if at.ssrc is None:
+            return
+        self._ssrc, self._codec, self._clock_rate = at.ssrc, at.codec, at.clock_rate
+        self._reorder.resume(at.sequence, at.arrived_us)
+        self._unwrap = Unwrapper(at.rtp)
+        self._last = (at.rtp, at.arrived_us)
+        self._sequence = at.sequence
+        self._segment = at.segment
+        if at.segment is not None:
+            self._assembler = assembler(at.codec)
+            self._needs_keyframe = False
 
     def feed(self, items: Iterable[TapEntry], dropped: int) -> None:
         """What the ring gave, in its order; `dropped` is how much the ring has dropped so far."""
         for item in items:
             if len(item) == 8:
-                if item[4] != self._ssrc and not self._switch(item[4]):
-                    self.ignored += 1
-                    continue
+                if item[4] != self._ssrc:
+                    self._switch(item[4])
                 self.packets += 1
                 self.bytes += len(item[7])
                 self._reorder.push(item[2], item[1], item)
+                self._spill.add(item)
             else:
                 self._report(item)
         if dropped > self._dropped:
@@ -111,9 +153,14 @@ class TrackPipeline:
         """What is missing from now on, or was until now, is so because the track was muted."""
         self._muted = (now, FOREVER) if muted else (self._muted[0] if self._muted else now, now)
 
-    def tick(self, now: int) -> None:
-        """Move on what has waited long enough. `now` is on the clock of the arrival times, µs."""
-        self._drain(self._reorder.pop(now))
+    def tick(self, now: int, awaited: int = 0) -> None:
+        """Move on what has waited long enough. `now` is on the clock of the arrival times, µs; `awaited` the lowest
+        number that the publisher is still asked for, 0: none."""
+        self._drain(self._reorder.pop(now, awaited))
+        if self._reorder.waited(now) >= SPILL_AFTER_US and not self._suspended:
+            self.out += self._spill.secure(self._reorder.held, self._to_wall(now))
+        else:
+            self.out += self._spill.let_go()
         wanted = self._needs_keyframe and not self._suspended and self._ssrc is not None
         if wanted and now - self._asked_us >= KEYFRAME_RETRY_US:
             self._keyframe(now)
@@ -123,12 +170,11 @@ class TrackPipeline:
                 self._keyframe(now)
             self._segment.tick(self._to_wall(now))
             self._collect()
+        self.out += self._unmuxed.tick(self._to_wall(now))
 
     def finish(self) -> None:
         """The end of the track: everything that is held goes out, and the file is closed."""
-        self._drain(self._reorder.flush())
-        self._units(self._assembler.flush() if self._assembler else [], self._last[1])
-        self._close("end")
+        self._end("end")
 
     def suspend(self, now: int, since: int) -> None:
         """The fragments handed out from `since` on are thrown away, as the disk would not take them; and nothing
@@ -159,30 +205,66 @@ class TrackPipeline:
         if self._segment is not None:
             self.out.append(Entry(journal.Closed(self.meta.id, self._segment.origin.file)))
             self._segment = None
+        self.out += self._unmuxed.close() + self._spill.let_go()
         self._assembler = None
         self._codec = Codec.CODEC_NONE
         self._reason = reason
         self._needs_keyframe = self._video
 
-    def _switch(self, ssrc: int) -> bool:
-        """To another SSRC: the publisher has restarted. False for one that is past."""
-        if ssrc in self._past_ssrcs:
-            return False
+    def _switch(self, ssrc: int) -> None:
+        """To another SSRC: the publisher has restarted, or has switched a simulcast encoding on or off. The data plane
+        gives nothing of the one before any more."""
         if self._ssrc is not None:
-            self._drain(self._reorder.flush())
-            self._units(self._assembler.flush() if self._assembler else [], self._last[1])
-            self._past_ssrcs.add(self._ssrc)
-            self._close("ssrc")
+            self._end("ssrc")
         self._ssrc = ssrc
         self._stream += 1
-        self._reorder = Reorder(self._settings.reorder_us)
+        self._reorder = Reorder(self._settings.reorder_us, self._settings.repair_us)
         self._unwrap = Unwrapper()
         self._assembler = None
         self._codec = Codec.CODEC_NONE
         self._lost_before = False
         self._needs_keyframe = self._video
         self._asked_us = 0
-        return True
+
+    def _end(self, reason: str) -> None:
+        """Nothing more of this SSRC comes: what is held goes out, and the files are closed."""
+        self._drain(self._reorder.flush())
+        self._flush(self._last[1])
+        self._close(reason)
+        self.out += self._unmuxed.close() + self._spill.let_go()
+
+    # Files of packets
+
+    def _settle(self) -> list[Entry]:
+        if self._segment is not None:
+            self._segment.flush()
+            self._collect()
+        return self._unmuxed.flush()
+
+    def _place(self, item: TapPacket) -> tuple[int, int]:
+        return self._unwrap.peek(item[3]), self._to_wall(item[1])
+
+    def _begin_spill(self, name: str, first: TapPacket) -> PacketFile:
+        return self._packet_file(SPILL, name, first, SPILL_AFTER_US)
+
+    def _begin_unmuxed(self, first: TapPacket) -> PacketFile:
+        self._files += 1
+        return self._packet_file("packets", str(self._files), first, self._settings.fragment_us)
+
+    def _packet_file(self, reason: str, name: str, first: TapPacket, fragment_us: int) -> PacketFile:
+        """Another file of packets, for this one and those that follow."""
+        codec, rate = self._formats.get(first[5], (Codec.CODEC_NONE, UNKNOWN_CLOCK_RATE))
+        origin = Origin(
+            track=self.meta.id,
+            file=f"{self.meta.id}-{name}.{raw.CONTAINER}",
+            stream=self._stream,
+            ssrc=first[4],
+            codec=codec,
+            clock_rate=rate,
+            first_rtp=self._unwrap.peek(first[3]),
+            reason=reason,
+        )
+        return PacketFile(origin, first[2], self._to_wall(first[1]), fragment_us)
 
     def _report(self, item: TapSenderReport) -> None:
         _, arrival, ssrc, ntp, rtp = item
@@ -224,7 +306,10 @@ class TrackPipeline:
             gap = journal.Lost(self.meta.id, self.gaps, cause, ssrc, first, last, packets, 0, from_us, to_us)
         else:
             packets += self._gap.packets
-            gap = msgspec.structs.replace(self._gap, last=max(last, self._gap.last), packets=packets, to_us=to_us)
+            cause = cause if self._gap.cause == "broken" else self._gap.cause
+            gap = msgspec.structs.replace(
+                self._gap, cause=cause, last=max(last, self._gap.last), packets=packets, to_us=to_us
+            )
         self._gap = gap
         self.out.append(Entry(gap))
 
@@ -236,7 +321,7 @@ class TrackPipeline:
             self._gap = None
 
     def _packet(self, item: TapPacket) -> None:
-        _, arrival, _, timestamp, _, payload_type, marker, payload = item
+        _, arrival, sequence, timestamp, _, payload_type, marker, payload = item
         if not payload:
             return
         codec, clock_rate = self._formats.get(payload_type, (Codec.CODEC_NONE, 0))
@@ -246,13 +331,24 @@ class TrackPipeline:
             codec, clock_rate = self._formats.get(payload_type, (Codec.CODEC_NONE, 0))
         if codec == Codec.CODEC_NONE or not payload:
             self.ignored += 1
+            if not self._suspended:
+                self._keep_packets(f"payload type {payload_type} is not known", item)
             return
         if codec != self._codec or self._assembler is None:
-            self._units(self._assembler.flush() if self._assembler else [], arrival)
+            self._flush(arrival)
             self._assembler = assembler(codec)
             self._codec, self._clock_rate = codec, clock_rate
+        if self._needs_keyframe and not self._suspended and self._unmuxed.hold(item):
+            self._keep_packets("no picture to start from has come")
         lost, self._lost_before = self._lost_before, False
-        self._units(self._assembler.push(payload, timestamp, bool(marker), lost), arrival)
+        self._sequence = sequence - 1  # a unit that ends with the next one's first packet
+        units = self._assembler.push(payload, timestamp, bool(marker), lost)
+        if units and marker:
+            self._sequence = sequence
+        if units:
+            self._units(units, arrival)
+        elif marker and self._video and not facts(codec, payload).valid:
+            self._broken(arrival)  # nothing of that picture is left
 
     def _units(self, units: list[AccessUnit], arrival: int) -> None:
         for unit in units:
@@ -263,13 +359,26 @@ class TrackPipeline:
             elif unit.data:
                 self._keep(unit, arrival)
 
+    def _flush(self, arrival: int) -> None:
+        """The stream ends within a unit: of a picture that is nothing, and no loss."""
+        units = self._assembler.flush() if self._assembler else []
+        if not self._video:
+            self._units(units, arrival)
+
     def _skip(self) -> None:
         if self._gap is not None:
             self._gap = msgspec.structs.replace(self._gap, skipped=self._gap.skipped + 1)
 
+    def _broken(self, arrival: int) -> None:
+        """A picture cannot be decoded; where nothing is lost that is a gap of its own."""
+        if self._gap is None and self._segment is not None:
+            wall = self._to_wall(arrival)
+            self._open_gap("broken", self._sequence, self._sequence, 0, wall, wall)
+        self._needs_keyframe = True
+
     def _picture(self, unit: AccessUnit, arrival: int) -> None:
         if not unit.complete:
-            self._needs_keyframe = True
+            self._broken(arrival)
         if self._needs_keyframe:
             if not (unit.complete and unit.keyframe):
                 self._skip()
@@ -289,8 +398,11 @@ class TrackPipeline:
             return
         self._close_gap(wall)
         assert self._segment is not None
-        self._segment.add(unit, rtp, wall)
+        self._segment.add(unit, rtp, wall, self._sequence)
         self._collect()
+        if self._video and unit.keyframe:
+            self.out += self._unmuxed.close()
+            self._unmuxed.forget()
 
     def _discontinuity(self, unit: AccessUnit, rtp: int, arrival: int) -> str:
         """Why this unit cannot go into the file that is open; empty when it can."""
@@ -305,7 +417,7 @@ class TrackPipeline:
             if (unit.width, unit.height) != segment.size:
                 return "size"
             if unit.config is not None and unit.config != segment.config:
-                return "parameters"
+                return "parameters" if segment.config is not None else "crash"  # which they were is not known any more
         return ""
 
     def _open(self, unit: AccessUnit, rtp: int, arrival: int) -> bool:
@@ -314,7 +426,7 @@ class TrackPipeline:
             return False
         codec = self._codec
         if codec not in FORMATS:
-            self.note(arrival, f"{codec_name(codec)} cannot be recorded")
+            self._keep_packets(f"{codec_name(codec)} cannot be muxed")
             return False
         self._files += 1
         origin = Origin(
@@ -332,9 +444,16 @@ class TrackPipeline:
         except ValueError as error:
             self._files -= 1
             self._needs_keyframe = self._video
-            self.note(arrival, str(error))
+            self._keep_packets(str(error))
             return False
         return True
+
+    def _keep_packets(self, text: str, item: TapPacket | None = None) -> None:
+        """This packet, or those that wait for a keyframe, and what follows until one comes are kept as they are."""
+        first = self._unmuxed.keep(item)
+        if first is not None:
+            self.note(first[1], f"{text}: kept as packets")
+            self._close_gap(self._to_wall(first[1]))
 
     def _close(self, reason: str) -> None:
         if self._segment is not None:

@@ -12,6 +12,7 @@ from mediaserver.recording import journal, manifest
 from mediaserver.recording.evidence import NOTHING, SIGNATURE, Evidence
 from mediaserver.recording.keys import Trust
 from mediaserver.recording.ledger import FileState, Ledger
+from mediaserver.recording.replay import replay
 from mediaserver.recording.seal import seal_file
 from mediaserver.recording.storage import LocalStorage
 
@@ -39,8 +40,7 @@ def recover(storage: LocalStorage, folder: Path, evidence: Evidence = NOTHING) -
     complete = _complete(folder, evidence)
     if complete is not None:
         evidence.registered(folder.name, complete)
-        storage.discard_journal(folder)
-        return manifest.decode(complete)
+        return _finish(storage, folder, manifest.decode(complete))
     ledger, understood = _read(folder)
     if ledger.begun is None or not ledger.tracks:
         evidence.note("recording-discarded", folder.name)
@@ -58,9 +58,19 @@ def recover(storage: LocalStorage, folder: Path, evidence: Evidence = NOTHING) -
         text = _check(folder, file)
         if text:
             ledger.apply(journal.Noted(file.opened.track, now, text))
+    for track, spill in ledger.spilled():
+        _check(folder, spill)
+        replay(storage, folder, ledger, track, spill)
+    for _, file in ledger.unsealed():
         ledger.apply(seal_file(storage, folder, file))
-    _remove_strays(folder, {name for track in ledger.tracks.values() for name in track.files})
-    closed = evidence.close(storage, folder, ledger.manifest("recovered", ledger.last_media_us()))
+    return _finish(
+        storage, folder, evidence.close(storage, folder, ledger.manifest("recovered", ledger.last_media_us()))
+    )
+
+
+def _finish(storage: LocalStorage, folder: Path, closed: manifest.Manifest) -> manifest.Manifest:
+    """What the manifest does not name has served."""
+    _remove_strays(folder, {segment.file for track in closed.tracks for segment in track.segments})
     storage.discard_journal(folder)
     return closed
 
@@ -121,6 +131,7 @@ def _check(folder: Path, file: FileState) -> str:
     if size < file.opened.header:
         file.fragments.clear()
     if len(file.fragments) < whole:
+        file.last = None
         return f"{file.opened.file}: {whole - len(file.fragments)} fragments are missing from the disk"
     if not file.closed and file.fragments and not _is_untouched(path, file):
         return f"{file.opened.file} is not what was written before the crash"
@@ -138,5 +149,5 @@ def _is_untouched(path: Path, file: FileState) -> bool:
 def _remove_strays(folder: Path, known: set[str]) -> None:
     """Media that no line of the journal speaks of was on its way to the disk; nothing vouches for it."""
     for path in folder.iterdir():
-        if path.suffix in (".mp4", ".webm", ".new") and path.name not in known:
+        if path.suffix in (".mp4", ".webm", ".rtp", ".new") and path.name not in known:
             path.unlink()

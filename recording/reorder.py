@@ -33,14 +33,26 @@ class Missing(NamedTuple):
 class Reorder(Generic[PacketT]):
     """One SSRC's packets: push them as they arrive, pop them in order.
 
-    A hole is waited for until `window_us` after the first packet behind it has arrived; then it is popped as
-    `Missing`. What comes for it later is counted in `late` and dropped, and so is a packet that came twice.
+    A hole is waited for until `window_us` after the first packet behind it has arrived, and as long as something of
+    it is still asked for until `patience_us`; then it is popped as `Missing`. What comes for it later is counted in
+    `late` and dropped, and so is a packet that came twice.
     """
 
-    __slots__ = ("_hole_since", "_last_arrival", "_next", "_ready", "_waiting", "duplicates", "late", "window_us")
+    __slots__ = (
+        "_hole_since",
+        "_last_arrival",
+        "_next",
+        "_ready",
+        "_waiting",
+        "duplicates",
+        "late",
+        "patience_us",
+        "window_us",
+    )
 
-    def __init__(self, window_us: int) -> None:
+    def __init__(self, window_us: int, patience_us: int = 0) -> None:
         self.window_us = window_us
+        self.patience_us = max(window_us, patience_us)
         self.late = 0
         self.duplicates = 0
         self._next: int | None = None
@@ -53,6 +65,19 @@ class Reorder(Generic[PacketT]):
     def waiting(self) -> int:
         """Packets held behind a hole."""
         return len(self._waiting)
+
+    def held(self) -> list[PacketT]:
+        """These packets."""
+        return [packet for _, packet in self._waiting.values()]
+
+    def waited(self, now: int) -> int:
+        """How long the hole in front has been waited for, µs; 0 where there is none."""
+        return now - self._hole_since if self._waiting else 0
+
+    def resume(self, sequence: int, arrival: int) -> None:
+        """All up to this number has been popped; the last arrived then."""
+        self._next = sequence + 1
+        self._last_arrival = arrival
 
     def push(self, sequence: int, arrival: int, packet: PacketT) -> None:
         expected = self._next
@@ -73,9 +98,9 @@ class Reorder(Generic[PacketT]):
             if len(self._waiting) > MAX_WAITING:
                 self._move_on()
 
-    def pop(self, now: int) -> list[PacketT | Missing]:
-        """What is in order by now."""
-        while self._waiting and now - self._hole_since >= (SETTLE_US if self._next is None else self.window_us):
+    def pop(self, now: int, awaited: int = 0) -> list[PacketT | Missing]:
+        """What is in order by now. `awaited` is the lowest number that may still come, as it is asked for; 0: none."""
+        while self._waiting and self._is_over(now - self._hole_since, awaited):
             self._move_on()
         ready = self._ready
         if ready:
@@ -88,6 +113,14 @@ class Reorder(Generic[PacketT]):
             self._move_on()
         ready, self._ready = self._ready, []
         return ready
+
+    def _is_over(self, waited: int, awaited: int) -> bool:
+        """The hole in front is not worth waiting for any longer."""
+        if self._next is None:
+            return waited >= SETTLE_US
+        if waited < self.window_us:
+            return False
+        return waited >= self.patience_us or not awaited or awaited >= min(self._waiting)
 
     def _move_on(self) -> None:
         """Begin with the lowest number that has come, or turn the hole in front of it into `Missing`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import NamedTuple
 
-from mediaserver.codecs.payload import Codec, codec_name
+from mediaserver.codecs.payload import Codec, codec_from_name, codec_name
 from mediaserver.codecs.unit import AccessUnit
 from mediaserver.recording import journal
 from mediaserver.recording.entry import Entry
@@ -41,6 +41,7 @@ class _Held(NamedTuple):
     dts: int
     keyframe: bool
     arrived_us: int
+    sequence: int
 
 
 class SegmentBuilder:
@@ -51,19 +52,10 @@ class SegmentBuilder:
 
         Raises ValueError when it does not describe its codec, and KeyError for a codec that is not in `FORMATS`.
         """
-        kept = FORMATS[origin.codec]
-        self.origin = origin
-        self.codec = origin.codec
-        self.size = (first.width, first.height)
-        self.config = first.config
+        self._begin(origin, (first.width, first.height), first.config, fragment_us)
         picture = first.data if first.config is None or first.config in first.data else first.config + first.data
-        self._muxer = Muxer(kept, origin.clock_rate, picture, first.width, first.height)
-        self._fragment_us = fragment_us
-        self._ticks = fragment_us * origin.clock_rate // 1_000_000
-        self._held: list[_Held] = []
-        self._held_bytes = 0
-        self._last_dts = -1
-        self._duration = origin.clock_rate // (50 if origin.codec == Codec.CODEC_OPUS else 30)
+        header = self._muxer.header(picture, first.width, first.height)
+        kept = FORMATS[origin.codec]
         opened = journal.Opened(
             track=origin.track,
             file=origin.file,
@@ -76,12 +68,49 @@ class SegmentBuilder:
             height=first.height,
             first_rtp=origin.first_rtp,
             reason=origin.reason,
-            header=len(self._muxer.header),
+            header=len(header),
         )
-        self.out: list[Entry] = [Entry(opened, self._muxer.header)]
+        self.out.append(Entry(opened, header))
 
-    def add(self, unit: AccessUnit, rtp: int, arrived_us: int) -> None:
-        """A unit in decoding order; `rtp` is its timestamp, unwrapped, `arrived_us` wall-clock time.
+    @classmethod
+    def resumed(cls, opened: journal.Opened, fragments: int, span: int, fragment_us: int) -> SegmentBuilder:
+        """Go on with a file that holds so many fragments, up to `span` units of the clock rate. Raises KeyError for a
+        codec that is not in `FORMATS`."""
+        self = cls.__new__(cls)
+        codec = codec_from_name(opened.codec)
+        origin = Origin(
+            opened.track,
+            opened.file,
+            opened.stream,
+            opened.ssrc,
+            codec,
+            opened.clock_rate,
+            opened.first_rtp,
+            opened.reason,
+        )
+        self._begin(origin, (opened.width, opened.height), None, fragment_us, fragments)
+        self._last_dts = span - 1
+        return self
+
+    def _begin(
+        self, origin: Origin, size: tuple[int, int], config: bytes | None, fragment_us: int, fragments: int = 0
+    ) -> None:
+        self.origin = origin
+        self.codec = origin.codec
+        self.size = size
+        self.config = config
+        self.out: list[Entry] = []
+        self._muxer = Muxer(FORMATS[origin.codec], origin.clock_rate, fragments)
+        self._fragment_us = fragment_us
+        self._ticks = fragment_us * origin.clock_rate // 1_000_000
+        self._held: list[_Held] = []
+        self._held_bytes = 0
+        self._last_dts = -1
+        self._duration = origin.clock_rate // (50 if origin.codec == Codec.CODEC_OPUS else 30)
+
+    def add(self, unit: AccessUnit, rtp: int, arrived_us: int, sequence: int = 0) -> None:
+        """A unit in decoding order; `rtp` is its timestamp, unwrapped, `arrived_us` wall-clock time, `sequence` the
+        extended number of its last packet.
 
         What is to be shown before the file's first picture is left out: it could not be decoded.
         """
@@ -95,7 +124,7 @@ class SegmentBuilder:
                 self._cut(step)
             if step < self._ticks:
                 self._duration = step
-        self._held.append(_Held(unit.data, pts, dts, unit.keyframe, arrived_us))
+        self._held.append(_Held(unit.data, pts, dts, unit.keyframe, arrived_us, sequence))
         self._held_bytes += len(unit.data)
         self._last_dts = dts
 
@@ -104,9 +133,13 @@ class SegmentBuilder:
         if self._held and wall_us - self._held[0].arrived_us >= self._fragment_us + _IDLE_SLACK_US:
             self._cut(self._duration)
 
-    def close(self) -> None:
+    def flush(self) -> None:
+        """Make a fragment of what is held, however short."""
         if self._held:
             self._cut(self._duration)
+
+    def close(self) -> None:
+        self.flush()
         self.out.append(Entry(journal.Closed(self.origin.track, self.origin.file)))
 
     def _is_full(self, unit: AccessUnit, dts: int) -> bool:
@@ -138,6 +171,7 @@ class SegmentBuilder:
             keyframe=held[0].keyframe,
             rtp=self.origin.first_rtp + quickest.pts,
             arrived_us=quickest.arrived_us,
+            sequence=last.sequence,
         )
         self.out.append(Entry(written, data))
         self._held = []

@@ -130,13 +130,14 @@ class Session:
         )
         self._taps[meta.id] = _Tap(pipeline, ring)
         added = journal.Added(meta.id, meta.source, meta.kind, meta.codec, meta.label, meta.participant)
-        self._disk.put([Entry(added)])
+        self._disk.put([Entry(added), Entry(_payloads(meta.id, meta.payloads))])
         if meta.kind == "video":
             self._hooks.keyframe(self.id, meta.id)
 
     def update_track(self, track: str, payloads: tuple[PayloadParams, ...]) -> None:
         if track in self._taps:
             self._taps[track].pipeline.update(payloads)
+            self._disk.put([Entry(_payloads(track, payloads))])
 
     def mute_track(self, track: str, muted: bool) -> None:
         if track in self._taps:
@@ -178,12 +179,13 @@ class Session:
     def _pump(self, track: str, tap: _Tap, now: int) -> bool:
         """From one ring through its pipeline into the queue."""
         pipeline = tap.pipeline
+        awaited = tap.ring.awaited
         items = tap.ring.read(self._settings.read_limit)
         full = len(items) == self._settings.read_limit
         over = not full and tap.is_over(now)
         try:
             pipeline.feed(items, tap.ring.dropped)
-            pipeline.tick(now)
+            pipeline.tick(now, 1 if full else awaited)  # what is not awaited any more may lie unread
             if over:
                 pipeline.finish()
         except Exception as error:  # whatever a publisher sends, the writer goes on
@@ -292,6 +294,10 @@ class Session:
         if (state, detail) != (self.state, self.detail):
             self.state, self.detail = state, detail
             self._hooks.state(self.id, state, detail)
+
+
+def _payloads(track: str, payloads: tuple[PayloadParams, ...]) -> journal.Payloads:
+    return journal.Payloads(track, [(one.payload_type, int(one.codec), one.clock_rate) for one in payloads])
 
 
 def _counted(tap: _Tap, name: str) -> int:

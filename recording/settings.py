@@ -31,13 +31,19 @@ class Ring(Protocol):
     @property
     def backlog(self) -> int: ...
 
+    @property
+    def awaited(self) -> int:
+        """The lowest extended number that the publisher is still asked for, 0: none. To be observed before `read`,
+        which then gives what has come of those below."""
+
     def read(self, limit: int) -> list[TapEntry]: ...
 
 
 class RecordingSettings(msgspec.Struct, frozen=True):
     """Settings of the recorder; times in µs.
 
-    What a crash can cost is at most `reorder_us + fragment_us + poll_us` and the time of one write.
+    What a crash can cost is at most `fragment_us + poll_us` and the time of one write; where a missing packet is waited
+    for, `reorder_us + fragment_us + poll_us` and that time.
     """
 
     folder: Path
@@ -45,7 +51,9 @@ class RecordingSettings(msgspec.Struct, frozen=True):
     fragment_us: int = 800_000
     """A fragment is written and synced when it is this long; at most one second."""
     reorder_us: int = 600_000
-    """How long a missing packet is waited for before it becomes a gap."""
+    """How long a missing packet is waited for before it becomes a gap, when the publisher is not asked for it."""
+    repair_us: int = 6_000_000
+    """The same when it is: longer than the data plane asks, so that its word decides and this is for none alone."""
     poll_us: int = 50_000
     """How often the writer looks into the rings."""
     read_limit: int = 512

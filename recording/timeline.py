@@ -11,7 +11,8 @@ A track without usable reports is placed by its quickest arrivals alone.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 NTP_UNIX_SECONDS = 2_208_988_800
@@ -22,6 +23,13 @@ WINDOW_US = 60_000_000
 
 STEP_US = 500_000
 """A publisher's clock that moves this much against ours from one report to the next has been set."""
+
+NOTICED_US = 150_000
+"""A smaller step shows too, where RTP time went on as our clock did and only the publisher's clock did not: reports are
+late by less than this as a rule."""
+
+SAME_STEP_US = 10_000_000
+"""All tracks of a publisher tell of one step within this."""
 
 PLAUSIBLE_US = 5_000_000
 """Reports that place a track further than this from where its arrivals do are not believed."""
@@ -40,8 +48,8 @@ class Unwrapper:
 
     __slots__ = ("_last",)
 
-    def __init__(self) -> None:
-        self._last: int | None = None
+    def __init__(self, last: int | None = None) -> None:
+        self._last = last
 
     def __call__(self, timestamp: int) -> int:
         """The unwrapped value; the first one is the timestamp itself."""
@@ -93,8 +101,12 @@ def map_sources(sources: Mapping[str, Source]) -> dict[str, list[Point]]:
     by_clock: dict[str, list[Report]] = {}
     for source in sources.values():
         by_clock.setdefault(source.participant, []).extend(source.reports)
+    steps: dict[str, list[int]] = {}
+    for source in sources.values():
+        steps.setdefault(source.participant, []).extend(_steps(source))
     offsets = {
-        clock: _quickest([(r.wall_us, r.wall_us - r.ntp_us) for r in reports]) for clock, reports in by_clock.items()
+        clock: _quickest([(r.wall_us, r.wall_us - r.ntp_us) for r in reports], _first_of_each(steps[clock]))
+        for clock, reports in by_clock.items()
     }
     mapping = {}
     for key, source in sources.items():
@@ -116,11 +128,33 @@ def wall_at(points: Sequence[Point], clock_rate: int, rtp: int) -> int:
     return before.wall_us + (rtp - before.rtp) * (after.wall_us - before.wall_us) // (after.rtp - before.rtp)
 
 
-def _quickest(samples: Iterable[tuple[int, int]]) -> dict[int, int]:
+def _steps(source: Source) -> list[int]:
+    """When (our clock) the first reports after steps of the publisher's clock arrived."""
+    found = []
+    for before, after in pairwise(source.reports):
+        passed = after.wall_us - before.wall_us
+        theirs = after.ntp_us - before.ntp_us
+        media = (after.rtp - before.rtp) * 1_000_000 // source.clock_rate
+        if abs(theirs - media) > NOTICED_US and abs(theirs - passed) > NOTICED_US > abs(media - passed):
+            found.append(after.wall_us)
+    return found
+
+
+def _first_of_each(times: Iterable[int]) -> set[int]:
+    """Of those that lie close together only the first."""
+    first: list[int] = []
+    for time in sorted(times):
+        if not first or time - first[-1] > SAME_STEP_US:
+            first.append(time)
+    return set(first)
+
+
+def _quickest(samples: Iterable[tuple[int, int]], steps: Collection[int] = ()) -> dict[int, int]:
     """For each time among `samples` (time, delay) the least delay within half a window around it.
 
     A step of the delay by more than `STEP_US` begins a new epoch: what is on its other side does not count. A
-    step lasts; a single late sample is none, so the least of three on each side is compared.
+    step lasts; a single late sample is none, so the least of three on each side is compared. Smaller ones are known
+    by `steps`, the times at which new epochs begin.
     """
     ordered = sorted(samples)
     result: dict[int, int] = {}
@@ -128,6 +162,7 @@ def _quickest(samples: Iterable[tuple[int, int]]) -> dict[int, int]:
     for index in range(1, len(ordered) + 1):
         if (
             index == len(ordered)
+            or ordered[index][0] in steps
             or abs(_least(ordered[index : index + 3]) - _least(ordered[max(0, index - 3) : index])) > STEP_US
         ):
             result.update(_sliding_least(ordered[start:index]))

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import av
 from av.container import InputContainer, OutputContainer
 
+from mediaserver.recording import raw
 from mediaserver.recording.manifest import Manifest, Segment, Track
 from mediaserver.recording.timeline import wall_at
 from mediaserver.recording.views import iso
@@ -55,7 +56,7 @@ def join(
     """Write the recording in `folder` to `out`. Reads each file once. `progress` is told how much of its length is
     done, a share of 1. Raises `ExportError` and OSError."""
     check(manifest, container)
-    segments = [segment for track in manifest.tracks for segment in track.segments]
+    segments = [segment for track in manifest.tracks for segment in _playable(track)]
     origin = min(segment.first_us for segment in segments)
     length = max(segment.last_us for segment in segments) - origin or 1
     options = {"movflags": "faststart"} if container == "mp4" else {}
@@ -77,9 +78,14 @@ def join(
         raise ExportError(f"FFmpeg: {error}") from error
 
 
+def _playable(track: Track) -> list[Segment]:
+    """Without those that hold packets."""
+    return [segment for segment in track.segments if segment.container != raw.CONTAINER]
+
+
 def check(manifest: Manifest, container: Format) -> None:
     """Raises `ExportError` for what can be told from the manifest alone."""
-    segments = [(track, segment) for track in manifest.tracks for segment in track.segments]
+    segments = [(track, segment) for track in manifest.tracks for segment in _playable(track)]
     if not segments:
         raise ExportError(f"recording {manifest.id} holds no media")
     for track, segment in segments if container == "mp4" else ():
@@ -93,7 +99,7 @@ def _lanes(folder: Path, manifest: Manifest, target: OutputContainer, stack: Exi
     lanes = []
     for track in manifest.tracks:
         streams: dict[object, Any] = {}
-        for segment in track.segments:
+        for segment in _playable(track):
             try:
                 source = stack.enter_context(av.open(folder / segment.file))
             except (av.FFmpegError, OSError) as error:

@@ -11,7 +11,10 @@ cdef enum:
     LIVE_VIDEO_US = 400000
     SLOWEST_AUDIO_US = 400000
     SLOWEST_VIDEO_US = 1000000
-    KEPT_US = 2000000        # publishers keep a second or two
+    # A browser keeps what it has sent for one to three seconds, an encoder on its own machine often for longer.
+    KEPT_US = 5000000
+    SLOWEST_KEPT_US = 2000000
+    PATIENCE_US = 1000000    # between two requests for one packet, on a quick line
 
 
 cdef void missing_init(MissingList* self, int64_t now) noexcept nogil:
@@ -19,6 +22,7 @@ cdef void missing_init(MissingList* self, int64_t now) noexcept nogil:
     self.tolerance = REORDER_LEAST_US
     self.distance = REORDER_LEAST << 4
     self.credit = <int64_t>MISSING_BURST * 1000000
+    self.late_credit = <int64_t>MISSING_LATE_BURST * 1000000
     self.credit_at = now
 
 
@@ -28,7 +32,7 @@ cdef void missing_terms(MissingTerms* terms, int video, int kept) noexcept nogil
     terms.kept = 0
     if kept:
         terms.kept = KEPT_US
-        terms.slowest = KEPT_US
+        terms.slowest = SLOWEST_KEPT_US
 
 
 cdef void forget(MissingList* self, uint32_t at) noexcept nogil:
@@ -125,9 +129,11 @@ cdef int missing_arrived(MissingList* self, uint64_t sequence, uint64_t highest,
                          int64_t now) noexcept nogil:
     cdef int64_t at = find(self, sequence)
     cdef Missing* entry
+    cdef int told
     if at < 0:
         return 0
     entry = &self.entries[at]
+    told = entry.told
     # An answer takes its time: what comes sooner after its only request had been on its way.
     if repeats and entry.tries and (
         entry.tries > 1 or round_trip.samples == 0 or now - entry.asked >= round_trip.smoothed >> 1
@@ -136,16 +142,18 @@ cdef int missing_arrived(MissingList* self, uint64_t sequence, uint64_t highest,
     else:
         learn_reordering(self, now - entry.noticed, highest - sequence)
     forget(self, <uint32_t>at)
-    return 1
+    return MISSING_OVERDUE if told else MISSING_IN_TIME
 
 
 cdef int missing_repaired(MissingList* self, uint64_t sequence, RoundTrip* round_trip, int64_t now) noexcept nogil:
     cdef int64_t at = find(self, sequence)
+    cdef int told
     if at < 0:
         return 0
+    told = self.entries[at].told
     learn_answer(self, &self.entries[at], round_trip, now)
     forget(self, <uint32_t>at)
-    return 1
+    return MISSING_OVERDUE if told else MISSING_IN_TIME
 
 
 cdef int missing_covered(MissingList* self, uint64_t sequence) noexcept nogil:
@@ -162,7 +170,7 @@ cdef int missing_covered(MissingList* self, uint64_t sequence) noexcept nogil:
 cdef int64_t patience(const Missing* entry, int64_t answer) noexcept nogil:
     """How long to wait for the answer to the last request: half as long again after each."""
     cdef int64_t wait = answer if answer > MISSING_RETRY_US else MISSING_RETRY_US
-    cdef int64_t most = wait * 8
+    cdef int64_t most = wait * 8 if wait * 8 > PATIENCE_US else PATIENCE_US
     cdef int i
     for i in range(1, entry.tries):
         wait += wait >> 1
@@ -194,9 +202,12 @@ cdef inline void tell(Missing* entry, MissingList* self, MissingRound* round) no
 
 cdef void refill(MissingList* self, int64_t now) noexcept nogil:
     self.credit += (now - self.credit_at) * MISSING_RATE
+    self.late_credit += (now - self.credit_at) * MISSING_LATE_RATE
     self.credit_at = now
     if self.credit > <int64_t>MISSING_BURST * 1000000:
         self.credit = <int64_t>MISSING_BURST * 1000000
+    if self.late_credit > <int64_t>MISSING_LATE_BURST * 1000000:
+        self.late_credit = <int64_t>MISSING_LATE_BURST * 1000000
 
 
 cdef void missing_round(MissingList* self, const MissingTerms* terms, const RoundTrip* round_trip, uint64_t highest,
@@ -204,6 +215,7 @@ cdef void missing_round(MissingList* self, const MissingTerms* terms, const Roun
     cdef int64_t answer = round_trip_wait(round_trip)
     cdef int64_t asked_until = terms.kept if terms.kept > terms.live else terms.live
     cdef int64_t when
+    cdef int64_t* credit
     cdef uint32_t kept = 0, i
     cdef Missing* entry
     round.count = 0
@@ -221,12 +233,13 @@ cdef void missing_round(MissingList* self, const MissingTerms* terms, const Roun
             self.given_up += 1
             learn_loss(self)
             continue
+        credit = &self.late_credit if entry.told else &self.credit
         if (
-            when <= now and self.credit >= 1000000 and round.count < MISSING_ROUND
+            when <= now and credit[0] >= 1000000 and round.count < MISSING_ROUND
             and now - entry.noticed <= asked_until and entry.tries < MISSING_TRIES
             and round_trip.smoothed <= terms.slowest
         ):
-            self.credit -= 1000000
+            credit[0] -= 1000000
             if entry.tries == 0:
                 entry.first_asked = now
             entry.asked = now

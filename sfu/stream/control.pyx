@@ -442,6 +442,7 @@ cdef void remove_leg(EngineState* engine, Leg* leg, int say_bye) noexcept nogil:
 
 
 cdef void add_tap(EngineState* engine, Track* track, const Command* command) noexcept nogil:
+    cdef Encoding* best
     cdef Tap* tap = <Tap*>calloc(1, sizeof(Tap))
     if tap == NULL or table_get(&engine.taps, command.id) != NULL:
         free(tap)
@@ -454,7 +455,9 @@ cdef void add_tap(EngineState* engine, Track* track, const Command* command) noe
     tap.ring = command.keep
     tap.next = track.taps
     track.taps = tap
-    tap.encoding = best_encoding(track, engine.now).index
+    best = best_encoding(track, engine.now)
+    tap.encoding = best.index
+    tap.first = best.active.highest + 1 if best.active != NULL and best.active.started else 0
     table_put(&engine.taps, tap.id, tap)
     want_keyframe(engine, &track.encodings[tap.encoding])
 

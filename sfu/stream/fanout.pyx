@@ -4,13 +4,15 @@ Leg after leg, not packet after packet: a leg's state is touched once per batch,
 the outbox, where equal sizes make one UDP_SEGMENT message.
 """
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from mediaserver.sfu.policy.missing cimport missing_lowest
 from mediaserver.sfu.stream.buffers cimport packet_unref
+from mediaserver.sfu.stream.inbound cimport Inbound
 from mediaserver.sfu.stream.keyframes cimport want_keyframe
 from mediaserver.sfu.stream.sending cimport send_media
 from mediaserver.sfu.stream.state cimport ALIVE_US, PENDING_MAX, Leg, Tap
-from mediaserver.sfu.stream.tap cimport TapQueue, tap_push
+from mediaserver.sfu.stream.tap cimport TapQueue, tap_awaits, tap_push
 
 
 cdef inline int is_alive(const Encoding* encoding, int64_t now) noexcept nogil:
@@ -32,7 +34,44 @@ cdef int takes_over(Tap* tap, const Packet* packet) noexcept nogil:
     if packet.encoding < tap.encoding and is_alive(&tap.track.encodings[tap.encoding], packet.arrival):
         return 0
     tap.encoding = packet.encoding
+    tap.first = packet.sequence
     return 1
+
+
+cdef inline int is_for(Tap* tap, const Packet* packet) noexcept nogil:
+    if packet.encoding != tap.encoding:
+        return takes_over(tap, packet)
+    return packet.sequence >= tap.first
+
+
+cdef int is_tapped(const Encoding* encoding) noexcept nogil:
+    cdef Tap* tap = encoding.track.taps
+    while tap != NULL:
+        if tap.encoding == encoding.index:
+            return 1
+        tap = tap.next
+    return 0
+
+
+cdef void tell_taps(Encoding* encoding) noexcept nogil:
+    cdef Inbound* source = encoding.active
+    cdef uint64_t lowest = 0
+    cdef Tap* tap = encoding.track.taps
+    if source != NULL and source.asks and not encoding.track.muted:
+        lowest = missing_lowest(&source.missing)
+    while tap != NULL:
+        if tap.encoding == encoding.index:
+            tap_awaits(<TapQueue*>tap.ring, lowest)
+        tap = tap.next
+
+
+cdef void fanout_late(EngineState* engine, Track* track, Packet* packet) noexcept nogil:
+    cdef Tap* tap = track.taps
+    while tap != NULL:
+        if tap.encoding == packet.encoding and packet.sequence >= tap.first:
+            tap_push(<TapQueue*>tap.ring, &engine.pool, packet)
+        tap = tap.next
+    engine.counters.recovered_late += 1
 
 
 cdef void fanout_tend(EngineState* engine, Track* track) noexcept nogil:
@@ -54,8 +93,9 @@ cdef void fanout_flush_track(EngineState* engine, Track* track) noexcept nogil:
     cdef Tap* tap = track.taps
     while tap != NULL:
         for i in range(count):
-            if track.pending[i].encoding == tap.encoding or takes_over(tap, track.pending[i]):
+            if is_for(tap, track.pending[i]):
                 tap_push(<TapQueue*>tap.ring, &engine.pool, track.pending[i])
+        tell_taps(&track.encodings[tap.encoding])
         tap = tap.next
     for j in range(track.leg_count):
         leg = track.legs[j]

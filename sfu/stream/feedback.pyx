@@ -8,6 +8,7 @@ from mediaserver.sfu.policy.round_trip cimport round_trip_add
 from mediaserver.sfu.stream.agenda cimport earlier, make_hot
 from mediaserver.sfu.stream.catchup cimport leg_begin_again
 from mediaserver.sfu.stream.clocks cimport engine_ntp
+from mediaserver.sfu.stream.fanout cimport is_tapped, tell_taps
 from mediaserver.sfu.stream.inbound cimport (
     Inbound,
     inbound_lost,
@@ -79,9 +80,10 @@ cdef int64_t ask_missing(EngineState* engine, Peer* peer, Encoding* encoding) no
     if track.muted:  # nobody is to have it
         source.missing.count = 0
         source.missing.unasked = 0
+        tell_taps(encoding)
         return 0
     given_up = source.missing.given_up
-    missing_terms(&terms, track.config.video, track.taps != NULL)
+    missing_terms(&terms, track.config.video, is_tapped(encoding))
     missing_round(&source.missing, &terms, &peer.round_trip, source.highest, engine.now, &round)
     if round.count:
         size = rtcp_write_nack(out, sizeof(out), peer.feedback_ssrc, source.ssrc, round.sequences, round.count)
@@ -89,6 +91,7 @@ cdef int64_t ask_missing(EngineState* engine, Peer* peer, Encoding* encoding) no
             send_rtcp(engine, peer, out, size)
             engine.counters.nacks_out += round.count
             track.stats.nacks += round.count
+    tell_taps(encoding)
     given_up = source.missing.given_up - given_up
     engine.counters.given_up += given_up
     track.stats.given_up += given_up

@@ -16,6 +16,7 @@ cdef struct Inbound:
     uint32_t ssrc
     uint8_t started
     uint8_t asks             # what is missing may be asked for (it is accounted for in any case)
+    uint8_t late             # what came last had been awaited, until those who watch had to do without it
     uint8_t repair           # carries retransmissions (RFC 4588)
     SrtpReceiver srtp
     uint64_t first
@@ -27,7 +28,7 @@ cdef struct Inbound:
     uint64_t received_before
     int64_t transit
     uint32_t jitter          # 1/16 RTP units (RFC 3550, appendix A.8)
-    int64_t last_arrival
+    int64_t last_arrival     # µs; an encoding that has ended is not kept alive by what comes late of it
     uint64_t sender_ntp      # of the last sender report
     uint32_t sender_rtp
     int64_t sender_arrival   # µs, 0: none yet

@@ -4,6 +4,7 @@ from libc.stdint cimport int16_t
 from libc.string cimport memset
 
 from mediaserver.sfu.policy.missing cimport (
+    MISSING_OVERDUE,
     MissingRound,
     MissingTerms,
     missing_arrived,
@@ -41,6 +42,8 @@ cdef inline void measure_jitter(Inbound* self, uint32_t timestamp, uint32_t cloc
 cdef int inbound_receive(Inbound* self, uint64_t sequence, uint32_t timestamp, uint32_t clock_rate, int repeats,
                          RoundTrip* round_trip, int64_t now) noexcept nogil:
     cdef int missed = 0
+    cdef int awaited
+    self.late = 0
     if not self.started:
         self.started = 1
         self.first = sequence
@@ -49,18 +52,23 @@ cdef int inbound_receive(Inbound* self, uint64_t sequence, uint32_t timestamp, u
         if sequence != self.highest + 1:
             missed = missing_hole(&self.missing, self.highest + 1, sequence, now)
         self.highest = sequence
-    elif not missing_arrived(&self.missing, sequence, self.highest, repeats, round_trip, now):
-        if sequence < self.first:
+    else:
+        awaited = missing_arrived(&self.missing, sequence, self.highest, repeats, round_trip, now)
+        self.late = awaited == MISSING_OVERDUE
+        if not awaited and sequence < self.first:
             self.first = sequence
     measure_jitter(self, timestamp, clock_rate, now)
     missing_earn(&self.missing)
     self.received += 1
-    self.last_arrival = now
+    if not self.late:
+        self.last_arrival = now
     return missed
 
 
 cdef int64_t inbound_recover(Inbound* self, uint16_t sequence, RoundTrip* round_trip, int64_t now) noexcept nogil:
     cdef uint64_t full = self.highest + <uint64_t><int64_t><int16_t>(sequence - <uint16_t>self.highest)
+    cdef int awaited
+    self.late = 0
     if not self.started:
         return -1
     if full > self.highest:
@@ -71,10 +79,14 @@ cdef int64_t inbound_recover(Inbound* self, uint16_t sequence, RoundTrip* round_
         if full != self.highest + 1:
             missing_hole(&self.missing, self.highest + 1, full, now)
         self.highest = full
-    elif not missing_repaired(&self.missing, full, round_trip, now):
-        return -1
+    else:
+        awaited = missing_repaired(&self.missing, full, round_trip, now)
+        if not awaited:
+            return -1
+        self.late = awaited == MISSING_OVERDUE
     self.recovered += 1
-    self.last_arrival = now
+    if not self.late:
+        self.last_arrival = now
     return <int64_t>full
 
 

@@ -9,7 +9,7 @@ from mediaserver.codecs.payload cimport CODEC_RED, PayloadFacts, payload_facts
 from mediaserver.sfu.policy.missing cimport REORDER_LEAST_US, missing_overtaken
 from mediaserver.sfu.stream.buffers cimport PACKET_LARGE, Packet, packet_new, packet_ref, packet_unref
 from mediaserver.sfu.stream.capture cimport note_capture
-from mediaserver.sfu.stream.fanout cimport fanout_add
+from mediaserver.sfu.stream.fanout cimport fanout_add, fanout_late
 from mediaserver.sfu.stream.agenda cimport make_hot
 from mediaserver.sfu.stream.keyframes cimport want_keyframe
 from mediaserver.sfu.stream.hearing cimport hear_packet
@@ -127,6 +127,11 @@ cdef void note_extensions(EngineState* engine, Peer* peer, Packet* packet) noexc
         make_hot(engine, peer, peer.arrivals.due)
 
 
+cdef inline int is_past(const Encoding* encoding, const Packet* packet) noexcept nogil:
+    """No viewer waits for it any more, as something has come since by which it has gone on."""
+    return not encoding.track.config.video or packet.sequence < encoding.active.missing.keyframe
+
+
 cdef void hand_on(EngineState* engine, Encoding* encoding, Packet* packet) noexcept nogil:
     """To the history, the legs and the taps."""
     cdef Track* track = encoding.track
@@ -141,6 +146,9 @@ cdef void hand_on(EngineState* engine, Encoding* encoding, Packet* packet) noexc
             track.live = 1
             report(engine, REPORT_TRACK_LIVE, track.id, packet.ssrc,
                    &packet.inner_type if packet.inner_offset else &packet.payload_type, 1)
+    if encoding.active.late and is_past(encoding, packet):
+        fanout_late(engine, track, packet)
+        return
     note_rate(engine, encoding, packet)
     history_put(&encoding.history, &engine.pool, packet)
     fanout_add(engine, track, packet_ref(packet))
@@ -173,7 +181,7 @@ cdef void take_copies(EngineState* engine, Encoding* encoding, Packet* packet) n
     engine.counters.recovered_red += count
     encoding.track.stats.recovered += count
     for i in range(count):
-        hand_on(engine, encoding, found[i])
+        hand_on(engine, encoding, found[i])  # as late as the packet that brought them, which is not late
         packet_unref(&engine.pool, found[i])
 
 

@@ -17,4 +17,7 @@ cdef void ring_close(Ring* ring) noexcept nogil
 cdef int ring_put(Ring* ring, void* item) noexcept nogil
 # NULL when the ring is empty.
 cdef void* ring_take(Ring* ring) noexcept nogil
+# A word beside the ring: who observes it finds in the ring what had been put before.
+cdef void ring_publish(uint64_t* at, uint64_t value) noexcept nogil
+cdef uint64_t ring_observe(uint64_t* at) noexcept nogil
 cdef uint64_t ring_count(Ring* ring) noexcept nogil

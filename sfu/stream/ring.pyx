@@ -43,5 +43,13 @@ cdef void* ring_take(Ring* ring) noexcept nogil:
     return item
 
 
+cdef void ring_publish(uint64_t* at, uint64_t value) noexcept nogil:
+    RING_STORE(at, value)
+
+
+cdef uint64_t ring_observe(uint64_t* at) noexcept nogil:
+    return RING_LOAD(at)
+
+
 cdef uint64_t ring_count(Ring* ring) noexcept nogil:
     return RING_LOAD(&ring.tail) - RING_LOAD(&ring.head)

@@ -15,7 +15,7 @@ from mediaserver.sfu.stream.inbound cimport Inbound, inbound_init
 from mediaserver.sfu.stream.keyframes cimport want_keyframe
 from mediaserver.sfu.stream.leg cimport leg_restart
 from mediaserver.sfu.stream.sending cimport forget_waiting
-from mediaserver.sfu.stream.state cimport INBOUNDS_MAX
+from mediaserver.sfu.stream.state cimport INBOUNDS_MAX, Tap
 from mediaserver.sfu.wire.packet cimport EXT_MID, EXT_RID, EXT_RRID, ExtValues, ext_read
 
 
@@ -135,6 +135,7 @@ cdef void forget_history(EngineState* engine, Encoding* encoding) noexcept nogil
 cdef void change_source(EngineState* engine, Encoding* encoding) noexcept nogil:
     """The encoding's packets come from another SSRC from now on."""
     cdef Track* track = encoding.track
+    cdef Tap* tap = track.taps
     cdef uint32_t i
     fanout_flush_track(engine, track)  # what waits is of the old source: it leaves by the old source's numbers
     forget_history(engine, encoding)
@@ -149,6 +150,10 @@ cdef void change_source(EngineState* engine, Encoding* encoding) noexcept nogil:
         else:
             forget_waiting(engine, track.legs[i], encoding.index)  # it was to turn to this one
             track.legs[i].catch_up.until = 0
+    while tap != NULL:
+        if tap.encoding == encoding.index:
+            tap.first = 0
+        tap = tap.next
     if track.leg_count or track.taps != NULL:
         want_keyframe(engine, encoding)
 

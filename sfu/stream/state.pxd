@@ -204,6 +204,7 @@ cdef struct Counters:
     uint64_t repair_given_up         # times that a leg began again for want of repair
     uint64_t recovered
     uint64_t recovered_red
+    uint64_t recovered_late          # too late for viewers, in time for a recorder
     uint64_t given_up
     uint64_t caught_up               # legs that began from what was kept
     uint64_t caught_up_packets
@@ -305,6 +306,7 @@ cdef struct Tap:
     Tap* next
     Track* track
     uint8_t encoding                 # that it gets now
+    uint64_t first                   # what stands before this number in its source was not for it
     void* ring                       # TapQueue*
 
 # One simulcast encoding of a track; the only one where there is no simulcast.

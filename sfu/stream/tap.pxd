@@ -17,10 +17,12 @@ cdef struct TapQueue:
     uint64_t returned
     uint64_t dropped
     uint64_t closed
+    uint64_t awaited         # the lowest number that is still asked for, 0: none; told after the packets that came
 
 cdef void tap_push(TapQueue* queue, PacketPool* pool, Packet* packet) noexcept nogil
 cdef void tap_sender_report(TapQueue* queue, PacketPool* pool, uint32_t ssrc, uint64_t ntp, uint32_t timestamp,
                             int64_t now) noexcept nogil
+cdef void tap_awaits(TapQueue* queue, uint64_t lowest) noexcept nogil
 # Takes back what the consumer is done with. How many are still out.
 cdef uint64_t tap_reclaim(TapQueue* queue, PacketPool* pool) noexcept nogil
 

@@ -18,6 +18,10 @@ class TapRing:
     def dropped(self) -> int:
         """Packets that did not fit."""
     @property
+    def awaited(self) -> int:
+        """The lowest extended number that the publisher is still asked for, 0: none. What came of those below had been
+        put into the ring before this was so: observe it, then read."""
+    @property
     def backlog(self) -> int:
         """Entries that wait to be read."""
     @property

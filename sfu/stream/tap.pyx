@@ -9,7 +9,7 @@ from libc.string cimport memset
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from mediaserver.sfu.stream.buffers cimport packet_new, packet_ref, packet_unref
-from mediaserver.sfu.stream.ring cimport ring_close, ring_count, ring_init, ring_put, ring_take
+from mediaserver.sfu.stream.ring cimport ring_close, ring_count, ring_init, ring_observe, ring_publish, ring_put, ring_take
 
 
 cdef uint64_t tap_reclaim(TapQueue* queue, PacketPool* pool) noexcept nogil:
@@ -44,6 +44,11 @@ cdef void tap_sender_report(TapQueue* queue, PacketPool* pool, uint32_t ssrc, ui
     packet.payload_size = 0
     tap_push(queue, pool, packet)
     packet_unref(pool, packet)
+
+
+cdef void tap_awaits(TapQueue* queue, uint64_t lowest) noexcept nogil:
+    if queue.awaited != lowest:
+        ring_publish(&queue.awaited, lowest)
 
 
 cdef bytes plain_payload(const Packet* packet):
@@ -111,6 +116,12 @@ cdef class TapRing:
     def dropped(self) -> int:
         """Packets that did not fit."""
         return self.queue.dropped
+
+    @property
+    def awaited(self) -> int:
+        """The lowest extended number that the publisher is still asked for, 0: none. What came of those below had been
+        put into the ring before this was so."""
+        return ring_observe(&self.queue.awaited)
 
     @property
     def backlog(self) -> int:

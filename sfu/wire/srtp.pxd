@@ -21,7 +21,7 @@ cpdef enum:
 cdef enum:
     SRTP_MAX_TAG = 16        # most bytes that srtp_protect adds
     SRTCP_MAX_OVERHEAD = 20  # most bytes that srtcp_protect adds
-    SRTP_WINDOW_WORDS = 16   # 1,024 packets
+    SRTP_WINDOW_WORDS = 64   # 4,096 packets: five seconds of a large picture, for as long as a recorder asks for it
     SRTCP_WINDOW_WORDS = 2   # 128 packets
     SRTP_MAX_PACKET = 65535
 
@@ -45,7 +45,7 @@ cdef struct SrtpContext:
 # The replay state of one inbound SSRC. Zero-initialised is fresh.
 cdef struct SrtpReceiver:
     uint64_t highest                     # highest authenticated index, ROC << 16 | sequence
-    uint64_t window[SRTP_WINDOW_WORDS]   # bit index % 1024: that index was seen
+    uint64_t window[SRTP_WINDOW_WORDS]   # bit index % 4096: that index was seen
 
 # NULL when the profile is unknown, a size does not fit it, or libcrypto fails.
 cdef SrtpContext* srtp_new(int profile, const uint8_t* key, size_t key_size,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
@@ -24,7 +24,7 @@ from mediaserver.recording.evidence import NOTHING, Evidence
 from mediaserver.recording.manifest import Manifest, Segment
 from mediaserver.recording.recorder import Recorder, Recording, RecordingState
 from mediaserver.recording.settings import RecordingSettings, TrackMeta
-from mediaserver.recording.storage import LocalStorage
+from mediaserver.recording.storage import LocalStorage, StoredFile
 from mediaserver.recording.timeline import NTP_UNIX_SECONDS, wall_at
 from mediaserver.sfu.stream.params import PayloadParams
 from tests.codecs import media
@@ -32,6 +32,8 @@ from tests.codecs import media
 WALL_START = 1_790_000_000_000_000
 MONOTONIC_START = 5_000_000_000
 FRAME_US = 1_000_000 / 30
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""Where files that nobody keeps go."""
 
 Item = tuple[Any, ...]
 Coded = tuple[bytes, ...]
@@ -40,6 +42,11 @@ Coded = tuple[bytes, ...]
 @lru_cache(maxsize=32)
 def video(codec: Codec, count: int, first: int = 0, width: int = 320, height: int = 240, gop: int = 30) -> Coded:
     """`count` pictures at 30 frames/s, numbered from `first`, a keyframe every `gop`."""
+    with ThreadPoolExecutor(1) as own:  # see `media.encode`
+        return own.submit(_video, codec, count, first, width, height, gop).result()
+
+
+def _video(codec: Codec, count: int, first: int, width: int, height: int, gop: int) -> Coded:
     name, options = media.ENCODERS[codec]
     context = av.CodecContext.create(name, "w")
     assert isinstance(context, av.VideoCodecContext)
@@ -107,6 +114,7 @@ class Ring:
     items: list[Item] = field(default_factory=list)
     dropped: int = 0
     gone: bool = False
+    awaited: int = 0
 
     @property
     def backlog(self) -> int:
@@ -197,6 +205,18 @@ class Inline(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
+
+
+class Unsynced(LocalStorage):
+    """Hours in virtual time need not wait for a disk."""
+
+    def sync_folder(self, folder: Path) -> None:
+        pass
+
+    def open(self, path: Path) -> StoredFile:
+        file = StoredFile(path)
+        file.sync = lambda: None  # type: ignore[method-assign]
+        return file
 
 
 class Studio:

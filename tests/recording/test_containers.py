@@ -19,8 +19,9 @@ from tests.recording import feed
 
 def build(codec: Codec, coded: tuple[bytes, ...], step: int, rate: int) -> tuple[bytes, bytes, list[Fragment]]:
     """A file with one unit in each fragment: as it grows, complete, and its index."""
-    made = muxer.Muxer(muxer.FORMATS[codec], rate, coded[0], 320, 240)
-    growing = bytearray(made.header)
+    made = muxer.Muxer(muxer.FORMATS[codec], rate)
+    header = made.header(coded[0], 320, 240)
+    growing = bytearray(header)
     index = []
     for number, data in enumerate(coded):
         key = codec == Codec.CODEC_OPUS or number % 30 == 0
@@ -28,7 +29,7 @@ def build(codec: Codec, coded: tuple[bytes, ...], step: int, rate: int) -> tuple
         index.append(Fragment(len(growing), len(part), number * step, step, key))
         growing += part
     complete = bytearray(growing)
-    patches, tail = muxer.complete(muxer.FORMATS[codec].container, made.header, rate, index)
+    patches, tail = muxer.complete(muxer.FORMATS[codec].container, header, rate, index)
     for patch in patches:
         complete[patch.offset : patch.offset + len(patch.data)] = patch.data
     return bytes(growing), bytes(complete + tail), index

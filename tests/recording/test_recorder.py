@@ -153,8 +153,6 @@ def test_a_publisher_that_restarts_opens_another_file(tmp_path: Path) -> None:
         Codec.CODEC_H264, feed.video(Codec.CODEC_H264, 45, 45), ssrc=2222, rtp_start=12, sequence=9, start_us=4e6
     )
     studio.feed("camera", feed.deliver([first, second]))
-    late = first.sent()[3][1]
-    studio.feed("camera", [(4_500_000, (0, feed.MONOTONIC_START + 4_500_000, *late[2:]))])
     studio.run()
     kept = studio.stop()
     segments = kept.tracks[0].segments
@@ -165,6 +163,23 @@ def test_a_publisher_that_restarts_opens_another_file(tmp_path: Path) -> None:
         abs(p.wall_us - (WALL_START + (p.code or 0) * FRAME_US + (2_500_000 if (p.code or 0) >= 45 else 0))) < 50_000
         for p in shown
     )
+
+
+def test_an_encoding_that_comes_back_is_recorded_again(tmp_path: Path) -> None:
+    """A publisher of simulcast switches its highest encoding off and on: the SSRC is one that was there before."""
+    studio = Studio(tmp_path)
+    studio.track("us")
+    high = Source(Codec.CODEC_VP8, feed.video(Codec.CODEC_VP8, 90), ssrc=3)
+    low = Source(Codec.CODEC_VP8, feed.video(Codec.CODEC_VP8, 90), ssrc=1, rtp_start=9)
+    items = [pair for pair in feed.deliver([high]) if not 1_020_000 <= pair[0] < 2_020_000]
+    items += [pair for pair in feed.deliver([low]) if 1_020_000 <= pair[0] < 2_020_000]
+    studio.feed("us", items)
+    studio.run()
+    kept = studio.stop()
+    assert [s.ssrc for s in kept.tracks[0].segments] == [3, 1, 3]
+    shown = [picture for segment in kept.tracks[0].segments for picture in feed.watch(studio.path, segment)]
+    assert [picture.code for picture in shown] == list(range(90))
+    assert kept.tracks[0].gaps == []
 
 
 def test_another_codec_opens_another_file(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,6 +84,53 @@ def test_follows_a_clock_that_drifts_for_two_hours() -> None:
     for second in range(0, 7200, 100):
         error = wall_at(points, 90_000, round(second * 90_000 * 1.0002)) - (START + second * 1_000_000)
         assert 0 <= error <= 40_000
+
+
+def worst_skew(video: Source, audio: Source, seconds: int, ppm: float = 0) -> float:
+    """How far picture and sound that were taken together stand apart at the most, µs."""
+    mapping = map_sources({"video": video, "audio": audio})
+    return max(
+        abs(
+            wall_at(mapping["video"], 90_000, round(second * 90_000 * (1 + ppm / 1e6)))
+            - wall_at(mapping["audio"], 48_000, round(second * 48_000))
+        )
+        for second in range(seconds)
+    )
+
+
+def test_two_hours_of_a_sound_card_that_drifts_against_the_picture() -> None:
+    """Two clocks in one publisher, 200 ppm apart, both told by its reports; and its own is off ours by as much."""
+    seconds = 7200
+    video = capture(90_000, 0, seconds, clock_us=90_000_000, seed=8, ppm=200)
+    audio = capture(48_000, 0, seconds, clock_us=90_000_000, seed=9, ppm=200)
+    true_rate = [r._replace(rtp=round(r.rtp / (1 + 200 / 1e6))) for r in audio.reports]
+    arrivals = [a._replace(rtp=round(a.rtp / (1 + 200 / 1e6))) for a in audio.arrivals]
+    audio = audio._replace(reports=true_rate, arrivals=arrivals)
+    assert worst_skew(video, audio, seconds, ppm=200) <= 40_000
+    points = map_sources({"video": video, "audio": audio})["audio"]
+    assert abs(wall_at(points, 48_000, seconds * 48_000) - (START + seconds * 1_000_000)) <= 60_000
+
+
+@pytest.mark.parametrize("step", [-3_600_000_000, -900_000, -300_000, 300_000, 900_000, 3_600_000_000])
+def test_a_clock_that_is_set_keeps_sound_and_picture_together(step: int) -> None:
+    """Its reports jump, at a moment that lies between those of sound and those of picture."""
+
+    def set_after(source: Source, second: float) -> Source:
+        at = START + round(second * 1e6)
+        return source._replace(
+            reports=[r._replace(ntp_us=r.ntp_us + (step if r.wall_us >= at else 0)) for r in source.reports]
+        )
+
+    video = set_after(capture(90_000, 0, 300, clock_us=0, seed=10), 150.5)
+    audio = set_after(capture(48_000, 0, 300, clock_us=0, seed=11), 150.5)
+    sooner = [
+        r._replace(rtp=r.rtp - 19_200, ntp_us=r.ntp_us - 400_000, wall_us=r.wall_us - 400_000) for r in audio.reports
+    ]
+    audio = audio._replace(reports=sooner)
+    assert worst_skew(video, audio, 300) <= 40_000
+    points = map_sources({"video": video, "audio": audio})["video"]
+    for second in range(300):
+        assert abs(wall_at(points, 90_000, second * 90_000) - (START + second * 1_000_000)) <= 80_000
 
 
 def test_before_the_first_report_and_without_any_arrival_counts() -> None:

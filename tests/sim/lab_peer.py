@@ -28,7 +28,7 @@ class LabPeer(ScriptedPeer):
         self.replays = 0
         self.told: list[tuple[int, int, int]] = []
         self._next_check = 0
-        self._checked: tuple[bytes, int] | None = None
+        self._checked: dict[bytes, int] = {}
 
     def start(self, now: int) -> None:
         """Make the peer known with its keys, and begin to check."""
@@ -65,7 +65,7 @@ class LabPeer(ScriptedPeer):
         if now < self._next_check:
             return
         request = self.check_request(nominate=True)
-        self._checked = (request[8:20], now)
+        self._checked[request[8:20]] = now
         self.up.offer(request, self.addr, now)
         self._next_check = now + (CHECK_EVERY if self.connected_at else CHECK_AGAIN)
 
@@ -90,10 +90,11 @@ class LabPeer(ScriptedPeer):
         self.receive_rtp(plain, now)
 
     def _receive_stun(self, datagram: bytes, now: int) -> None:
-        if self._checked is None or datagram[8:20] != self._checked[0] or not stun.verify(datagram, self.pwd.encode()):
+        asked = self._checked.get(datagram[8:20])
+        if asked is None or not stun.verify(datagram, self.pwd.encode()):
             return
-        round_trip = now - self._checked[1]
-        self._checked = None
+        round_trip = now - asked
+        self._checked.clear()
         self.round_trip = (7 * self.round_trip + round_trip) // 8 if self.round_trip else round_trip
         if not self.connected_at:
             self.connected_at = now

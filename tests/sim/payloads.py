@@ -14,7 +14,7 @@ PAYLOAD_MAX = 1_150
 NOBODY = 0xFFFFFFFF
 _TRUTH = struct.Struct("!2sIQHHBBBBHHII")
 TRUTH_SIZE = _TRUTH.size
-_MAGIC = b"\xf7\x1a"
+MAGIC = b"\xf7\x1a"
 _FILL = bytes(PAYLOAD_MAX)
 SHOWN, KEY = 1, 2
 
@@ -46,7 +46,7 @@ def read_truth(payload: bytes) -> Truth:
     if len(payload) < TRUTH_SIZE:
         raise ValueError(f"a payload of {len(payload)} bytes is none of the laboratory's")
     truth = Truth._make(_TRUTH.unpack_from(payload, len(payload) - TRUTH_SIZE))
-    if truth.magic != _MAGIC:
+    if truth.magic != MAGIC:
         raise ValueError("the end of a payload has been changed")
     return truth
 
@@ -75,7 +75,7 @@ class Unit(NamedTuple):
 
 def sound(number: int, captured: int, size: int) -> bytes:
     """An Opus packet of 20 ms (fullband, one frame) of this size."""
-    truth = _TRUTH.pack(_MAGIC, number & 0xFFFFFFFF, captured, 0, 1, 0, 0, 0, SHOWN, 0, 0, NOBODY, NOBODY)
+    truth = _TRUTH.pack(MAGIC, number & 0xFFFFFFFF, captured, 0, 1, 0, 0, 0, SHOWN, 0, 0, NOBODY, NOBODY)
     return b"\xf8" + _FILL[: max(0, size - 1 - TRUTH_SIZE)] + truth
 
 
@@ -198,7 +198,7 @@ def payloads(unit: Unit) -> list[bytes]:
     for index in range(count + extra):
         at = index - extra
         truth = _TRUTH.pack(
-            _MAGIC,
+            MAGIC,
             unit.number,
             unit.captured,
             index,
