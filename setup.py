@@ -138,7 +138,7 @@ setup(
     package_dir=find_packages(),
     package_data={
         "": ["*.pyx", "*.pxd", "*.pyi", "py.typed"],
-        "mediaserver": ["web/*", "web/**/*"],
+        "mediaserver": ["templates/*.html", "web/*", "web/**/*"],
         "mediaserver.loadtest": ["scenarios/*.toml", "templates/*.html"],
     },
     exclude_package_data={"": ["*.c"]},

@@ -95,6 +95,9 @@ def loadtest(
         float | None, typer.Option(help="Loss after repair to allow, as a fraction: 0.", min=0, max=1)
     ] = None,
     at_once: Annotated[int | None, typer.Option(help="Joins under way at a time: 8.", min=1)] = None,
+    decode: Annotated[
+        int | None, typer.Option(help="Viewers whose pictures are decoded, for the time from glass to glass: 1.", min=0)
+    ] = None,
     ramp: Annotated[float | None, typer.Option(help="Seconds over which the rooms open: 0.", min=0)] = None,
     storm: Annotated[
         bool,
@@ -129,7 +132,7 @@ def loadtest(
     from mediaserver.loadtest.target import TargetError
 
     fields = {"seconds": seconds, "join": join, "max_loss": max_loss, "at_once": at_once, "record": record}
-    fields |= {"ramp_seconds": ramp, "consultations": carts}
+    fields |= {"ramp_seconds": ramp, "consultations": carts, "decoded_viewers": decode}
     console = Console()
     if not console.is_terminal:
         console.width = LOG_WIDTH

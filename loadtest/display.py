@@ -179,7 +179,7 @@ def _glass(report: Report) -> Table:
     table = _table("glass to glass", "pictures", "p50", "p95", "max", "of it decoding p95", "unread")
     for one in report.glass:
         cells = (_milliseconds(one[name]) for name in ("p50_ms", "p95_ms", "max_ms", "decoding_p95_ms"))
-        table.add_row(one["source"], f"{one['pictures']}", *cells, f"{one['unread']}")
+        table.add_row(f"{one['source']} {one['line']}".strip(), f"{one['pictures']}", *cells, f"{one['unread']}")
     return table
 
 

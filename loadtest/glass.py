@@ -38,6 +38,8 @@ class Taped(msgspec.Struct, frozen=True):
     cart: int
     sent_position: int
     stream: StreamMedia
+    line: str = ""
+    """what is in the way"""
 
 
 class _Screen:
@@ -155,20 +157,21 @@ class Glass:
             self._thread = None
 
     def figures(self) -> list[GlassFigures]:
-        """By source; ends the decoding."""
+        """By source and line; ends the decoding."""
         self.stop()
-        sources: dict[str, list[_Screen]] = {}
+        sources: dict[tuple[str, str], list[_Screen]] = {}
         for screen in (*self._past, *self._screens.values()):
-            sources.setdefault(screen.taped.stream.source, []).append(screen)
+            sources.setdefault((screen.taped.stream.source, screen.taped.line), []).append(screen)
         return [
             GlassFigures(
                 source,
+                line,
                 histogram_of(age for screen in screens for age in screen.ages),
                 histogram_of(took for screen in screens for took in screen.decoding),
                 sum(screen.unread for screen in screens),
                 sum(screen.undecoded for screen in screens),
             )
-            for source, screens in sources.items()
+            for (source, line), screens in sources.items()
         ]
 
     def _run(self) -> None:

@@ -111,6 +111,7 @@ class GlassFigures(msgspec.Struct, frozen=True):
     `unread` pictures had no code that could be read, `undecoded` units no picture."""
 
     source: str
+    line: str
     ages: HistogramView
     decoding: HistogramView
     unread: int
@@ -185,8 +186,10 @@ def _all(parts: Iterable[Part], of: Callable[[Part], list[T]]) -> list[T]:
 
 
 def _sum_totals(totals: Sequence[Totals]) -> Totals:
-    columns: Iterable[tuple[Any, ...]] = zip(*totals, strict=True)
-    return Totals(*(merge(column) if isinstance(column[0], HistogramView) else sum(column) for column in columns))
+    def total(column: tuple[Any, ...]) -> Any:
+        return merge(column) if isinstance(column[0], HistogramView) else sum(column)
+
+    return Totals._make(total(column) for column in zip(*totals, strict=True))
 
 
 def _merge_times(times: Sequence[dict[str, SourceTimes]]) -> dict[str, SourceTimes]:
@@ -208,18 +211,18 @@ def _merge_skews(skews: Sequence[SkewFigures]) -> list[SkewFigures]:
 
 
 def _merge_glass(figures: Sequence[GlassFigures]) -> list[GlassFigures]:
-    sources: dict[str, list[GlassFigures]] = {}
+    sources: dict[tuple[str, str], list[GlassFigures]] = {}
     for one in figures:
-        sources.setdefault(one.source, []).append(one)
+        sources.setdefault((one.source, one.line), []).append(one)
     return [
         GlassFigures(
-            source,
+            *key,
             merge(one.ages for one in found),
             merge(one.decoding for one in found),
             sum(one.unread for one in found),
             sum(one.undecoded for one in found),
         )
-        for source, found in sources.items()
+        for key, found in sources.items()
     ]
 
 

@@ -60,7 +60,7 @@ def _plots(report: Report) -> dict[str, str]:
         for step in range(1 + max((max(row, default=0) for row in report.heat), default=0))
     ]
     budgets = {name: budget.glass_to_glass_ms for name, budget in DEFAULT_BUDGETS.items() if budget.glass_to_glass_ms}
-    glass = {one["source"]: one["p95_ms"] for one in report.glass if one["pictures"]}
+    glass = {one["source"]: one["p95_ms"] for one in report.glass if one["pictures"] and not one["line"]}
     server = {"cores": [(second["elapsed"], second["cpu"]) for second in report.server_timeline]}
     memory = {"resident": [(second["elapsed"], second["resident_mib"]) for second in report.server_timeline]}
     return {

@@ -197,6 +197,7 @@ def _glass(figures: GlassFigures) -> dict[str, Any]:
     ages = figures.ages
     return {
         "source": figures.source,
+        "line": figures.line,
         "pictures": ages.total,
         "unread": figures.unread,
         "undecoded": figures.undecoded,
@@ -394,7 +395,8 @@ def _source_checks(outcome: Outcome, report: SourceReport, budget: SourceBudget)
         checks += _frame_checks(name, rated, budget)
     checks += _outage_checks(outcome, name, legs, budget)
     for figures in part.glass:
-        if figures.source == name and figures.ages.total and budget.glass_to_glass_ms:
+        judged = figures.source == name and figures.line in rated_lines(scenario)
+        if judged and figures.ages.total and budget.glass_to_glass_ms:
             checks.append(
                 _at_most(f"{name}: glass to glass p95", figures.ages.percentile(95) / 1e6, budget.glass_to_glass_ms)
             )

@@ -214,7 +214,7 @@ class LoadRun:
     def _tapes(self, room: Room, joined: Iterable[Joined]) -> list[Taped]:
         streams = {stream.source: stream for stream in self._streams(room)}
         return [
-            Taped(one.number, position, *self._carts[room.name, source][:2], streams[source])
+            Taped(one.number, position, *self._carts[room.name, source][:2], streams[source], one.line)
             for one in joined
             for position, source in enumerate(one.sources)
             if streams[source].video and (room.name, source) in self._carts

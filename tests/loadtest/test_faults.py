@@ -45,6 +45,7 @@ def started(command: list[str], word: str) -> Iterator[tuple[subprocess.Popen[st
             yield process, line
         finally:
             process.terminate()
+            process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def findings(server: Server, folder: Path, fault: tuple[str, ...]) -> list[dict[
     relay = [sys.executable, "-u", "-m", "mediaserver.loadtest.lines", "--server", f"127.0.0.1:{server.port}"]
     report = folder / "report.json"
     load = [sys.executable, "-m", "mediaserver", "loadtest", "--url", server.url, "--secret", server.secret]
-    load += ["--pid", str(server.pid), "--carts", "1", "--viewers", "4", "--seconds", "3", "--json", str(report)]
+    load += ["--pid", str(server.pid), "--carts", "1", "--viewers", "4", "--seconds", "2", "--json", str(report)]
     with started([*relay, "--listen", f"{RELAY}:{server.port}", *fault], "relaying"):
         done = subprocess.run(load, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode in (0, 1), done.stdout + done.stderr

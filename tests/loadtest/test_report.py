@@ -82,7 +82,7 @@ TOTALS = Totals(
 )
 QUICK = histogram_of([300_000] * 1000)
 SECOND = Second(1.0, 200, 600, 720_000, 0, 0, 3, QUICK, QUICK, histogram_of([50_000]))
-GLASS = GlassFigures("ultrasound", histogram_of([9 * MS] * 100), histogram_of([2 * MS] * 100), 0, 0)
+GLASS = GlassFigures("ultrasound", "", histogram_of([9 * MS] * 100), histogram_of([2 * MS] * 100), 0, 0)
 PART = Part(
     seconds=5.0,
     entries=[
