@@ -63,6 +63,7 @@ cdef int64_t NACK_AGAIN = 40 * 1000000
 cdef int64_t GIVE_UP = 1000 * 1000000
 cdef int64_t KEYFRAME_AGAIN = 500 * 1000000
 cdef int64_t FRESH = 250 * 1000000
+cdef int64_t LEAST_WINDOW = 500 * 1000000
 
 
 # ---- media
@@ -367,7 +368,7 @@ cdef void send_receiver_report(Peer* peer, int64_t now, Totals* totals) noexcept
 cdef void judge_floors(InStream* stream, int64_t now) noexcept nogil:
     """The second that is over by the floors; a frame more or less, and a twentieth of the bits, is none."""
     cdef double seconds
-    if stream.first_frame == 0 or now <= stream.window:
+    if stream.first_frame == 0 or now - stream.window < LEAST_WINDOW:
         return
     seconds = (now - stream.window) / 1e9
     stream.watched += now - stream.window

@@ -95,9 +95,9 @@ def spans(rows: Mapping[str, Sequence[tuple[float, float, str]]], colours: Mappi
                 f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="16" fill="{colours.get(kind, "#999")}">'
                 f"<title>{escape(kind)}: {begins:.1f} to {ends:.1f} s</title></rect>"
             )
-    for part in range(5):
-        x = 190 + (WIDTH - 210) * part / 4
-        parts.append(f'<text x="{x:.1f}" y="{height - 14}" class="axis mid">{_short(furthest * part / 4)} s</text>')
+    for at in _ticks(0.0, furthest, 8):
+        x = 190 + (WIDTH - 210) * at / furthest
+        parts.append(f'<text x="{x:.1f}" y="{height - 14}" class="axis mid">{_short(at)} s</text>')
     return _picture(parts, height)
 
 
@@ -107,22 +107,27 @@ def _picture(parts: Sequence[str], height: int) -> str:
 
 def _frame(furthest: float, across: str) -> str:
     bottom = HEIGHT - BOTTOM
-    marks = []
-    for part in range(6):
-        x = _x(furthest * part / 5, furthest)
-        text = f"{_short(furthest * part / 5)} {across}"
-        marks.append(f'<text x="{x:.1f}" y="{bottom + 16}" class="axis mid">{text}</text>')
+    marks = [
+        f'<text x="{_x(at, furthest):.1f}" y="{bottom + 16}" class="axis mid">{_short(at)} {across}</text>'
+        for at in _ticks(0.0, furthest, 8)
+    ]
     return f'<path d="M{LEFT} {TOP} V{bottom} H{WIDTH - RIGHT}" fill="none" stroke="#999"/>' + "".join(marks)
+
+
+def _ticks(low: float, high: float, most: int) -> list[float]:
+    """Round numbers between two, `most` at most: 1, 2 or 5 of a power of ten apart."""
+    power = 10.0 ** math.floor(math.log10((high - low) / most))
+    step = next(power * part for part in (1, 2, 5, 10, 20) if (high - low) / (power * part) <= most)
+    return [step * number for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
 def _levels(low: float, high: float, place: Place, unit: str, logarithmic: bool) -> list[str]:
     levels: list[float] = []
     if logarithmic:
-        levels = [
-            10.0**power for power in range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
-        ]
+        powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
+        levels = [10.0**power for power in powers]
     if len(levels) < 2:
-        levels = [low + (high - low) * part / 4 for part in range(5)]
+        levels = _ticks(low, high, 5)
     marks = []
     for level in levels:
         y = place(level)
