@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mediaserver.loadtest.generator import Options
+    from mediaserver.loadtest.measure import Process
     from mediaserver.loadtest.outcome import Outcome
     from mediaserver.loadtest.report import Report
     from mediaserver.loadtest.scenario import Scenario
@@ -174,7 +175,6 @@ def _scenario(name: str, profile: str | None, viewers: int | None, fields: dict[
 
 def _named_target(url: str, secret: str, token: str, room: str, carts: int, server_pid: int) -> Target | None:
     """The server that the command line names, or None for one of our own."""
-    from mediaserver.loadtest.measure import Process
     from mediaserver.loadtest.target import FixedToken, Signer, Target
 
     if not url:
@@ -183,8 +183,22 @@ def _named_target(url: str, secret: str, token: str, room: str, carts: int, serv
         raise typer.BadParameter("a named server needs either its secret or a token", param_hint="--secret, --token")
     if token and (not room or carts != 1):
         raise typer.BadParameter("a token is good for one room: name it, and take one cart", param_hint="--room")
-    process = Process(server_pid) if server_pid else None
+    process = _process(server_pid)
     return Target(url, Signer(secret) if secret else FixedToken(token), process)
+
+
+def _process(pid: int) -> Process | None:
+    """The process to be measured, when one is named."""
+    from mediaserver.loadtest.measure import Process
+
+    if not pid:
+        return None
+    process = Process(pid)
+    try:
+        process.sample()
+    except OSError as error:
+        raise typer.BadParameter(f"process {pid} can't be looked at: {error.strerror}", param_hint="--pid") from None
+    return process
 
 
 def _whip_target(
@@ -194,13 +208,12 @@ def _whip_target(
     import msgspec
 
     from mediaserver.loadtest.join import WhipUrls
-    from mediaserver.loadtest.measure import Process
     from mediaserver.loadtest.target import FixedToken, Target
 
     if not whip or not whep or "{room}" not in whip or "{room}" not in whep:
         raise typer.BadParameter("give both addresses, each with {room} in it", param_hint="--whip, --whep")
     urls = WhipUrls(whip, whep, header)
-    target = Target(whip, FixedToken(token), Process(server_pid) if server_pid else None, urls)
+    target = Target(whip, FixedToken(token), _process(server_pid), urls)
     return target, msgspec.structs.replace(scenario, join="whip")
 
 

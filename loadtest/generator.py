@@ -9,12 +9,11 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from multiprocessing.connection import Connection
-from typing import Any
 
 import aiohttp
 import msgspec
 
-from mediaserver.loadtest.measure import scrape
+from mediaserver.loadtest.measure import ProcessSample, scrape
 from mediaserver.loadtest.media import Library
 from mediaserver.loadtest.outcome import Outcome, Part, Second, ServerSecond, merge_parts, merge_seconds
 from mediaserver.loadtest.run import LoadRun, Tell
@@ -58,7 +57,7 @@ async def play(scenario: Scenario, target: Target, tell: Tell, options: Options)
         after=watch.after,
         counters=watch.counters,
         server=watch.seconds,
-        processes=options.processes,
+        processes=min(options.processes, len(rooms)),
     )
 
 
@@ -71,7 +70,10 @@ class _ServerWatch:
         self._verify = options.verify
         self._task: asyncio.Task[None] | None = None
         self._earlier: dict[str, float] = {}
-        self.before = self.after = None if target.process is None else target.process.sample()
+        self._began = time.monotonic()
+        self._last: tuple[ProcessSample | None, float] = (None, self._began)
+        self.before: ProcessSample | None = None
+        self.after: ProcessSample | None = None
         self.counters: dict[str, float] = {}
         self.seconds: list[ServerSecond] = []
 
@@ -79,6 +81,8 @@ class _ServerWatch:
         async with self._http() as http:
             self._earlier = await self._scrape(http)
         self.before = self.after = self._sample()
+        self._began = time.monotonic()
+        self._last = (self.before, self._began)
         self._task = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
@@ -91,33 +95,36 @@ class _ServerWatch:
         """The measured part is over, while everybody is still there."""
         if self._task is None:
             return
-        self.after = self._sample() or self.after
         await self.stop()
+        self._look(None)
+        self.after = self._last[0] or self.after
         async with self._http() as http:
             later = await self._scrape(http)
         self.counters = {name: value - self._earlier.get(name, 0.0) for name, value in later.items()}
 
     async def _watch(self) -> None:
-        began = moment = time.monotonic()
-        sample, looked = self.before, moment
+        looked = self._began
         async with self._http() as http:
             while True:
                 await asyncio.sleep(1.0)
-                earlier, earlier_moment = sample, moment
-                sample, moment = self._sample(), time.monotonic()
                 backlog = None
-                if moment - looked >= BACKLOG_SECONDS:
-                    looked = moment
+                if time.monotonic() - looked >= BACKLOG_SECONDS:
+                    looked = time.monotonic()
                     backlog = (await self._scrape(http)).get("mediaserver_recorder_backlog_packets")
-                if sample is None or earlier is None:
-                    if backlog is not None:
-                        self.seconds.append(ServerSecond(moment - began, 0.0, 0.0, 0, backlog))
-                    continue
-                cpu = (sample.cpu_seconds - earlier.cpu_seconds) / (moment - earlier_moment)
-                mebibytes = sample.resident_bytes / 2**20
-                self.seconds.append(ServerSecond(moment - began, cpu, mebibytes, sample.descriptors, backlog))
+                self._look(backlog)
 
-    def _sample(self) -> Any:
+    def _look(self, backlog: float | None) -> None:
+        earlier, earlier_moment = self._last
+        sample, moment = self._last = self._sample(), time.monotonic()
+        elapsed = moment - self._began
+        if sample is not None and earlier is not None:
+            cpu = (sample.cpu_seconds - earlier.cpu_seconds) / (moment - earlier_moment)
+            mebibytes = sample.resident_bytes / 2**20
+            self.seconds.append(ServerSecond(elapsed, cpu, mebibytes, sample.descriptors, backlog))
+        elif backlog is not None:
+            self.seconds.append(ServerSecond(elapsed, 0.0, 0.0, 0, backlog))
+
+    def _sample(self) -> ProcessSample | None:
         try:
             return self._target.process.sample() if self._target.process else None
         except OSError:

@@ -150,6 +150,15 @@ class Glass:
         self._thread = threading.Thread(target=self._run, name="glass", daemon=True)
         self._thread.start()
 
+    def restart(self) -> None:
+        """Forget what was seen so far, but for the pictures that others refer to."""
+        with self._lock:
+            self._past.clear()
+            for screen in self._screens.values():
+                screen.ages.clear()
+                screen.decoding.clear()
+                screen.unread = screen.undecoded = 0
+
     def stop(self) -> None:
         self._stop.set()
         if self._thread is not None:

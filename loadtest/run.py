@@ -106,6 +106,8 @@ class LoadRun:
             try:
                 gate = Gate(http, self._target.url, self._swarm, verify=self._verify, urls=self._target.urls)
                 await self._let_all_in(gate)
+                if self._glass.wanted:
+                    self._glass.start()  # now already: a decoder has to wait for a key picture
                 await asyncio.sleep(scenario.settle_seconds)
                 await self._conductor.begin()
                 return await self._measure()
@@ -303,9 +305,8 @@ class LoadRun:
     async def _measure(self) -> Part:
         scenario, swarm = self._scenario, self._swarm
         self._tell(f"measuring for {scenario.seconds:g} s")
-        if self._glass.wanted:
-            self._glass.start()
         swarm.restart_counts()
+        self._glass.restart()
         cpu = thread_seconds(swarm.native_id)
         began, began_ns = time.monotonic(), time.monotonic_ns()
         if scenario.outage and self._lines is not None:

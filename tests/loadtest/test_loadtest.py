@@ -68,6 +68,7 @@ def test_a_server_that_is_not_there_breaks_every_budget(tmp_path: Path) -> None:
         (("--url", "http://127.0.0.1:9"), "--secret"),
         (("--url", "http://127.0.0.1:9", "--token", "x", "--carts", "1"), "--room"),
         (("--carts", "0"), "--carts"),
+        (("--url", "http://127.0.0.1:9", "--secret", "x" * 32, "--pid", "4194305"), "--pid"),
     ],
 )
 def test_a_wrong_command_line_is_explained(arguments: tuple[str, ...], words: str) -> None:
