@@ -23,7 +23,7 @@ OVERTAKEN = 0.001
 STARVED_SHARE = 0.8
 FED_SHARE = 0.9
 LEAST_TAIL = 0.002
-LEAST_EXTRA_NS = 1_000_000
+LEAST_EXTRA_NS = 2_500_000
 """Of a second hump of the latencies: its share of the packets, and how much later they are than the rest."""
 OCTAVE_PARTS = 4
 
