@@ -11,7 +11,7 @@ from mediaserver.loadtest.findings import find, second_hump
 from mediaserver.loadtest.histogram import histogram_of
 from mediaserver.loadtest.outcome import Leg
 from mediaserver.loadtest.peers import SourceTimes
-from tests.loadtest.test_report import LEG, LEGS, MS, STREAM, TOTALS, outcome
+from tests.loadtest.test_report import LEG, LEGS, MS, SECOND, STREAM, TOTALS, outcome
 
 DICE = random.Random(1)
 CALM = [round(DICE.lognormvariate(0, 0.5) * 300_000) for _ in range(20_000)]
@@ -42,7 +42,10 @@ def test_one_packet_in_a_hundred_that_is_late_is_found(usual: list[int], by: int
 def test_late_packets_are_the_servers() -> None:
     view = histogram_of([*CALM, *[value + 5 * MS for value in CALM[:300]]])
     times = {"ultrasound": SourceTimes(view, histogram_of([]), view, histogram_of([]))}
-    assert kinds(times=times) == [("late-packets", "server")]
+    late, calm = replace(SECOND, latency=view), replace(SECOND, latency=histogram_of(CALM))
+    assert kinds(times=times, timeline=[late] * 3) == [("late-packets", "server")]
+    # What comes in one second of three alone was the machine.
+    assert kinds(times=times, timeline=[late, calm, calm]) == []
 
 
 def test_packets_that_were_overtaken_are_late_whatever_the_machine_did() -> None:
