@@ -10,7 +10,7 @@ import msgspec
 
 from mediaserver.budgets import DEFAULT_BUDGETS, Skew, SourceBudget
 from mediaserver.loadtest.findings import MISSED, Finding, Segment, find, loss_segment, own_trouble, starved_viewers
-from mediaserver.loadtest.histogram import HistogramView, merge
+from mediaserver.loadtest.histogram import HistogramView
 from mediaserver.loadtest.outcome import GlassFigures, Leg, Outcome, Part, Second, SkewFigures
 from mediaserver.loadtest.run import percentiles
 from mediaserver.loadtest.scenario import Scenario, rooms_of, viewers_of
@@ -477,8 +477,3 @@ def _skew_checks(figures: SkewFigures, skew: Skew) -> list[Check]:
 
 def _at_most(name: str, measured: float, allowed: float) -> Check:
     return Check(name, f"{measured:.3f} ms", f"{allowed:g} ms", measured <= allowed)
-
-
-def merged_latency(outcome: Outcome) -> HistogramView:
-    """Of all sources, from the packets' leaving."""
-    return merge(times.latency for times in outcome.part.times.values())
