@@ -7,4 +7,4 @@ from mediaserver.loadtest.state cimport Peer
 # Allocated; raises ValueError for parameters that no peer can be made of.
 cdef Peer* make_peer(object params, object address, int64_t now) except NULL
 cdef void free_peer(Peer* peer) noexcept
-cdef object peer_stats(const Peer* peer)
+cdef object peer_stats(const Peer* peer, int64_t now)

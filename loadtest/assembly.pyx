@@ -10,6 +10,7 @@ from libc.string cimport memcpy
 
 from mediaserver.loadtest.clip cimport Clip
 from mediaserver.loadtest.engine cimport MAX_SOURCES
+from mediaserver.loadtest.histogram cimport spread_view
 from mediaserver.loadtest.state cimport HISTORY, MAX_CNAME, MAX_MID, REQUESTS, InStream, OutStream, Peer, Sent
 from mediaserver.sfu.wire.packet cimport EXT_COUNT
 from mediaserver.sfu.wire.srtp cimport srtp_free, srtp_new
@@ -24,6 +25,7 @@ cdef void free_peer(Peer* peer) noexcept:
     if peer.outs is not NULL:
         for number in range(peer.out_count):
             free(peer.outs[number].history)
+            free(peer.outs[number].sent_at)
     free(peer.outs)
     free(peer.ins)
     srtp_free(peer.tx)
@@ -44,7 +46,8 @@ cdef int fill_sender(OutStream* stream, Peer* peer, params, int64_t now) except 
     if not 0 <= params.source < MAX_SOURCES:
         raise ValueError(f"source {params.source} is not below {MAX_SOURCES}")
     stream.history = <Sent*>calloc(HISTORY, sizeof(Sent))
-    if stream.history is NULL:
+    stream.sent_at = <int64_t*>calloc(clip.data.frame_count, sizeof(int64_t))
+    if stream.history is NULL or stream.sent_at is NULL:
         raise MemoryError
     stream.clip = &clip.data
     stream.peer = peer
@@ -74,6 +77,11 @@ cdef int fill_receiver(InStream* stream, params) except -1:
     stream.rtx_ssrc = params.rtx_ssrc
     stream.nack = params.nack
     stream.waiting = params.video
+    stream.direct = params.direct
+    stream.taped = params.taped
+    stream.stale = params.stale_ns
+    stream.floor_frames = params.floor_frames
+    stream.floor_bits = params.floor_bits
     return 0
 
 
@@ -142,23 +150,29 @@ cdef tuple request_times(const OutStream* stream):
 cdef object sender_stats(const OutStream* stream):
     return peers.SenderStats(
         stream.source, stream.frames, stream.packets, stream.octets, stream.retransmitted, stream.forgotten,
-        stream.keyframe_requests, request_times(stream), stream.keyframes, stream.keyframe_octets, stream.fraction_lost, stream.last_ntp,
+        stream.keyframe_requests, request_times(stream), stream.keyframes, stream.keyframe_octets,
+        stream.fraction_lost, stream.reported_lost, stream.last_ntp,
     )
 
 
-cdef object receiver_stats(const InStream* stream):
+cdef object receiver_stats(const InStream* stream, int64_t now):
+    # A freeze that goes on counts as far as it has come.
+    cdef bint frozen = stream.stale and stream.last_frame and now - stream.last_frame > stream.stale
     return peers.ReceiverStats(
         stream.source, stream.received, stream.octets, stream.lost, stream.missing_count, stream.repaired,
         stream.duplicates, stream.refused, stream.stamped, stream.frames, stream.keyframe_requests,
         stream.first_packet, stream.first_frame, stream.longest_gap,
         stream.latency_sum // <int64_t>stream.stamped if stream.stamped else 0, stream.worst_latency, stream.last_stamp,
+        stream.missed, stream.freezes + frozen, stream.frozen + (now - stream.last_frame if frozen else 0), stream.watched,
+        stream.under_frames, stream.under_bits, stream.recovered, stream.overtaken,
+        stream.overtaken_by, spread_view(&stream.spread),
     )
 
 
-cdef object peer_stats(const Peer* peer):
+cdef object peer_stats(const Peer* peer, int64_t now):
     cdef uint32_t number
     return peers.PeerStats(
         peers.PeerEnd(peer.gone),
         tuple([sender_stats(&peer.outs[number]) for number in range(peer.out_count)]),
-        tuple([receiver_stats(&peer.ins[number]) for number in range(peer.in_count)]),
+        tuple([receiver_stats(&peer.ins[number], now) for number in range(peer.in_count)]),
     )

@@ -9,8 +9,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from mediaserver.loadtest.outcome import Second
 from mediaserver.loadtest.report import Report
-from mediaserver.loadtest.run import Second
+from mediaserver.loadtest.search import Found
 
 ROWS = 12
 
@@ -45,24 +46,32 @@ class Progress:
 
     def _render(self) -> RenderableType:
         table = Table(box=None, header_style="bold", padding=(0, 1))
-        for name in ("s", "sent/s", "received/s", "Mbit/s", "latency p50", "p99", "server CPU", "own lateness p99"):
+        for name in (
+            "s",
+            "viewers",
+            "sent/s",
+            "received/s",
+            "Mbit/s",
+            "latency p50",
+            "p99",
+            "p99.9",
+            "own lateness p99",
+        ):
             table.add_column(name, justify="right")
         previous = 0.0
         rows = []
         for second in self._seconds:
             span = second.elapsed - previous
             previous = second.elapsed
-            cpu = "-" if second.server_cpu is None else f"{second.server_cpu:.0%}"
             rows.append(
                 (
                     f"{second.elapsed:.0f}",
+                    f"{second.viewers}",
                     f"{second.sent / span:,.0f}",
                     f"{second.received / span:,.0f}",
                     f"{second.received_octets * 8e-6 / span:,.1f}",
-                    _milliseconds(second.latency_p50 / 1e6),
-                    _milliseconds(second.latency_p99 / 1e6),
-                    cpu,
-                    _milliseconds(second.lateness_p99 / 1e6),
+                    *(_milliseconds(second.latency.percentile(percent) / 1e6) for percent in (50, 99, 99.9)),
+                    _milliseconds(second.lateness.percentile(99) / 1e6),
                 )
             )
         for row in rows[-ROWS:]:
@@ -78,16 +87,42 @@ def print_report(console: Console, report: Report) -> None:
         f"{bits['in']:.1f} Mbit/s in, {bits['out']:.1f} out, for {report.seconds:.1f} s",
         highlight=False,
     )
-    console.print(_joins(report), _sources(report), _figures("server", report.server))
+    console.print(_joins(report), _sources(report), _pictures(report))
+    if report.glass:
+        console.print(_glass(report))
+    console.print(_figures("server", report.server))
     console.print(_figures("generator", report.generator))
     if report.storm is not None:
         console.print(_storm(report.storm))
     console.print(_checks(report))
     for line in (*report.refused[:5], *report.gone[:5]):
         console.print(f"! {line}", style="red", highlight=False)
-    for note in report.notes:
-        console.print(f"! {note}", style="yellow", highlight=False)
+    for finding in report.findings:
+        console.print(f"! {finding.segment}: {finding.text}", style="yellow", highlight=False)
     console.print("within budget" if report.passed else "budget broken", style="green" if report.passed else "red")
+    if report.own_limit:
+        console.print("The generator was in trouble itself: nothing is proved of the server.", style="yellow")
+
+
+def print_search(console: Console, found: Found) -> None:
+    """The steps of a search and what it found."""
+    table = _table("consultations", "packets/s out", "server cores", "generator busy", "verdict", "broken")
+    for step in found.steps:
+        table.add_row(
+            f"{step.consultations}",
+            f"{step.packets_out:,.0f}",
+            f"{step.server_cores:.2f}",
+            f"{step.generator_busy:.0%}",
+            step.verdict,
+            ", ".join(step.broken[:3]),
+        )
+    console.print(table)
+    what = {
+        "server": "more break a budget of the server",
+        "generator": "then the generator gave out: the server may carry more",
+        "end of the search": "no more were tried",
+    }[found.limit]
+    console.print(f"{found.most} consultations within budget; {what}", style="bold", highlight=False)
 
 
 def _table(*columns: str) -> Table:
@@ -118,10 +153,33 @@ def _sources(report: Report) -> Table:
             f"{source.received:,}",
             f"{source.lost:,}",
             f"{source.repaired:,}",
-            *(latency if source.stamped else ["-"] * 4),
+            *(latency if source.latency_ms["max"] else ["-"] * 4),
             _milliseconds(source.jitter_p99_ms),
             _milliseconds(source.first_frame_ms["p95"]) if "p95" in source.first_frame_ms else "-",
         )
+    return table
+
+
+def _pictures(report: Report) -> Table:
+    table = _table("source", "freezes", "frozen", "under frames", "under kbit/s", "least frames/s", "recovery p95")
+    for source in report.sources:
+        table.add_row(
+            source.source,
+            f"{source.freezes}",
+            f"{source.frozen_s:.1f} s",
+            f"{source.under_frames_s:.1f} s",
+            f"{source.under_bits_s:.1f} s",
+            f"{source.least_frames_per_second:.1f}",
+            _milliseconds(source.recovered_ms["p95"]) if "p95" in source.recovered_ms else "-",
+        )
+    return table
+
+
+def _glass(report: Report) -> Table:
+    table = _table("glass to glass", "pictures", "p50", "p95", "max", "of it decoding p95", "unread")
+    for one in report.glass:
+        cells = (_milliseconds(one[name]) for name in ("p50_ms", "p95_ms", "max_ms", "decoding_p95_ms"))
+        table.add_row(f"{one['source']} {one['line']}".strip(), f"{one['pictures']}", *cells, f"{one['unread']}")
     return table
 
 
@@ -154,10 +212,11 @@ def _figures(title: str, figures: dict[str, float]) -> Table:
 
 
 def _checks(report: Report) -> Table:
-    table = _table("budget", "measured", "allowed", "")
+    table = _table("budget", "measured", "allowed", "", "whose")
     for check in report.checks:
         style = "green" if check.holds else "bold red"
-        table.add_row(check.name, check.measured, check.allowed, Text("ok" if check.holds else "BROKEN", style=style))
+        verdict = Text("ok" if check.holds else "BROKEN", style=style)
+        table.add_row(check.name, check.measured, check.allowed, verdict, "" if check.holds else check.segment)
     return table
 
 

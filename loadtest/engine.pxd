@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
-from mediaserver.loadtest.state cimport OutStream, Peer, SourceTimes, Totals
+from mediaserver.loadtest.state cimport MAX_PAIRS, OutStream, Peer, Skew, SourceTimes, Tape, Totals
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
@@ -37,6 +37,7 @@ cdef struct Engine:
     int epoll
     int spin
     int halted               # nothing new is published
+    int64_t halted_at
     Slot* slots
     uint32_t slot_count
     OutStream** heap         # by the time the next frame is due
@@ -46,6 +47,9 @@ cdef struct Engine:
     uint8_t* buffers
     Totals totals
     SourceTimes times[MAX_SOURCES]
+    Skew pairs[MAX_PAIRS]
+    uint32_t pair_count
+    Tape tape
 
 # Until engine.stop is set.
 cdef void run_engine(Engine* engine) noexcept nogil

@@ -11,10 +11,12 @@ from mediaserver.loadtest.heap cimport heap_down
 from mediaserver.loadtest.histogram cimport histogram_add
 from mediaserver.loadtest.receiver cimport (
     ask_for_keyframes,
+    judge_floors,
     receive_media,
     receive_reports,
     send_nacks,
     send_receiver_report,
+    watch_skew,
 )
 from mediaserver.loadtest.sender cimport send_frame, send_sender_reports
 from mediaserver.loadtest.sockets cimport (
@@ -63,7 +65,7 @@ cdef void take_datagram(Engine* engine, Peer* peer, uint8_t* data, size_t size, 
         if is_rtcp(data, size):
             receive_reports(peer, data, size, arrived, now, &engine.totals)
         else:
-            receive_media(peer, data, size, arrival.real, arrived, now, engine.times, &engine.totals)
+            receive_media(peer, data, size, arrival.real, arrived, now, engine.times, &engine.tape, &engine.totals)
     elif kind == DEMUX_STUN:
         receive_stun(peer, data, size, now, &engine.totals)
     elif kind == DEMUX_DTLS and data[0] == DTLS_ALERT and not peer.gone:
@@ -90,7 +92,7 @@ cdef void read_peer(Engine* engine, Peer* peer) noexcept nogil:
     cdef Arrival arrivals[BATCH]
     cdef int64_t now, real
     cdef int number
-    cdef int count = receive_batch(peer.fd, engine.buffers, BUFFERS // BATCH, arrivals, BATCH)
+    cdef int count = receive_batch(peer.fd, engine.buffers, BUFFERS // BATCH, arrivals, BATCH, NULL)
     if count <= 0:
         if count < 0 and errno == ECONNREFUSED:
             peer.gone = PEER_REFUSED
@@ -103,6 +105,13 @@ cdef void read_peer(Engine* engine, Peer* peer) noexcept nogil:
         take_arrival(engine, peer, &arrivals[number], real, now)
     if peer.nack_due:
         send_nacks(peer, now, &engine.totals)
+
+
+cdef void judge_second(Engine* engine, Peer* peer, int64_t now) noexcept nogil:
+    cdef uint32_t number
+    for number in range(peer.in_count):
+        judge_floors(&peer.ins[number], now)
+    watch_skew(peer, engine.pairs, engine.pair_count, now)
 
 
 cdef void tick(Engine* engine, int64_t now) noexcept nogil:
@@ -127,6 +136,8 @@ cdef void tick(Engine* engine, int64_t now) noexcept nogil:
                 send_sender_reports(peer, now, &engine.totals)
             if peer.in_count:
                 send_receiver_report(peer, now, &engine.totals)
+                if not engine.halted:
+                    judge_second(engine, peer, now)
 
 
 cdef int read_events(Engine* engine, epoll_event* events, int count) noexcept nogil:

@@ -68,6 +68,15 @@ cdef object histogram_view(const Histogram* histogram):
     return HistogramView(counts, histogram.total, histogram.negative, histogram.greatest)
 
 
+cdef object spread_view(const Spread* spread):
+    cdef int bucket
+    counts = {}
+    for bucket in range(HISTOGRAM_BUCKETS):
+        if spread.counts[bucket]:
+            counts[bucket] = spread.counts[bucket]
+    return HistogramView(counts, spread.total, 0, spread.greatest)
+
+
 def histogram_of(values):
     """The histogram of some values in ns."""
     cdef Histogram histogram

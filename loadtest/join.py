@@ -6,19 +6,22 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 from urllib.parse import urljoin
 
 import aiohttp
 import msgspec
 
+from mediaserver.budgets import DEFAULT_BUDGETS, SourceBudget
 from mediaserver.codecs.payload import codec_from_name
 from mediaserver.loadtest.connect import Connected, Holds, connect
 from mediaserver.loadtest.dtls import Identity
+from mediaserver.loadtest.media import StreamMedia
 from mediaserver.loadtest.offer import CODECS, Answer, Credentials, Direction, Section, read_answer, write_offer
 from mediaserver.loadtest.peers import RTX, PeerParams, ReceiverParams, SenderParams
-from mediaserver.loadtest.scenario import SOURCES, StreamMedia
+from mediaserver.loadtest.scenario import SOURCES
 from mediaserver.loadtest.signalling import Message, Signalling
 from mediaserver.loadtest.swarm import Swarm
 from mediaserver.sfu.wire.packet import EXT_URIS
@@ -26,11 +29,59 @@ from mediaserver.sfu.wire.packet import EXT_URIS
 TRACKS_SECONDS = 10.0
 GOLDEN = 0.618034
 
+Address = tuple[str, int]
 Leave = Callable[[], Coroutine[Any, Any, None]]
 
 
 class JoinError(Exception):
     """A participant could not come in; says which and why."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a participant is: behind which line (`through` finds a server's address on its far side), and whether its
+    latency is the server's alone. What a viewer plays is judged by the budgets, and taped where it is to be decoded."""
+
+    line: str = ""
+    through: Callable[[Address], Awaitable[Address]] | None = None
+    direct: bool = True
+    taped: bool = False
+    budgets: Mapping[str, SourceBudget] = MappingProxyType(DEFAULT_BUDGETS)
+
+    async def find(self, answer: Answer) -> Answer:
+        """The answer with the addresses at which the server is found from here."""
+        if self.through is None:
+            return answer
+        found = [await self.through(address) for address in answer.candidates]
+        return msgspec.structs.replace(answer, candidates=tuple(found))
+
+
+HERE = Place()
+
+
+class WhipUrls(msgspec.Struct, frozen=True):
+    """How a server's WHIP and WHEP endpoints are addressed. `{room}` and `{sources}` are filled in; without the latter
+    a session carries a picture and a sound at most, and each pair of a cart is a room of its own there."""
+
+    publish: str
+    view: str
+    header: str = "Authorization: Bearer {token}"
+
+    @property
+    def named(self) -> bool:
+        """Whether the address names the sources, as this product's does."""
+        return "{sources}" in self.publish
+
+    def headers(self, token: str) -> dict[str, str]:
+        name, _, value = self.header.format(token=token).partition(":")
+        return (
+            {name.strip(): value.strip(), "Content-Type": "application/sdp"}
+            if token
+            else {"Content-Type": "application/sdp"}
+        )
+
+
+def our_urls(url: str) -> WhipUrls:
+    return WhipUrls(f"{url}/whip/{{room}}?source={{sources}}", f"{url}/whep/{{room}}")
 
 
 class Joined(msgspec.Struct):
@@ -45,22 +96,34 @@ class Joined(msgspec.Struct):
     seconds: float
     sources: tuple[str, ...]
     leave: Leave
+    line: str = ""
+    cart: int = 0
+    """the number of the cart whose sources a viewer views"""
 
 
 class Gate:
     """The way in to one server for everyone of a load test."""
 
-    def __init__(self, http: aiohttp.ClientSession, url: str, swarm: Swarm, *, verify: bool = True) -> None:
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        url: str,
+        swarm: Swarm,
+        *,
+        verify: bool = True,
+        urls: WhipUrls | None = None,
+    ) -> None:
         self._http = http
         self._url = url.rstrip("/")
         self._swarm = swarm
         self._verify = verify
+        self._urls = urls or our_urls(self._url)
         self._identity = Identity()
         self._numbers = itertools.count(1)
 
     # By the WebSocket
 
-    async def cart(self, room: str, token: str, streams: list[StreamMedia]) -> list[Joined]:
+    async def cart(self, room: str, token: str, streams: list[StreamMedia], place: Place = HERE) -> list[Joined]:
         """Publish all streams over one connection."""
         began = time.monotonic_ns()
         signalling = await Signalling.connect(self._http, self._url, verify=self._verify)
@@ -73,17 +136,17 @@ class Gate:
             reply = await signalling.request(
                 "offer", sdp=self._offer(sections, credentials), publish=publish, subscribe=[]
             )
-            answer = read_answer(reply["sdp"])
+            answer = await place.find(read_answer(reply["sdp"]))
             connected = await connect(answer, credentials, self._identity)
             number = self._play(connected, answer, senders=_senders(sections, streams, answer, next(self._numbers)))
         except BaseException:
             await signalling.close()
             raise
         sources = tuple(stream.source for stream in streams)
-        return [_joined(number, "cart", room, began, connected, sources, lambda: self._leave_socket(signalling))]
+        return [_joined(number, "cart", room, began, connected, sources, lambda: self._leave_socket(signalling), place)]
 
     async def viewer(
-        self, room: str, token: str, streams: list[StreamMedia], holds: Holds | None = None
+        self, room: str, token: str, streams: list[StreamMedia], holds: Holds | None = None, place: Place = HERE
     ) -> list[Joined]:
         """View all tracks of the room over one connection."""
         began = time.monotonic_ns()
@@ -102,14 +165,16 @@ class Gate:
             reply = await signalling.request(
                 "offer", sdp=self._offer(sections, credentials), publish=[], subscribe=subscribe
             )
-            answer = read_answer(reply["sdp"])
+            answer = await place.find(read_answer(reply["sdp"]))
             connected = await connect(answer, credentials, self._identity, holds)
             sources = tuple(track["source"] for track in tracks)
-            number = self._play(connected, answer, receivers=_receivers(answer, sources))
+            number = self._play(connected, answer, receivers=_receivers(answer, sources, streams, place))
         except BaseException:
             await signalling.close()
             raise
-        return [_joined(number, "viewer", room, began, connected, sources, lambda: self._leave_socket(signalling))]
+        return [
+            _joined(number, "viewer", room, began, connected, sources, lambda: self._leave_socket(signalling), place)
+        ]
 
     async def _leave_socket(self, signalling: Signalling) -> None:
         try:
@@ -119,27 +184,35 @@ class Gate:
 
     # By WHIP and WHEP
 
-    async def whip_cart(self, room: str, token: str, streams: list[StreamMedia]) -> list[Joined]:
+    async def whip_cart(self, room: str, token: str, streams: list[StreamMedia], place: Place = HERE) -> list[Joined]:
         """Publish with as many WHIP sessions as it takes: each carries a picture and a sound at most."""
-        videos = [stream for stream in streams if stream.video]
-        sounds = [stream for stream in streams if not stream.video]
-        pairs = [[stream for stream in pair if stream] for pair in itertools.zip_longest(videos, sounds)]
         joined = []
-        for pair in pairs:
+        for position, pair in enumerate(_pairs(streams)):
             began = time.monotonic_ns()
             sections, credentials = _sending(pair), Credentials.make()
-            query = ",".join(stream.source for stream in pair)
-            answer, leave = await self._post(f"/whip/{room}?source={query}", token, sections, credentials)
+            names = ",".join(stream.source for stream in pair)
+            url = self._urls.publish.format(room=self._part(room, position), sources=names)
+            answer, leave = await self._post(url, token, sections, credentials)
+            answer = await place.find(answer)
             connected = await connect(answer, credentials, self._identity)
             number = self._play(connected, answer, senders=_senders(sections, pair, answer, next(self._numbers)))
             sources = tuple(stream.source for stream in pair)
-            joined.append(_joined(number, "cart", room, began, connected, sources, leave))
+            joined.append(_joined(number, "cart", room, began, connected, sources, leave, place))
         return joined
 
     async def whep_viewer(
-        self, room: str, token: str, streams: list[StreamMedia], holds: Holds | None = None
+        self, room: str, token: str, streams: list[StreamMedia], holds: Holds | None = None, place: Place = HERE
     ) -> list[Joined]:
-        """View with one WHEP session. Its m-lines are filled in the order of `SOURCES`."""
+        """View with one WHEP session, or with one for each that the cart needed where those are rooms of their own. The
+        m-lines of a session are filled in the order of `SOURCES`."""
+        parts = [streams] if self._urls.named else _pairs(streams)
+        return [
+            await self._view(self._part(room, at), room, token, part, holds, place) for at, part in enumerate(parts)
+        ]
+
+    async def _view(
+        self, part: str, room: str, token: str, streams: list[StreamMedia], holds: Holds | None, place: Place
+    ) -> Joined:
         began = time.monotonic_ns()
         ordered = sorted(streams, key=lambda stream: SOURCES.index(stream.source))
         sections = [
@@ -147,22 +220,25 @@ class Gate:
             for number, stream in enumerate(ordered)
         ]
         credentials = Credentials.make()
-        answer, leave = await self._post(f"/whep/{room}", token, sections, credentials)
+        answer, leave = await self._post(self._urls.view.format(room=part), token, sections, credentials)
+        answer = await place.find(answer)
         connected = await connect(answer, credentials, self._identity, holds)
         sources = tuple(stream.source for stream in ordered)
-        number = self._play(connected, answer, receivers=_receivers(answer, sources))
-        return [_joined(number, "viewer", room, began, connected, sources, leave)]
+        number = self._play(connected, answer, receivers=_receivers(answer, sources, streams, place))
+        return _joined(number, "viewer", room, began, connected, sources, leave, place)
+
+    def _part(self, room: str, position: int) -> str:
+        return room if self._urls.named or not position else f"{room}-{position}"
 
     async def _post(
-        self, path: str, token: str, sections: list[Section], credentials: Credentials
+        self, url: str, token: str, sections: list[Section], credentials: Credentials
     ) -> tuple[Answer, Leave]:
-        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/sdp"}
+        headers = self._urls.headers(token)
         offer = self._offer(sections, credentials)
-        url = self._url + path
         async with self._http.post(url, data=offer, headers=headers, ssl=self._verify) as response:
             text = await response.text()
             if response.status != 201:
-                raise JoinError(f"{path} answered {response.status}: {text[:200]}")
+                raise JoinError(f"{url} answered {response.status}: {text[:200]}")
             resource = urljoin(url, response.headers.get("Location", ""))
 
         async def leave() -> None:
@@ -201,8 +277,17 @@ def _joined(
     connected: Connected,
     sources: tuple[str, ...],
     leave: Leave,
+    place: Place,
 ) -> Joined:
-    return Joined(number, role, room, began, connected.up_ns, (time.monotonic_ns() - began) / 1e9, sources, leave)
+    seconds = (time.monotonic_ns() - began) / 1e9
+    return Joined(number, role, room, began, connected.up_ns, seconds, sources, leave, place.line)
+
+
+def _pairs(streams: list[StreamMedia]) -> list[list[StreamMedia]]:
+    """A picture and a sound each, as long as there are both."""
+    videos = [stream for stream in streams if stream.video]
+    sounds = [stream for stream in streams if not stream.video]
+    return [[stream for stream in pair if stream] for pair in itertools.zip_longest(videos, sounds)]
 
 
 async def _await_tracks(signalling: Signalling, tracks: list[Message], count: int) -> list[Message]:
@@ -269,14 +354,19 @@ def _senders(
     return tuple(made)
 
 
-def _receivers(answer: Answer, sources: tuple[str, ...]) -> tuple[ReceiverParams, ...]:
-    """Raises `JoinError` when the server would not send something."""
+def _receivers(
+    answer: Answer, sources: tuple[str, ...], streams: Iterable[StreamMedia] = (), place: Place = HERE
+) -> tuple[ReceiverParams, ...]:
+    """Judged by the budgets as far as the streams that are published meet them. Raises `JoinError` when the server
+    would not send something."""
     made = []
+    published = {stream.source: stream for stream in streams}
     for section, source in zip(answer.sections, sources, strict=True):
         if not section.accepted or section.direction not in ("sendonly", "sendrecv"):
             raise JoinError(f"the server declined to send the {source}")
         ssrc = section.ssrcs[0] if section.ssrcs else 0
         video = section.kind == "video"
+        stream, budget = published.get(source), place.budgets.get(source, SourceBudget())
         made.append(
             ReceiverParams(
                 source=SOURCES.index(source),
@@ -286,9 +376,24 @@ def _receivers(answer: Answer, sources: tuple[str, ...]) -> tuple[ReceiverParams
                 ssrc=ssrc,
                 rtx_ssrc=section.repairs.get(ssrc, 0),
                 nack=video,
+                direct=place.direct,
+                taped=place.taped and video,
+                stale_ns=_stale_ns(stream, budget) if stream else 0,
+                floor_frames=_floor(budget.frames_per_second.floor, stream.frame_rate) if stream and video else 0,
+                floor_bits=_floor(budget.kbit_per_second.floor * 1000, stream.bitrate) if stream else 0,
             )
         )
     return tuple(made)
+
+
+def _stale_ns(stream: StreamMedia, budget: SourceBudget) -> int:
+    """The freeze rule of the budgets."""
+    return round(max(budget.stale_frames * 1e9 / stream.frame_rate, budget.stale_ms * 1e6))
+
+
+def _floor(floor: float, published: float) -> int:
+    """A cart that sends less than the floor breaks it by itself, so that nothing is to be said of the server."""
+    return round(floor) if published >= floor else 0
 
 
 def _codecs(answer: Answer) -> tuple[tuple[int, int], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 
@@ -11,25 +12,28 @@ import numpy as np
 
 from mediaserver.loadtest import phantom, scene, sound
 
+ENCODERS = {"H264": "libx264", "VP8": "libvpx", "AV1": "libsvtav1"}
 AUDIO_FRAME = 960
 """Samples of one Opus packet, 20 ms at 48 kHz."""
 
 
 class Loop(msgspec.Struct, frozen=True):
-    """One period of a stream. `frames[i]` is an access unit: Annex B for H.264, a frame for VP8, a packet for Opus.
+    """One period of a stream. `frames[i]` is an access unit: Annex B for H.264, a frame for VP8, a temporal unit for
+    AV1, a packet for Opus.
 
     `keyframes[i]` says whether a decoder can start at frame i; `duration` is the time of a frame in units of
-    `clock_rate`. Frame 0 is always a keyframe.
+    `clock_rate`. Frame 0 is always a keyframe. The code in the picture of frame i is i * `code_step`.
     """
 
     codec: str
-    """H264, VP8 or opus, as SDP names it"""
+    """H264, VP8, AV1 or opus, as SDP names it"""
     clock_rate: int
     duration: int
     frames: tuple[bytes, ...]
     keyframes: tuple[bool, ...]
     width: int = 0
     height: int = 0
+    code_step: int = 1
 
     @property
     def seconds(self) -> float:
@@ -47,14 +51,17 @@ def ultrasound(
     beats: int = 6,
     size: tuple[int, int] = (640, 480),
     beats_per_keyframe: int = 1,
+    rate: int = phantom.FRAME_RATE,
 ) -> Loop:
-    """The phantom; a keyframe starts each heart beat, or every so many."""
+    """The phantom; a keyframe starts each heart beat, or every so many. `rate` divides `phantom.FRAME_RATE`, and the
+    frames of a period between keyframes."""
     drawn = phantom.Phantom(*size)
-    count = beats * phantom.FRAMES_PER_BEAT
+    step = phantom.FRAME_RATE // rate
+    count = beats * phantom.FRAMES_PER_BEAT // step
     grey = np.full((size[1] // 2, size[0]), 128, np.uint8)
-    pictures = (np.concatenate((luma, grey)) for luma in drawn.frames(count))
-    keyframe_every = beats_per_keyframe * phantom.FRAMES_PER_BEAT
-    return encode_video(pictures, codec, size, phantom.FRAME_RATE, bitrate, keyframe_every)
+    pictures = (np.concatenate((luma, grey)) for luma in drawn.frames(count, step=step))
+    keyframe_every = beats_per_keyframe * phantom.FRAMES_PER_BEAT // step
+    return encode_video(pictures, codec, size, rate, bitrate, keyframe_every, step)
 
 
 def camera(
@@ -63,10 +70,12 @@ def camera(
     seconds: int = scene.LOOP_SECONDS,
     size: tuple[int, int] = (640, 360),
     noise: float = 0.0,
+    rate: int = scene.FRAME_RATE,
 ) -> Loop:
-    """The room; a keyframe each second."""
-    pictures = scene.Scene(*size, noise=noise).frames(seconds * scene.FRAME_RATE)
-    return encode_video(pictures, codec, size, scene.FRAME_RATE, bitrate, scene.FRAME_RATE)
+    """The room; a keyframe each second. `rate` divides `scene.FRAME_RATE`."""
+    step = scene.FRAME_RATE // rate
+    pictures = scene.Scene(*size, noise=noise).frames(seconds * rate, step=step)
+    return encode_video(pictures, codec, size, rate, bitrate, rate, step)
 
 
 def stethoscope(bitrate: int = 128_000, seconds: int = 5) -> Loop:
@@ -93,9 +102,11 @@ def encode_video(
     rate: int,
     bitrate: int,
     keyframe_every: int,
+    code_step: int = 1,
 ) -> Loop:
     """Encode planar 4:2:0 pictures without delay: no B frames, no look-ahead, a keyframe every so many frames."""
-    encoder = av.CodecContext.create({"H264": "libx264", "VP8": "libvpx"}[codec], "w")
+    os.environ.setdefault("SVT_LOG", "1")  # else it tells of itself on the terminal
+    encoder = av.CodecContext.create(ENCODERS[codec], "w")
     assert isinstance(encoder, av.VideoCodecContext)
     encoder.width, encoder.height = size
     encoder.pix_fmt = "yuv420p"
@@ -125,6 +136,11 @@ def encode_video(
             "maxrate": str(bitrate),
             "bufsize": str(bitrate // 2),
         },
+        "AV1": {
+            "preset": "11",
+            # Constant bit rate without look-ahead; the structure is that of low delay.
+            "svtav1-params": f"pred-struct=1:lookahead=0:rc=2:keyint={keyframe_every}:irefresh-type=2:scd=0:lp=1",
+        },
     }[codec]
     frames: list[bytes] = []
     keyframes: list[bool] = []
@@ -140,7 +156,7 @@ def encode_video(
     for packet in encoder.encode(None):
         frames.append(bytes(packet))
         keyframes.append(bool(packet.is_keyframe))
-    return Loop(codec, 90_000, 90_000 // rate, tuple(frames), tuple(keyframes), *size)
+    return Loop(codec, 90_000, 90_000 // rate, tuple(frames), tuple(keyframes), *size, code_step)
 
 
 def encode_audio(samples: sound.Samples, bitrate: int) -> Loop:

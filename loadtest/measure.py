@@ -53,6 +53,11 @@ def _run_time(task: Path) -> int:
         return 0  # the thread has just ended
 
 
+def thread_seconds(native_id: int) -> float:
+    """CPU of a thread of this process; 0 where the kernel does not tell."""
+    return _run_time(Path(f"/proc/self/task/{native_id}")) / 1e9
+
+
 _SAMPLE = re.compile(r"^([A-Za-z_:][A-Za-z0-9_:]*)(?:\{([^}]*)\})? (\S+)")
 
 

@@ -33,8 +33,9 @@ class OfferedCodec(msgspec.Struct, frozen=True):
 
 H264 = OfferedCodec("H264", 102, 103, fmtp="level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f")
 VP8 = OfferedCodec("VP8", 96, 97)
+AV1 = OfferedCodec("AV1", 45, 46, fmtp="level-idx=5;profile=0;tier=0")
 OPUS = OfferedCodec("opus", 111, clock_rate=48_000, channels=2, fmtp="minptime=10;useinbandfec=1")
-CODECS = {codec.name: codec for codec in (H264, VP8, OPUS)}
+CODECS = {codec.name: codec for codec in (H264, VP8, AV1, OPUS)}
 
 Direction = Literal["sendonly", "recvonly"]
 

@@ -35,6 +35,15 @@ class ReceiverParams(msgspec.Struct, frozen=True):
     ssrc: int = 0
     rtx_ssrc: int = 0
     nack: bool = True
+    direct: bool = True
+    """no line of ours is in the way, so that its latency is the server's"""
+    taped: bool = False
+    """its packets go on the swarm's tape"""
+    stale_ns: int = 0
+    """without a new frame for so long it is frozen; 0: never"""
+    floor_frames: int = 0
+    """a second; 0: no floor"""
+    floor_bits: int = 0
 
 
 class Keys(msgspec.Struct, frozen=True):
@@ -95,11 +104,16 @@ class SenderStats(NamedTuple):
     keyframes: int
     keyframe_octets: int
     fraction_lost: int
+    reported_lost: int
     last_stamp: int
 
 
 class ReceiverStats(NamedTuple):
-    """Times in ns on the monotonic clock, 0 for what has not happened. `missing` packets are still waited for."""
+    """Times in ns, moments on the monotonic clock, 0 for what has not happened. `missing` packets are still waited for,
+    `missed` ones did not come in their turn, whether repaired later or not; `overtaken` ones came behind later ones, by
+    so much in all. `frozen` is the time without a new frame for longer than `stale_ns`; of `watched` time,
+    `under_frames` and `under_bits` were below the floors. `recovered` is from the mark of an outage's end to the next
+    whole frame."""
 
     source: int
     received: int
@@ -118,6 +132,16 @@ class ReceiverStats(NamedTuple):
     mean_latency: int
     worst_latency: int
     last_stamp: int
+    missed: int
+    freezes: int
+    frozen: int
+    watched: int
+    under_frames: int
+    under_bits: int
+    recovered: int
+    overtaken: int
+    overtaken_by: int
+    latency: HistogramView
 
 
 class PeerStats(NamedTuple):
@@ -127,7 +151,8 @@ class PeerStats(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """`send_failures` and `dropped` are the generator's own losses, `feedbacks` transport-wide ones. `busy` in ns."""
+    """`send_failures` and `dropped` are the generator's own losses, `feedbacks` transport-wide ones. `busy` in ns.
+    `untimed` packets left too late for their stamp to say how late, so that nothing can be said of the server."""
 
     sent: int
     sent_octets: int
@@ -140,10 +165,29 @@ class Totals(NamedTuple):
     feedbacks: int
     feedback_octets: int
     busy: int
+    untimed: int
+    untaped: int
     sender_lateness: HistogramView
     receiver_lateness: HistogramView
 
 
 class SourceTimes(NamedTuple):
+    """Up to the arrival: `latency` from a packet's leaving and `intended` from when it was due, where no line of ours
+    is in the way; `lined` from when it was due, through a line."""
+
     latency: HistogramView
     jitter: HistogramView
+    intended: HistogramView
+    lined: HistogramView
+
+
+class TapedPacket(NamedTuple):
+    """A packet of a taped stream: its extended sequence number and the kernel's receive stamp, real time in ns."""
+
+    peer: int
+    stream: int
+    sequence: int
+    timestamp: int
+    marker: bool
+    arrived: int
+    payload: bytes

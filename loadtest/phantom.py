@@ -43,9 +43,9 @@ class Phantom:
         self._layers = 0.10 * np.sin(depth * 47 + 3 * angle) + 0.06 * np.sin(depth * 23 - 5 * angle)
         self._gain = np.float32(1.05) - 0.45 * depth
 
-    def frames(self, count: int, code: bool = True) -> Iterator[Plane]:
-        """`count` luma planes, shape (height, width), numbered from 0."""
-        for number in range(count):
+    def frames(self, count: int, code: bool = True, step: int = 1) -> Iterator[Plane]:
+        """`count` luma planes, shape (height, width), numbered from 0 and by `step`."""
+        for number in range(0, count * step, step):
             yield self.frame(number, code)
 
     def frame(self, number: int, code: bool = True) -> Plane:

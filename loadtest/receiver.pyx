@@ -1,11 +1,11 @@
 """The subscribing half of a peer: counts what comes, asks for what does not, reports, and times every packet."""
 
 from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memcpy
 
 from mediaserver.codecs.payload cimport CODEC_NONE, CODEC_OPUS, PayloadFacts, payload_facts
 from mediaserver.loadtest.feedback cimport note_arrival
-from mediaserver.loadtest.histogram cimport histogram_add
+from mediaserver.loadtest.histogram cimport histogram_add, spread_add
 from mediaserver.loadtest.sender cimport send_again, send_protected_rtcp
 from mediaserver.loadtest.state cimport (
     MISSING,
@@ -15,9 +15,13 @@ from mediaserver.loadtest.state cimport (
     MissingPacket,
     OutStream,
     Peer,
+    Skew,
     SourceTimes,
+    Tape,
+    Taped,
     Totals,
-    real_of,
+    due_of_stamp,
+    late_of_stamp,
 )
 from mediaserver.sfu.wire.packet cimport (
     EXT_ABS_CAPTURE_TIME,
@@ -58,6 +62,8 @@ cdef enum:
 cdef int64_t NACK_AGAIN = 40 * 1000000
 cdef int64_t GIVE_UP = 1000 * 1000000
 cdef int64_t KEYFRAME_AGAIN = 500 * 1000000
+cdef int64_t FRESH = 250 * 1000000
+cdef int64_t LEAST_WINDOW = 500 * 1000000
 
 
 # ---- media
@@ -92,7 +98,7 @@ cdef InStream* find_stream(Peer* peer, const RtpHeader* header, const ExtValues*
 
 
 cdef void receive_media(Peer* peer, uint8_t* data, size_t size, int64_t arrived_real, int64_t arrived, int64_t now,
-                        SourceTimes* times, Totals* totals) noexcept nogil:
+                        SourceTimes* times, Tape* tape, Totals* totals) noexcept nogil:
     """One SRTP packet. `arrived_real` is the kernel's receive stamp, 0 when there is none; `arrived` the same on the
     monotonic clock, `now` when there is none."""
     cdef RtpHeader header
@@ -127,30 +133,47 @@ cdef void receive_media(Peer* peer, uint8_t* data, size_t size, int64_t arrived_
         if size > 2:
             # RFC 4588, section 4: the original number comes first. What is empty is a probe.
             index = stream.highest + <int64_t><int16_t>(read_u16(data) - <uint16_t>stream.highest)
-            take_packet(peer, stream, index, &header, data + 2, size - 2, arrived, now)
+            if take_packet(peer, stream, index, &header, data + 2, size - 2, True, arrived, now) and stream.taped:
+                put_on_tape(tape, peer, stream, index, &header, data + 2, size - 2, arrived_real, totals)
         return
     if peer.codecs[header.payload_type] in (CODEC_NONE, RTX_TYPE):
         stream.refused += 1
         return
     if values.present >> EXT_ABS_CAPTURE_TIME & 1 and values.size[<int>EXT_ABS_CAPTURE_TIME] >= 8:
-        # A number below the highest is a retransmission under its own number: its stamp says nothing about the server.
-        if not stream.started or index > stream.highest:
-            time_packet(stream, read_u64(values.data[<int>EXT_ABS_CAPTURE_TIME]), arrived_real, &times[stream.source])
-    take_packet(peer, stream, index, &header, data, size, arrived, now)
+        # Without RTX a number below the highest may be sent again: its stamp then says nothing about the server.
+        if index > stream.highest or not stream.started or stream.rtx_ssrc or not stream.nack:
+            time_packet(stream, index, read_u64(values.data[<int>EXT_ABS_CAPTURE_TIME]), arrived_real,
+                        &times[stream.source], totals)
+    if take_packet(peer, stream, index, &header, data, size, False, arrived, now) and stream.taped:
+        put_on_tape(tape, peer, stream, index, &header, data, size, arrived_real, totals)
     update_jitter(stream, header.timestamp, now)
     if stream.missing_count:
         peer.nack_due = 1
 
 
-cdef void time_packet(InStream* stream, uint64_t stamp, int64_t arrived_real, SourceTimes* times) noexcept nogil:
-    cdef int64_t latency
+cdef void time_packet(InStream* stream, uint64_t index, uint64_t stamp, int64_t arrived_real, SourceTimes* times,
+                      Totals* totals) noexcept nogil:
+    cdef int64_t intended, latency
+    cdef int64_t late = late_of_stamp(stamp)
     if arrived_real == 0:
         return
-    latency = arrived_real - real_of(stamp)
-    histogram_add(&times.latency, latency)
-    if stream.stamped:
-        histogram_add(&times.jitter, latency - stream.last_latency if latency > stream.last_latency
-                      else stream.last_latency - latency)
+    intended = arrived_real - due_of_stamp(stamp)
+    stream.age = intended
+    histogram_add(&times.intended if stream.direct else &times.lined, intended)
+    if late < 0:
+        totals.untimed += 1
+        stream.last_stamp = stamp
+        return
+    latency = intended - late
+    if stream.started and index < stream.highest and stream.stamped:
+        stream.overtaken += 1
+        stream.overtaken_by += latency - stream.last_latency
+    spread_add(&stream.spread, latency)
+    if stream.direct:
+        histogram_add(&times.latency, latency)
+        if stream.stamped:
+            histogram_add(&times.jitter, latency - stream.last_latency if latency > stream.last_latency
+                          else stream.last_latency - latency)
     stream.last_latency = latency
     stream.latency_sum += latency
     stream.stamped += 1
@@ -168,9 +191,11 @@ cdef void update_jitter(InStream* stream, uint32_t timestamp, int64_t now) noexc
         stream.jitter += ((change if change > 0 else -change) - stream.jitter) / 16
 
 
-cdef void take_packet(Peer* peer, InStream* stream, uint64_t index, const RtpHeader* header, const uint8_t* payload,
-                      size_t size, int64_t arrived, int64_t now) noexcept nogil:
+cdef bint take_packet(Peer* peer, InStream* stream, uint64_t index, const RtpHeader* header, const uint8_t* payload,
+                      size_t size, bint repair, int64_t arrived, int64_t now) noexcept nogil:
+    """Whether the packet is new."""
     cdef PayloadFacts facts
+    cdef bint filled
     cdef uint8_t codec = peer.codecs[header.payload_type]
     # A retransmission under the type of RTX has the codec of the packets before it.
     if codec != RTX_TYPE:
@@ -183,11 +208,15 @@ cdef void take_packet(Peer* peer, InStream* stream, uint64_t index, const RtpHea
     elif index > stream.highest:
         note_gap(stream, index, now)
         stream.highest = index
-    elif fill_gap(stream, index):
-        stream.repaired += 1
     else:
-        stream.duplicates += 1
-        return
+        filled = fill_gap(stream, index)
+        if not repair and stream.missed and (stream.rtx_ssrc or not stream.nack):
+            stream.missed -= 1  # it was late alone, whether a repair came before it or not
+        elif filled:
+            stream.repaired += 1
+        if not filled:
+            stream.duplicates += 1
+            return False
     stream.received += 1
     stream.octets += size
     if stream.waiting and payload_facts(stream.codec, payload, size, &facts) and facts.keyframe:
@@ -198,15 +227,25 @@ cdef void take_packet(Peer* peer, InStream* stream, uint64_t index, const RtpHea
         stream.pending += 1
     if stream.missing_count == 0 and not stream.waiting and stream.pending:
         complete_frames(stream, arrived)
+    return True
 
 
 cdef void complete_frames(InStream* stream, int64_t now) noexcept nogil:
     if stream.first_frame == 0:
         stream.first_frame = now
-    elif now - stream.last_frame > stream.longest_gap:
-        stream.longest_gap = now - stream.last_frame
+        stream.window = now
+        stream.window_octets = stream.octets
+    else:
+        if now - stream.last_frame > stream.longest_gap:
+            stream.longest_gap = now - stream.last_frame
+        if stream.stale and now - stream.last_frame > stream.stale:
+            stream.freezes += 1
+            stream.frozen += now - stream.last_frame
+    if stream.mark and stream.recovered == 0 and now >= stream.mark:
+        stream.recovered = now - stream.mark + 1
     stream.last_frame = now
     stream.frames += stream.pending
+    stream.window_frames += stream.pending
     stream.pending = 0
 
 
@@ -215,6 +254,7 @@ cdef void complete_frames(InStream* stream, int64_t now) noexcept nogil:
 cdef void note_gap(InStream* stream, uint64_t index, int64_t now) noexcept nogil:
     cdef uint64_t lost
     cdef MissingPacket* entry
+    stream.missed += index - stream.highest - 1
     for lost in range(stream.highest + 1, index):
         if not stream.nack or stream.missing_count == MISSING:
             stream.lost += index - lost
@@ -325,6 +365,64 @@ cdef void send_receiver_report(Peer* peer, int64_t now, Totals* totals) noexcept
     send_protected_rtcp(peer, out, rtcp_write_rr(out, CAPACITY, peer.ssrc, reports, count), CAPACITY, totals)
 
 
+cdef void judge_floors(InStream* stream, int64_t now) noexcept nogil:
+    """The second that is over by the floors; a frame more or less, and a twentieth of the bits, is none."""
+    cdef double seconds
+    if stream.first_frame == 0 or now - stream.window < LEAST_WINDOW:
+        return
+    seconds = (now - stream.window) / 1e9
+    stream.watched += now - stream.window
+    if stream.floor_frames and stream.window_frames + 1 < stream.floor_frames * seconds:
+        stream.under_frames += now - stream.window
+    if stream.floor_bits and (stream.octets - stream.window_octets) * 8 < 0.95 * stream.floor_bits * seconds:
+        stream.under_bits += now - stream.window
+    stream.window = now
+    stream.window_frames = 0
+    stream.window_octets = stream.octets
+
+
+cdef void watch_skew(Peer* peer, Skew* pairs, uint32_t count, int64_t now) noexcept nogil:
+    """How far the newest frames of a viewer's sources are apart, in age."""
+    cdef InStream* first
+    cdef InStream* second
+    cdef uint32_t number
+    for number in range(count):
+        first = fresh_stream(peer, pairs[number].first, now)
+        second = fresh_stream(peer, pairs[number].second, now)
+        if first is NULL or second is NULL:
+            continue
+        if first.age >= second.age:
+            histogram_add(&pairs[number].behind, first.age - second.age)
+        else:
+            histogram_add(&pairs[number].ahead, second.age - first.age)
+
+
+cdef InStream* fresh_stream(Peer* peer, uint8_t source, int64_t now) noexcept nogil:
+    cdef uint32_t number
+    for number in range(peer.in_count):
+        if peer.ins[number].source == source and peer.ins[number].age and now - peer.ins[number].last_frame < FRESH:
+            return &peer.ins[number]
+    return NULL
+
+
+cdef void put_on_tape(Tape* tape, const Peer* peer, const InStream* stream, uint64_t index, const RtpHeader* header,
+                      const uint8_t* payload, int size, int64_t arrived_real, Totals* totals) noexcept nogil:
+    cdef Taped entry
+    if tape.used + sizeof(Taped) + size > tape.room:
+        totals.untaped += 1
+        return
+    entry.arrived = arrived_real
+    entry.index = index
+    entry.peer = peer.number
+    entry.timestamp = header.timestamp
+    entry.stream = <uint16_t>(stream - peer.ins)
+    entry.size = <uint16_t>size
+    entry.marker = header.marker
+    memcpy(tape.bytes + tape.used, &entry, sizeof(Taped))
+    memcpy(tape.bytes + tape.used + sizeof(Taped), payload, size)
+    tape.used += sizeof(Taped) + size
+
+
 cdef OutStream* published(Peer* peer, uint32_t ssrc) noexcept nogil:
     cdef uint32_t number
     for number in range(peer.out_count):
@@ -359,6 +457,7 @@ cdef void receive_reports(Peer* peer, uint8_t* data, size_t size, int64_t arrive
                 stream = published(peer, report.ssrc)
                 if stream is not NULL:
                     stream.fraction_lost = report.fraction_lost
+                    stream.reported_lost = report.lost
                 index += 1
         elif item.kind == RTCP_ITEM_NACK:
             answer_nack(peer, &item, totals)

@@ -35,8 +35,9 @@ class Scene:
         self._rows, self._columns = np.mgrid[0:height, 0:width].astype(np.float32)
         self._background = self._draw_background()
 
-    def frames(self, count: int, code: bool = True) -> Iterator[Plane]:
-        for number in range(count):
+    def frames(self, count: int, code: bool = True, step: int = 1) -> Iterator[Plane]:
+        """`count` pictures, numbered from 0 and by `step`."""
+        for number in range(0, count * step, step):
             yield self.frame(number, code)
 
     def frame(self, number: int, code: bool = True) -> Plane:

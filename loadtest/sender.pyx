@@ -7,7 +7,18 @@ from libc.string cimport memcpy
 from mediaserver.loadtest.clip cimport ClipData, ClipFrame, ClipPacket
 from mediaserver.loadtest.clock cimport monotonic, realtime
 from mediaserver.loadtest.histogram cimport histogram_add
-from mediaserver.loadtest.state cimport HISTORY, MAX_DATAGRAM, PEER_REFUSED, OutStream, Peer, Sent, Totals, ntp_of
+from mediaserver.loadtest.state cimport (
+    HISTORY,
+    MAX_DATAGRAM,
+    PEER_REFUSED,
+    OutStream,
+    Peer,
+    Sent,
+    Totals,
+    due_of_stamp,
+    ntp_of,
+    stamp_of,
+)
 from mediaserver.sfu.wire.packet cimport (
     EXT_ABS_CAPTURE_TIME,
     EXT_MID,
@@ -67,7 +78,9 @@ cdef int write_header(OutStream* stream, uint8_t* out, const Sent* sent, bint ag
     return RTP_HEADER_SIZE
 
 
-cdef void send_packet(OutStream* stream, uint32_t number, uint32_t timestamp, Totals* totals) noexcept nogil:
+cdef void send_packet(OutStream* stream, uint32_t number, uint32_t timestamp, uint64_t due, int64_t start,
+                      Totals* totals) noexcept nogil:
+    """`due` is the frame's time as a stamp, `start` the same on the monotonic clock, to the stamp's resolution."""
     cdef uint8_t out[MAX_DATAGRAM + SRTP_MAX_TAG]
     cdef const ClipPacket* packet = &stream.clip.packets[number]
     cdef Sent* sent = &stream.history[stream.index & (HISTORY - 1)]
@@ -77,7 +90,9 @@ cdef void send_packet(OutStream* stream, uint32_t number, uint32_t timestamp, To
     sent.timestamp = timestamp
     sent.transport = stream.peer.transport_sequence
     sent.used = 1
-    sent.ntp = ntp_of(realtime())
+    sent.ntp = stamp_of(due, monotonic() - start)
+    if sent.ntp <= stream.last_ntp:
+        sent.ntp = stream.last_ntp + 1  # stamps tell what left after what
     header_size = write_header(stream, out, sent, False)
     size = srtp_protect(stream.peer.tx, stream.index, out, header_size, packet.payload, packet.size)
     stream.index += 1
@@ -108,7 +123,8 @@ cdef void send_frame(OutStream* stream, int64_t now, Totals* totals) noexcept no
     """Send the frame that is due and set the time of the next one. A late frame is sent all the same, and counted."""
     cdef const ClipData* clip = stream.clip
     cdef uint32_t step, number
-    cdef uint64_t before
+    cdef uint64_t before, due
+    cdef int64_t real, start
     cdef const ClipFrame* frame
     if stream.keyframe_wanted:
         stream.keyframe_wanted = 0
@@ -119,8 +135,12 @@ cdef void send_frame(OutStream* stream, int64_t now, Totals* totals) noexcept no
     frame = &clip.frames[stream.frame]
     histogram_add(&totals.sender_lateness, now - stream.due)
     before = stream.octets
+    real = stream.due + realtime() - monotonic()
+    due = ntp_of(real) & ~<uint64_t>0xFFFF
+    start = stream.due - (real - due_of_stamp(due))
+    stream.sent_at[stream.frame] = real
     for number in range(frame.count):
-        send_packet(stream, frame.first + number, timestamp_of(stream, stream.frames), totals)
+        send_packet(stream, frame.first + number, timestamp_of(stream, stream.frames), due, start, totals)
     if frame.keyframe:
         stream.keyframes += 1
         stream.keyframe_octets += stream.octets - before

@@ -58,6 +58,9 @@ cdef extern from "<sys/prctl.h>" nogil:
     int prctl(int option, unsigned long value)
     int PR_SET_TIMERSLACK
 
+cdef enum:
+    NAME_ROOM = 28       # an address of IPv6
+
 # One datagram as it was received; with GRO it is several of `segment` bytes each, the last one maybe shorter.
 cdef struct Arrival:
     uint8_t* data
@@ -66,7 +69,9 @@ cdef struct Arrival:
     int64_t real         # the kernel's receive stamp, ns since 1970; 0 without one
     uint32_t overflow    # datagrams that the socket had no room for, since it was made
     uint8_t truncated
+    uint32_t name_size
 
 # Up to `room` (at most 16) datagrams into buffers of `size` bytes, one after another. How many, or -1 with errno.
-cdef int receive_batch(int fd, uint8_t* buffers, size_t size, Arrival* arrivals, int room) noexcept nogil
+# With `names`, the senders' addresses go there, NAME_ROOM bytes each and their sizes into the arrivals.
+cdef int receive_batch(int fd, uint8_t* buffers, size_t size, Arrival* arrivals, int room, uint8_t* names) noexcept nogil
 cdef int set_option(int fd, int level, int option, int value) noexcept nogil

@@ -17,6 +17,7 @@ cdef extern from "<sys/uio.h>" nogil:
 cdef extern from "<sys/socket.h>" nogil:
     cdef struct msghdr:
         void* msg_name
+        unsigned int msg_namelen
         iovec* msg_iov
         size_t msg_iovlen
         void* msg_control
@@ -59,7 +60,7 @@ cdef void read_control(msghdr* message, Arrival* arrival) noexcept nogil:
         control = CMSG_NXTHDR(message, control)
 
 
-cdef int receive_batch(int fd, uint8_t* buffers, size_t size, Arrival* arrivals, int room) noexcept nogil:
+cdef int receive_batch(int fd, uint8_t* buffers, size_t size, Arrival* arrivals, int room, uint8_t* names) noexcept nogil:
     cdef mmsghdr messages[MOST]
     cdef iovec vectors[MOST]
     cdef uint8_t controls[MOST][CONTROL]
@@ -74,11 +75,15 @@ cdef int receive_batch(int fd, uint8_t* buffers, size_t size, Arrival* arrivals,
         messages[number].msg_hdr.msg_iovlen = 1
         messages[number].msg_hdr.msg_control = &controls[number]
         messages[number].msg_hdr.msg_controllen = CONTROL
+        if names is not NULL:
+            messages[number].msg_hdr.msg_name = names + number * NAME_ROOM
+            messages[number].msg_hdr.msg_namelen = NAME_ROOM
     count = recvmmsg(fd, messages, room, MSG_DONTWAIT, NULL)
     for number in range(count):
         memset(&arrivals[number], 0, sizeof(Arrival))
         arrivals[number].data = buffers + number * size
         arrivals[number].size = messages[number].msg_len
         arrivals[number].truncated = messages[number].msg_hdr.msg_flags & MSG_TRUNC != 0
+        arrivals[number].name_size = messages[number].msg_hdr.msg_namelen
         read_control(&messages[number].msg_hdr, &arrivals[number])
     return count

@@ -1,9 +1,9 @@
 """What the swarm's thread keeps of its peers and streams. Times are in ns: monotonic, unless named real or ntp."""
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from mediaserver.loadtest.clip cimport ClipData
-from mediaserver.loadtest.histogram cimport Histogram
+from mediaserver.loadtest.histogram cimport Histogram, Spread
 from mediaserver.sfu.wire.packet cimport ExtMap
 from mediaserver.sfu.wire.srtp cimport SrtpContext, SrtpReceiver
 
@@ -12,6 +12,7 @@ cdef enum:
     MISSING = 128           # packets that a receiver waits for at a time
     REQUESTS = 64           # keyframe requests whose times are kept, a power of two
     ARRIVALS = 1024         # transport-wide numbers whose arrivals are kept, a power of two
+    MAX_PAIRS = 4           # of sources whose skew is watched
     MAX_MID = 16
     MAX_CNAME = 32
     MAX_DATAGRAM = 1500
@@ -54,7 +55,9 @@ cdef struct OutStream:
     uint64_t keyframes
     uint64_t keyframe_octets
     uint64_t last_ntp       # stamp of the last packet
+    int64_t* sent_at        # by frame of the clip: the real time at which it was last due
     uint8_t fraction_lost   # as last reported by the server, of 256
+    int32_t reported_lost   # the same in packets, since the beginning
     uint8_t source
 
 cdef struct MissingPacket:
@@ -74,6 +77,8 @@ cdef struct InStream:
     uint8_t nack
     uint8_t started
     uint8_t waiting         # for a keyframe
+    uint8_t direct          # no line of ours is in the way: its latency is the server's
+    uint8_t taped           # its packets go on the tape
     uint8_t mid_size
     char mid[MAX_MID]
     SrtpReceiver media
@@ -85,9 +90,12 @@ cdef struct InStream:
     uint64_t repaired
     uint64_t duplicates
     uint64_t lost           # given up
+    uint64_t missed         # did not come in their turn and were not just late: lost before repair
     uint64_t refused        # forged, replayed or malformed
     uint64_t stamped
     uint64_t last_stamp     # the newest send stamp seen, ntp
+    uint64_t overtaken      # came behind later ones, not as a repair
+    int64_t overtaken_by    # how much later than the one before them they were, summed up
     uint64_t keyframe_requests
     MissingPacket missing[MISSING]
     uint32_t missing_count
@@ -97,10 +105,25 @@ cdef struct InStream:
     int64_t first_frame
     int64_t last_frame
     int64_t longest_gap     # between two frames
+    int64_t stale           # without a new frame for so long it is frozen
+    uint32_t freezes
+    int64_t frozen
+    uint32_t floor_frames   # a second
+    uint32_t floor_bits     # a second
+    int64_t window          # when the second began that is judged by the floors
+    uint32_t window_frames
+    uint64_t window_octets
+    int64_t watched         # in judged seconds
+    int64_t under_frames    # in those under the floor of frames
+    int64_t under_bits
+    int64_t mark            # an outage ends
+    int64_t recovered       # from there to the next whole frame
+    int64_t age             # of the newest whole frame, from its being due
     int64_t asked_keyframe
     int64_t last_latency
     int64_t worst_latency
     int64_t latency_sum
+    Spread spread           # of the latencies
     double jitter           # RFC 3550, section 6.4.1, in timestamp units
     double last_transit
     uint32_t last_sr        # middle 32 bits
@@ -167,6 +190,8 @@ cdef struct Totals:
     uint64_t send_failures  # the kernel took no more: the generator's own loss
     uint64_t dropped        # the kernel had no room for what came: the generator's own loss
     uint64_t unknown        # packets of no stream that we know
+    uint64_t untimed        # packets that left too late to tell how late
+    uint64_t untaped        # packets that did not fit on the tape
     uint64_t feedbacks      # transport-wide feedback messages sent
     uint64_t feedback_octets
     int64_t busy            # ns not spent waiting
@@ -175,9 +200,35 @@ cdef struct Totals:
     Histogram sender_lateness    # behind the schedule
     Histogram receiver_lateness  # from the kernel's receive stamp to our reading it
 
+# Latency is up to the kernel's receive stamp. From the moment at which a packet was due it holds our own lateness too;
+# with that alone, packets that a slow generator never sent would make a server look better (coordinated omission).
 cdef struct SourceTimes:
-    Histogram latency       # from the send stamp to the kernel's receive stamp
-    Histogram jitter        # between successive packets of a leg
+    Histogram latency       # from the packet's leaving, where no line of ours is in the way
+    Histogram intended      # of the same packets, from when they were due
+    Histogram lined         # from when they were due, through a line
+    Histogram jitter        # between successive packets of a leg without a line
+
+# How far one source of a viewer is behind another; `first` and `second` number the sources.
+cdef struct Skew:
+    uint8_t first
+    uint8_t second
+    Histogram ahead         # of the first
+    Histogram behind
+
+# A packet of a taped stream, its payload behind it.
+cdef struct Taped:
+    int64_t arrived         # real
+    uint64_t index
+    uint32_t peer
+    uint32_t timestamp
+    uint16_t stream         # position of the peer's
+    uint16_t size
+    uint8_t marker
+
+cdef struct Tape:
+    uint8_t* bytes
+    size_t room
+    size_t used
 
 cdef inline uint32_t next_random(uint32_t* state) noexcept nogil:
     # xorshift32: for transaction ids and timers, nothing that anybody may not guess.
@@ -197,3 +248,15 @@ cdef inline uint64_t ntp_of(int64_t real) noexcept nogil:
 cdef inline int64_t real_of(uint64_t ntp) noexcept nogil:
     cdef int64_t seconds = <int64_t>(ntp >> 32) - 2208988800LL
     return seconds * 1000000000 + <int64_t>(((ntp & 0xFFFFFFFFULL) * 1000000000 + 0x80000000ULL) >> 32)
+
+# The send stamp is when the packet was due, to 2^-16 s; its low 16 bits say how much later it left, in 2 us.
+cdef inline uint64_t stamp_of(uint64_t due, int64_t late) noexcept nogil:
+    late = 0 if late < 0 else late // 2000
+    return (due & ~<uint64_t>0xFFFF) | <uint64_t>(late if late < 0xFFFF else 0xFFFF)
+
+cdef inline int64_t due_of_stamp(uint64_t stamp) noexcept nogil:
+    return real_of(stamp & ~<uint64_t>0xFFFF)
+
+# ns, or -1 where it was more than could be said.
+cdef inline int64_t late_of_stamp(uint64_t stamp) noexcept nogil:
+    return <int64_t>(stamp & 0xFFFF) * 2000 if stamp & 0xFFFF != 0xFFFF else -1

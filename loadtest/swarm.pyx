@@ -6,9 +6,10 @@ The thread takes the lock once a round; Python comes in between rounds to add a 
 import secrets
 import threading
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from mediaserver.loadtest.assembly cimport free_peer, make_peer, peer_stats
 from mediaserver.loadtest.clock cimport monotonic
@@ -26,7 +27,7 @@ from mediaserver.loadtest.engine cimport (
     store,
 )
 from mediaserver.loadtest.heap cimport heap_build
-from mediaserver.loadtest.histogram cimport histogram_view
+from mediaserver.loadtest.histogram cimport Histogram, histogram_view
 from mediaserver.loadtest.sender cimport send_bye
 from mediaserver.loadtest.sockets cimport (
     EPOLL_CLOEXEC,
@@ -43,7 +44,7 @@ from mediaserver.loadtest.sockets cimport (
     epoll_event,
     set_option,
 )
-from mediaserver.loadtest.state cimport HISTORY, OutStream, Peer, SourceTimes
+from mediaserver.loadtest.state cimport HISTORY, MAX_PAIRS, OutStream, Peer, SourceTimes, Taped
 
 from mediaserver.loadtest import peers
 
@@ -78,6 +79,7 @@ cdef class Swarm:
         free(self.engine.slots)
         free(self.engine.heap)
         free(self.engine.buffers)
+        free(self.engine.tape.bytes)
         if self.engine.epoll > 0:
             close(self.engine.epoll)
         pthread_mutex_destroy(&self.engine.lock)
@@ -97,6 +99,11 @@ cdef class Swarm:
             store(&self.engine.stop, 0)
             self.thread = threading.Thread(target=self._run, name="swarm", daemon=True)
             self.thread.start()
+
+    @property
+    def native_id(self):
+        """The kernel's number of the thread; 0 before `start`."""
+        return self.thread.native_id if self.thread is not None else 0
 
     def _run(self):
         with nogil:
@@ -196,12 +203,110 @@ cdef class Swarm:
         """Publish nothing more; go on receiving."""
         self.take_lock()
         self.engine.halted = 1
+        self.engine.halted_at = monotonic()
         self.give_lock()
+
+    def watch_skew(self, pairs):
+        """Measure from now on, each second at each viewer, how far the sources of each pair are apart."""
+        pairs = list(pairs)
+        if len(pairs) > MAX_PAIRS:
+            raise ValueError(f"at most {MAX_PAIRS} pairs")
+        self.take_lock()
+        for number, (first, second) in enumerate(pairs):
+            self.engine.pairs[<int>number].first = first
+            self.engine.pairs[<int>number].second = second
+        self.engine.pair_count = len(pairs)
+        self.give_lock()
+
+    def skews(self):
+        """For each pair, how far its first source was ahead of the second, and how far behind."""
+        cdef uint32_t number
+        found = []
+        self.take_lock()
+        try:
+            for number in range(self.engine.pair_count):
+                found.append((
+                    histogram_view(&self.engine.pairs[number].ahead), histogram_view(&self.engine.pairs[number].behind)
+                ))
+        finally:
+            self.give_lock()
+        return found
+
+    def mark(self, moment):
+        """An outage ends at this moment of the monotonic clock, in ns: from there on each stream's recovery counts."""
+        cdef int64_t at = moment
+        cdef uint32_t slot, number
+        cdef Peer* peer
+        self.take_lock()
+        for slot in range(self.engine.slot_count):
+            peer = self.engine.slots[slot].peer
+            if peer is not NULL:
+                for number in range(peer.in_count):
+                    peer.ins[number].mark = at
+                    peer.ins[number].recovered = 0
+        self.give_lock()
+
+    def open_tape(self, room):
+        """Keep the packets of taped streams, so many bytes between two calls of `take_tape`."""
+        self.take_lock()
+        try:
+            if self.engine.tape.bytes is NULL:
+                self.engine.tape.bytes = <uint8_t*>malloc(room)
+                if self.engine.tape.bytes is NULL:
+                    raise MemoryError
+                self.engine.tape.room = room
+        finally:
+            self.give_lock()
+
+    def take_tape(self):
+        """What is on the tape: (peer, position of the stream, index, timestamp, marker, arrival, payload) by arrival."""
+        cdef Taped entry
+        cdef size_t at = 0
+        cdef bytes copy
+        cdef const char* data
+        self.take_lock()
+        try:
+            copy = PyBytes_FromStringAndSize(<const char*>self.engine.tape.bytes, self.engine.tape.used)
+            self.engine.tape.used = 0
+        finally:
+            self.give_lock()
+        data = copy
+        found = []
+        while at < <size_t>len(copy):
+            memcpy(&entry, data + at, sizeof(Taped))
+            at += sizeof(Taped)
+            found.append(peers.TapedPacket(
+                entry.peer, entry.stream, entry.index, entry.timestamp, bool(entry.marker), entry.arrived,
+                copy[at : at + entry.size],
+            ))
+            at += entry.size
+        return found
+
+    def sent_at(self, number, position, frame):
+        """When a frame of a published clip was last due, in ns of the real clock; 0 when it was not sent yet. Raises
+        `KeyError` and `IndexError`."""
+        cdef uint32_t wanted = frame
+        cdef OutStream* stream
+        slot = self.sockets[number][0]
+        self.take_lock()
+        try:
+            if not 0 <= position < self.engine.slots[<uint32_t>slot].peer.out_count:
+                raise IndexError(position)
+            stream = &self.engine.slots[<uint32_t>slot].peer.outs[<uint32_t>position]
+            if wanted >= stream.clip.frame_count:
+                raise IndexError(frame)
+            return stream.sent_at[wanted]
+        finally:
+            self.give_lock()
 
     def restart_counts(self):
         """Zero the histograms and totals of the swarm, for the measured part of a run. Streams keep their counts."""
+        cdef int pair
         self.take_lock()
         memset(&self.engine.times, 0, sizeof(self.engine.times))
+        for pair in range(MAX_PAIRS):
+            memset(&self.engine.pairs[pair].ahead, 0, sizeof(Histogram))
+            memset(&self.engine.pairs[pair].behind, 0, sizeof(Histogram))
         random = self.engine.totals.random
         memset(&self.engine.totals, 0, sizeof(self.engine.totals))
         self.engine.totals.random = random
@@ -215,6 +320,7 @@ cdef class Swarm:
         return peers.Totals(
             totals.sent, totals.sent_octets, totals.received, totals.received_octets, totals.datagrams,
             totals.send_failures, totals.dropped, totals.unknown, totals.feedbacks, totals.feedback_octets, totals.busy,
+            totals.untimed, totals.untaped,
             histogram_view(&totals.sender_lateness), histogram_view(&totals.receiver_lateness),
         )
 
@@ -226,14 +332,19 @@ cdef class Swarm:
         self.take_lock()
         times = self.engine.times[<int>source]
         self.give_lock()
-        return peers.SourceTimes(histogram_view(&times.latency), histogram_view(&times.jitter))
+        return peers.SourceTimes(
+            histogram_view(&times.latency), histogram_view(&times.jitter), histogram_view(&times.intended),
+            histogram_view(&times.lined),
+        )
 
     def peer(self, number):
         """The counts of one peer and its streams. Raises `KeyError`."""
         slot = self.sockets[number][0]
         self.take_lock()
         try:
-            return peer_stats(self.engine.slots[<uint32_t>slot].peer)
+            return peer_stats(
+                self.engine.slots[<uint32_t>slot].peer, self.engine.halted_at if self.engine.halted else monotonic()
+            )
         finally:
             self.give_lock()
 

@@ -17,9 +17,10 @@ from typing import Literal
 import jwt
 import msgspec
 
+from mediaserver.loadtest.join import WhipUrls
 from mediaserver.loadtest.measure import Process
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 TOKEN_SECONDS = 24 * 3600
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
@@ -38,17 +39,28 @@ class Target(msgspec.Struct, frozen=True):
     token: TokenFor
     process: Process | None = None
     """to be measured, when it runs on this machine"""
+    urls: WhipUrls | None = None
+    """of a server that is not this product; it is asked for nothing else"""
 
 
-def signer(secret: str) -> TokenFor:
+class Signer(msgspec.Struct, frozen=True):
     """Signs a token for each participant, as the server's documentation describes them."""
 
-    def token(room: str, role: Literal["cart", "doctor"]) -> str:
+    secret: str
+
+    def __call__(self, room: str, role: Literal["cart", "doctor"]) -> str:
         now = int(time.time())
         claims = {"room": room, "role": role, "iat": now, "exp": now + TOKEN_SECONDS}
-        return jwt.encode(claims, secret, algorithm="HS256")
+        return jwt.encode(claims, self.secret, algorithm="HS256")
 
-    return token
+
+class FixedToken(msgspec.Struct, frozen=True):
+    """The same for everyone."""
+
+    token: str
+
+    def __call__(self, room: str, role: Literal["cart", "doctor"]) -> str:
+        return self.token
 
 
 @contextlib.asynccontextmanager
@@ -71,7 +83,7 @@ async def own_server(workers: int, record: str, settings: Mapping[str, str] = NO
             url = await _find_url(process, output)
             reader = asyncio.create_task(_drain(process, output))
             try:
-                yield Target(url, signer(secret), Process(process.pid))
+                yield Target(url, Signer(secret), Process(process.pid))
             finally:
                 reader.cancel()
         finally:

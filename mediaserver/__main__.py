@@ -1,4 +1,4 @@
-"""The command line: `mediaserver serve | cart | archive | loadtest | token`.
+"""The command line: `mediaserver serve | cart | archive | report | loadtest | token`.
 
 A command's module is imported when that command is called, so that `token` does not wait for the whole server.
 """
@@ -28,6 +28,7 @@ ELSEWHERE = {
     "cart": ("mediaserver.loadtest.cli", "cart"),
     "loadtest": ("mediaserver.loadtest.cli", "loadtest"),
     "archive": ("mediaserver.recording.cli", "app"),
+    "report": ("mediaserver.session_files", "report"),
 }
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file; `mediaserver config` prints one.")]

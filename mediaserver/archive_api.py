@@ -113,6 +113,7 @@ class ArchiveApi:
             "showManifest": self._manifest,
             "showTimeline": self._timeline,
             "showReport": self._report,
+            "showReportPage": self._report_page,
             "getMedia": self._media,
             "getThumbnail": self._thumbnail,
             "verify": self._verify,
@@ -179,6 +180,13 @@ class ArchiveApi:
     async def _report(self, request: web.Request) -> web.StreamResponse:
         kept = await self._allowed(request, "show")
         return web.Response(body=await self._archive.report(kept.id), content_type="application/json")
+
+    async def _report_page(self, request: web.Request) -> web.StreamResponse:
+        from mediaserver.session_page import read_report, session_page  # its templates: for those who ask for them
+
+        kept = await self._allowed(request, "show")
+        page = session_page(read_report(await self._archive.report(kept.id)))
+        return web.Response(text=page, content_type="text/html")
 
     # To watch
 

@@ -194,6 +194,11 @@ ARCHIVE: tuple[Operation, ...] = (
         answers={200: ("The report (docs/priority.md).", "application/json")}, refusals=(404,),
     ),
     Operation(
+        method="GET", path=f"{ONE}/report.html", name="showReportPage", tag=_TAG,
+        summary="The same as a page that needs nothing else.",
+        answers={200: ("The page.", "text/html")}, refusals=(404,),
+    ),
+    Operation(
         method="GET", path=f"{TRACK}/media", name="getMedia", tag=_TAG, query=MediaQuery, headers=RANGES,
         summary="A file of a track, by ranges, with its SHA-256 as a strong ETag.",
         answers={200: ("All of the file.", "video/mp4, video/webm, audio/mp4"), **RANGED}, refusals=(400, 404, 409),

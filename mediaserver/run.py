@@ -114,8 +114,8 @@ async def _until_stopped(settings: Config) -> AsyncIterator[tuple[MediaServer, a
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
+        stop.set()  # first: whoever read our words may have gone
         typer.echo("\nStopping.")
-        stop.set()
 
     async with MediaServer(settings) as server:
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -22,6 +22,7 @@ from mediaserver.config import ConfigError
 from mediaserver.events import EventStream
 from mediaserver.evidence import audit_limits, open_keys, time_stamps
 from mediaserver.latency import LatencyBook
+from mediaserver.loss import LossBook
 from mediaserver.metrics import Metrics
 from mediaserver.net import AddressWatch, StartError, listen, machine_addresses
 from mediaserver.policy import source_policies
@@ -202,13 +203,15 @@ class MediaServer:
         self._stack.callback(self.reports.close)
         self.latency = LatencyBook({name: one.glass_to_glass_ms for name, one in settings.policy.sources.items()})
         self.spells = SpellBook(self.clock)
+        self.loss = LossBook()
         self.reports.add_section("latency", self.latency.collect)
+        self.reports.add_section("loss", self.loss.collect)
         self.reports.add_section("freshness", self.spells.freshness)
         self.reports.add_section("sound", self.spells.sound)
         self.metrics = Metrics(self._rooms, self.stats, self.audit, self.reports, self.latency, self.spells)
         await self._start_archive(data / "archive")
         # The reports come first: at a room's end they collect from the others.
-        for book in (self.reports, self.latency, self.spells):
+        for book in (self.reports, self.latency, self.loss, self.spells):
             self._rooms.observe(book.on_event)
         self._rooms.observe(self._account)
         self._stack.callback(self._end_streams)

@@ -26,10 +26,10 @@ from mediaserver.codecs.payload import Codec
 from mediaserver.loadtest.connect import Connected
 from mediaserver.loadtest.join import Gate
 from mediaserver.loadtest.loops import AUDIO_FRAME, Loop
+from mediaserver.loadtest.media import StreamMedia, make_stream
 from mediaserver.loadtest.offer import Answer
 from mediaserver.loadtest.peers import ReceiverParams, SenderParams
 from mediaserver.loadtest.raster import read_code
-from mediaserver.loadtest.scenario import StreamMedia, make_stream
 from mediaserver.loadtest.signalling import Signalling
 from mediaserver.loadtest.swarm import Swarm
 from mediaserver.recording import manifest

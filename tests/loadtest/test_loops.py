@@ -24,12 +24,16 @@ def camera() -> Loop:
     return loops.camera(seconds=1, size=(320, 180), bitrate=400_000, noise=2)
 
 
-VIDEO = pytest.mark.parametrize("make", [ultrasound, camera])
+def thrifty() -> Loop:
+    return loops.ultrasound("AV1", beats=2, size=(320, 240), bitrate=600_000)
+
+
+VIDEO = pytest.mark.parametrize("make", [ultrasound, camera, thrifty])
 
 
 def decode(loop: Loop, units: list[bytes]) -> list[int | None]:
     """The frame codes of decoded access units."""
-    decoder = av.CodecContext.create({"H264": "h264", "VP8": "vp8"}[loop.codec], "r")
+    decoder = av.CodecContext.create({"H264": "h264", "VP8": "vp8", "AV1": "libdav1d"}[loop.codec], "r")
     assert isinstance(decoder, av.VideoCodecContext)
     frames = [frame for unit in units for frame in decoder.decode(av.Packet(unit))] + decoder.decode(None)
     return [read_code(frame.to_ndarray(format="yuv420p")[: loop.height]) for frame in frames]
@@ -88,12 +92,25 @@ def test_payloads_fit_and_assemble_to_the_same_pictures(make: object) -> None:
     assert decode(loop, [unit.data for unit in units]) == list(range(len(loop.frames)))
 
 
-@VIDEO
+@pytest.mark.parametrize("make", [ultrasound, camera])
 def test_another_implementation_reads_the_payloads(make: object) -> None:
     loop = make()
     codec = RTCRtpCodecParameters(mimeType=f"video/{loop.codec}", clockRate=90_000, payloadType=96)
     units = [b"".join(depayload(codec, payload) for payload in packetise(loop.codec, frame)) for frame in loop.frames]
     assert decode(loop, units) == list(range(len(loop.frames)))
+
+
+def test_slower_pictures_keep_the_codes_of_their_moments() -> None:
+    loop = loops.ultrasound(beats=2, size=(320, 240), bitrate=600_000, beats_per_keyframe=2, rate=15)
+    assert loop.code_step == 2
+    assert len(loop.frames) == 25
+    assert decode(loop, list(loop.frames)) == list(range(0, 50, 2))
+
+
+@pytest.mark.parametrize("unit", [b"\x10", b"\x12\x05abc", b"\x12\xff\xff"])
+def test_malformed_av1_is_refused(unit: bytes) -> None:
+    with pytest.raises(ValueError, match=r"OBU|size"):
+        packetise("AV1", unit)
 
 
 def test_an_unknown_codec_is_refused() -> None:

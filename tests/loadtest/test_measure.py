@@ -8,7 +8,7 @@ import time
 import pytest
 
 from mediaserver.loadtest.measure import Process, read_metrics
-from mediaserver.loadtest.target import signer
+from mediaserver.loadtest.target import Signer
 
 METRICS = """\
 # HELP mediaserver_plane_rtp_in_total RTP packets received.
@@ -55,6 +55,6 @@ def test_a_process_that_is_gone_is_an_error() -> None:
 def test_tokens_name_room_and_role() -> None:
     import jwt
 
-    token = signer("a-secret-of-thirty-two-characters")("load-3", "doctor")
+    token = Signer("a-secret-of-thirty-two-characters")("load-3", "doctor")
     claims = jwt.decode(token, "a-secret-of-thirty-two-characters", algorithms=["HS256"])
     assert (claims["room"], claims["role"]) == ("load-3", "doctor")

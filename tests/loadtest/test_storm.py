@@ -63,6 +63,7 @@ class Publisher:
             keyframes=self.keyframes,
             keyframe_octets=9000 * self.keyframes,
             fraction_lost=0,
+            reported_lost=0,
             last_stamp=0,
         )
 

@@ -19,6 +19,7 @@ from mediaserver.loadtest import loops
 from mediaserver.loadtest.clip import Clip
 from mediaserver.loadtest.connect import ConnectError, connect
 from mediaserver.loadtest.dtls import PROFILES, HandshakeError, Identity
+from mediaserver.loadtest.media import make_stream
 from mediaserver.loadtest.offer import H264, OPUS, Answer, Credentials, Section, read_answer, write_offer
 from mediaserver.loadtest.peers import (
     RTX,
@@ -32,7 +33,6 @@ from mediaserver.loadtest.peers import (
     SenderParams,
 )
 from mediaserver.loadtest.raster import read_code
-from mediaserver.loadtest.scenario import make_stream
 from mediaserver.loadtest.swarm import Swarm
 from mediaserver.sfu.wire.packet import ExtKind
 from tests.loadtest.answerer import Answerer

@@ -27,9 +27,9 @@ from mediaserver.loadtest.connect import Connected, ConnectError
 from mediaserver.loadtest.dtls import Handshake, Identity
 from mediaserver.loadtest.join import Gate, _receivers, _section, _senders, _sending
 from mediaserver.loadtest.loops import AUDIO_FRAME, Loop
+from mediaserver.loadtest.media import StreamMedia, make_stream
 from mediaserver.loadtest.offer import Answer, AnswerError, Credentials, Section, read_answer, write_offer
 from mediaserver.loadtest.peers import IceParams
-from mediaserver.loadtest.scenario import StreamMedia, make_stream
 from mediaserver.loadtest.signalling import Signalling, SignallingError
 from mediaserver.loadtest.swarm import Swarm
 from mediaserver.sfu.session.model import Role
