@@ -26,7 +26,7 @@ from tests.codecs import media
 from tests.recording import feed
 from tests.recording.feed import Source, Studio
 
-SECONDS = 10
+SECONDS = 8
 SIZE = (1440, 860)
 OTHERS = (("ward-7", 26), ("cardio-2", 51), ("rural-clinic-14", 96), ("ward-7", 170), ("dermatology", 220))
 """Rooms of further recordings, and how many hours earlier they were."""
@@ -104,7 +104,7 @@ def main(folder: Path) -> None:
         now = feed.WALL_START
         for room, hours in OTHERS:
             feed.WALL_START = now - hours * 3_600_000_000
-            record(data / "archive", room, 2, whole=False)
+            record(data / "archive", room, 1, whole=False)
         feed.WALL_START = now
         shown = record(data / "archive", "cardio-2", SECONDS, whole=True)
         server, browser = Server(data), launch(playwright)
@@ -116,7 +116,13 @@ def main(folder: Path) -> None:
             page.wait_for_function("() => [...document.querySelectorAll('.thumb img')].every((one) => one.complete)")
             page.screenshot(path=folder / "archive-search.png")
             page.locator(f"#recordings button[data-recording='{shown.recording.id}']").click()
-            page.get_by_label("Position").fill(str(3_900))
+            for at, text in ((1_300, "Apical view"), (5_200, "Mitral valve")):
+                page.get_by_label("Position").fill(str(at))
+                page.keyboard.press("b")
+                page.keyboard.type(text)
+                page.keyboard.press("Enter")
+                page.get_by_text(text).wait_for()
+            page.get_by_label("Position").fill(str(3_100))
             page.wait_for_function("() => [...document.querySelectorAll('video.current')].every((v) => !v.seeking)")
             page.wait_for_timeout(1000)
             page.screenshot(path=folder / "archive-player.png")

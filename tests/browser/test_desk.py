@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,6 @@ from tests.browser import desk
 from tests.browser.conftest import PATIENCE, Pages, Server, shot
 from tests.browser.consultation import percentile
 from tests.browser.desk import Sample
-from tests.browser.drivers import firefox
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -277,47 +275,3 @@ def test_four_tracks_stay_in_step_for_five_minutes(tmp_path: Path, pages: Pages,
     assert found["samples"] > 1000
     assert found["skew_max_ms"] <= SKEW_MS * PATIENCE
     assert found["seen_p95_ms"] <= SKEW_MS * PATIENCE
-
-
-OPEN = """
-const until = async (found) => {
-  for (;;) {
-    const value = found();
-    if (value) return value;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-};
-(await until(() => document.querySelector("#recordings button"))).click();
-await until(() => document.querySelector(".replay"));
-const slider = document.querySelector("[aria-label=Position]");
-slider.value = 9255;
-slider.dispatchEvent(new Event("input"));
-const scan = document.querySelector(".replayed[data-source=ultrasound]");
-await until(() => scan.querySelector(".still")?.naturalWidth);
-await until(() => document.querySelector(".replayed[data-source=camera] video.current")?.readyState >= 2);
-document.querySelector("#play").click();
-const all = () => [...document.querySelectorAll(".replay :is(video, audio).current")];
-const clock = () => all().map((media) => media.currentTime);
-const before = clock();
-await until(() => clock().every((time, index) => time > before[index] + 0.5));
-document.querySelector("#play").click();
-return {
-  sign: scan.querySelector(".none").textContent, visible: getComputedStyle(scan.querySelector(".none")).display,
-  large: document.querySelector(".replayed.focused").dataset.source, playing: before.length,
-};
-"""
-
-
-def test_firefox_says_what_it_lacks_and_plays_the_rest(archived: tuple[Server, str]) -> None:
-    if shutil.which("firefox-esr") is None:
-        pytest.skip("firefox-esr is not installed")
-    server, _ = archived
-    with firefox(f"{server.base}/archive#token={server.token('*', 'archivist')}") as page:
-        found = page.evaluate(OPEN)
-        page.evaluate("document.querySelector('#back').click()")
-        errors = page.errors
-    assert found["playing"] == 3
-    assert "can't play H264" in found["sign"]
-    assert found["visible"] != "none"
-    assert found["large"] == "dermatoscope"
-    assert errors == []
