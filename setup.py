@@ -136,7 +136,11 @@ class BuildExtensions(build_ext):
 setup(
     packages=list(find_packages()),
     package_dir=find_packages(),
-    package_data={"": ["*.pyx", "*.pxd", "*.pyi", "py.typed"], "mediaserver": ["web/*", "web/**/*"]},
+    package_data={
+        "": ["*.pyx", "*.pxd", "*.pyi", "py.typed"],
+        "mediaserver": ["web/*", "web/**/*"],
+        "mediaserver.recording.export": ["verify.html"],
+    },
     exclude_package_data={"": ["*.c"]},
     ext_modules=find_extensions(),
     cmdclass={"build_ext": BuildExtensions},

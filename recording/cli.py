@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, NoReturn, TypeVar
 
 import msgspec
+import rich.progress
 import typer
 from rich.console import Console
 from rich.table import Column, Table
@@ -24,7 +25,7 @@ from mediaserver.recording.verify import Report
 if TYPE_CHECKING:
     from mediaserver.recording.archive import Archive
     from mediaserver.recording.evidence import Evidence
-    from mediaserver.recording.export.join import Format
+    from mediaserver.recording.export.kinds import Kind
 
 app = typer.Typer(help="Find, show, export and verify recordings.", no_args_is_help=True, rich_markup_mode=None)
 WIDTH = 160
@@ -102,31 +103,48 @@ def show(context: typer.Context, recording: Identifier) -> None:
 def export(
     context: typer.Context,
     recording: Identifier,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to; its ending, .mkv or .mp4, says what.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to; its ending says what, where --format does not.")],
+    container: Annotated[str, typer.Option("--format", metavar="mkv|mp4|zip", help="What to write.")] = "",
+    transcode: Annotated[bool, typer.Option("--transcode", help="Make H.264 of what MP4 can't hold.")] = False,
 ) -> None:
-    """Join all tracks of a recording into one file, in sync, nothing transcoded."""
-    container: Format
-    match out.suffix.lower():
-        case ".mkv":
-            container = "mkv"
-        case ".mp4":
-            container = "mp4"
-        case _:
-            raise typer.BadParameter("the file's name must end in .mkv or .mp4", param_hint="--out")
+    """Write a recording as one file: all tracks in sync (MKV, MP4), or a zip that verifies itself.
+
+    Nothing is transcoded without --transcode.
+    """
+    from mediaserver.recording.export import kinds
+
+    name = container or out.suffix.lower().removeprefix(".")
+    kind = kinds.KINDS.get(name)
+    if kind is None or not kind.suffix:
+        choices = ", ".join(kind.suffix for kind in kinds.KINDS.values() if kind.suffix)
+        raise typer.BadParameter(f"name a file that ends in one of {choices}, or give --format", param_hint="--out")
+    if transcode and kind.options is not kinds.Mp4Options:
+        raise typer.BadParameter(f"{name} takes everything as it is", param_hint="--transcode")
     if not out.parent.is_dir():
         raise typer.BadParameter(f"there is no folder {out.parent}", param_hint="--out")
-
-    from mediaserver.recording.export.join import ExportError
-
-    async def work(archive: Archive) -> None:
-        async with archive.export(recording, container) as path:
-            await asyncio.to_thread(shutil.move, path, out)
-
-    try:
-        _with_archive(context, work)
-    except ExportError as error:
-        _fail(str(error))
+    options = kinds.Mp4Options(transcode=transcode) if kind.options is kinds.Mp4Options else None
+    _export(context, recording, kind, options, out)
     typer.echo(str(out))
+
+
+def _export(context: typer.Context, recording: str, kind: Kind, options: msgspec.Struct | None, out: Path) -> None:
+    """Exported, then moved to `out`; shows how far it is where somebody watches."""
+    from mediaserver.recording.export.progress import ExportError, Progress
+
+    with rich.progress.Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as shown:
+        bar = shown.add_task(kind.name, total=1.0)
+        progress = Progress(lambda share: shown.update(bar, completed=share))
+
+        async def work(archive: Archive) -> None:
+            async with archive.export(recording, kind.name, options, progress) as path:
+                await asyncio.to_thread(shutil.move, path, out)
+
+        try:
+            _with_archive(context, work)
+        except ExportError as error:
+            _fail(str(error))
+    for warning in progress.warnings:
+        typer.echo(warning, err=True)
 
 
 @app.command()
