@@ -123,12 +123,82 @@ def export(
     if not out.parent.is_dir():
         raise typer.BadParameter(f"there is no folder {out.parent}", param_hint="--out")
     options = kinds.Mp4Options(transcode=transcode) if kind.options is kinds.Mp4Options else None
-    _export(context, recording, kind, options, out)
+    _export(context, recording, kind, options, lambda made: shutil.move(made, out))
     typer.echo(str(out))
 
 
-def _export(context: typer.Context, recording: str, kind: Kind, options: msgspec.Struct | None, out: Path) -> None:
-    """Exported, then moved to `out`; shows how far it is where somebody watches."""
+@app.command()
+def dicom(
+    context: typer.Context,
+    recording: Identifier,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the objects as files here.")] = None,
+    stow: Annotated[str, typer.Option(metavar="URL", help="Store them by STOW-RS; /studies follows this.")] = "",
+    cstore: Annotated[str, typer.Option(metavar="HOST:PORT:AET", help="Store them by C-STORE.")] = "",
+    auth: Annotated[Path | None, typer.Option(metavar="FILE", help="Holds the Authorization header's value.")] = None,
+    ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Certificates to trust instead of the system's.")
+    ] = None,
+    calling: Annotated[str, typer.Option(metavar="AET", help="Our own AE title.")] = "MEDIASERVER",
+    patient_id: Annotated[str, typer.Option(help="The patient's id.")] = "",
+    patient_issuer: Annotated[str, typer.Option(help="Who gave it out.")] = "",
+    patient_name: Annotated[str, typer.Option(metavar="FAMILY^GIVEN", help="The patient's name.")] = "",
+    birth_date: Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="The patient's date of birth.")] = "",
+    sex: Annotated[str, typer.Option(metavar="M|F|O", help="The patient's sex.")] = "",
+    encounter: Annotated[str, typer.Option(help="The visit's number.")] = "",
+    accession: Annotated[str, typer.Option(help="The accession number.")] = "",
+    study_uid: Annotated[str, typer.Option(metavar="UID", help="The Study Instance UID of the order.")] = "",
+    study_description: Annotated[str, typer.Option(help="What the study is.")] = "",
+    referring: Annotated[str, typer.Option(metavar="FAMILY^GIVEN", help="The referring physician.")] = "",
+    transcode: Annotated[bool, typer.Option("--transcode", help="Transcode what DICOM has no place for.")] = False,
+    h264: Annotated[str, typer.Option(metavar="relabel|transcode|refuse", help="H.264 below the High profile.")] = "",
+    voices: Annotated[str, typer.Option(metavar="camera|waveform", help="Where voices go.")] = "camera",
+    drop: Annotated[str, typer.Option(metavar="SOURCE,...", help="Leave these sources out.")] = "",
+    mask: Annotated[list[str], typer.Option(metavar="[SOURCE:]X,Y,W,H", help="Paint over; repeatable.")] = [],  # noqa: B006
+    deidentify: Annotated[bool, typer.Option("--deidentify", help="Take the person out of the attributes.")] = False,
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help="The secret for the same pseudonyms again.")] = None,
+    time_source: Annotated[str, typer.Option(metavar="NTP|SNTP|PTP|GPS", help="What kept the server's clock.")] = "",
+) -> None:
+    """Write a recording as a DICOM study, and store it in a PACS.
+
+    What a PACS does not accept stays as files. See docs/dicom.md.
+    """
+    from mediaserver.recording.export import kinds
+    from mediaserver.recording.export.dicom import options, outbox
+    from mediaserver.recording.export.dicom.send import send
+    from mediaserver.recording.export.progress import ExportError
+
+    given = context.params
+    try:
+        chosen = options.from_flags(
+            {name: given[name] for name in options.Identifiers.__struct_fields__},
+            transcode=transcode, h264=h264, voices=voices, drop=drop, masks=mask, deidentify=deidentify, key=key,
+            time_source=time_source,
+        )  # fmt: skip
+        receivers = outbox.receivers(stow, cstore, auth, ca, calling)
+        if out is None and not receivers:
+            raise ExportError("say where to: --out DIR, --stow URL, --cstore HOST:PORT:AET")
+        kept = outbox.Outbox(out, Path(context.obj), recording)
+    except (ExportError, OSError) as error:
+        _fail(str(error))
+    _export(context, recording, kinds.find("dicom"), chosen, kept.take)
+    failures = 0
+    for receiver in receivers:
+        outcome = send(kept.paths, receiver)
+        typer.echo(f"{receiver.name}: {len(outcome.accepted)} objects accepted, {len(outcome.refused)} not")
+        for path, text in (*outcome.warnings, *outcome.refused):
+            typer.echo(f"{path.name}: {text}", err=True)
+        failures += len(outcome.refused)
+    if failures:
+        _fail(f"all objects are kept in {kept.folder}; the same command sends them again, under the same UIDs")
+    kept.close()
+    if out is not None:
+        typer.echo(str(out))
+
+
+def _export(
+    context: typer.Context, recording: str, kind: Kind, options: msgspec.Struct | None, take: Callable[[Path], object]
+) -> None:
+    """Exported, then given to `take`, which moves it away; shows how far it is where somebody watches."""
     from mediaserver.recording.export.progress import ExportError, Progress
 
     with rich.progress.Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as shown:
@@ -137,7 +207,7 @@ def _export(context: typer.Context, recording: str, kind: Kind, options: msgspec
 
         async def work(archive: Archive) -> None:
             async with archive.export(recording, kind.name, options, progress) as path:
-                await asyncio.to_thread(shutil.move, path, out)
+                await asyncio.to_thread(take, path)
 
         try:
             _with_archive(context, work)

@@ -58,7 +58,8 @@ def _paths(folder: Path, manifest: Manifest) -> Sequence[Path]:
     missing = {segment.file for track in manifest.tracks for segment in track.segments} - {path.name for path in paths}
     if missing:
         raise ExportError(f"the recording has lost {', '.join(sorted(missing))}: see what `archive verify` says")
-    kept = [path for path in paths if path.name not in (journal.NAME, PAGE)]
+    # A name with a dot in front is one that is being written.
+    kept = [path for path in paths if path.name not in (journal.NAME, PAGE) and not path.name.startswith(".")]
     return sorted(kept, key=lambda path: path.suffix != ".json")
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from mediaserver.recording.export.dicom.options import DicomOptions
 from mediaserver.recording.export.progress import ExportError, Progress
 from mediaserver.recording.manifest import Manifest
 
@@ -88,6 +89,15 @@ def _zip(folder: Path, manifest: Manifest, out: Path, options: NoOptions, progre
     _warn(progress, altered)
 
 
+def _dicom(folder: Path, manifest: Manifest, out: Path, options: DicomOptions, progress: Progress) -> None:
+    try:
+        from mediaserver.recording.export.dicom.study import export_study
+    except ImportError as error:
+        raise ExportError(f"DICOM needs more packages ({error.name}): pip install 'mediaserver[dicom]'") from error
+
+    export_study(folder, manifest, out, options, progress)
+
+
 def _warn(progress: Progress, altered: Sequence[str]) -> None:
     for name in altered:
         progress.warnings.append(f"{name} is not as it was recorded: its SHA-256 is not that of the manifest")
@@ -98,13 +108,7 @@ KINDS: dict[str, Kind] = {
     for kind in (
         Kind("mkv", "all tracks in one MKV, as they were sent", ".mkv", "video/x-matroska", NoOptions, _mkv),
         Kind("mp4", "all tracks in one MP4, as they were sent", ".mp4", "video/mp4", Mp4Options, _mp4),
-        Kind(
-            "zip",
-            "all files of the recording, with a page that verifies them",
-            ".zip",
-            "application/zip",
-            NoOptions,
-            _zip,
-        ),
+        Kind("zip", "all its files, with a page that verifies them", ".zip", "application/zip", NoOptions, _zip),
+        Kind("dicom", "a DICOM study, a series for each track", "", "application/dicom", DicomOptions, _dicom),
     )
 }

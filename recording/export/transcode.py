@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
-from typing import NamedTuple
 
 import av
 from av.container import OutputContainer
@@ -21,34 +20,38 @@ CRF = 18
 """The quality: of x264's scale, what its makers call visually lossless or nearly so."""
 PRESET = "veryfast"
 GOP_SECONDS = 2
+MAX_RATE = "20M"
+"""What a scene of noise may cost at most, bit/s."""
 CLOCK = 90_000
 RATE = Fraction(30)
 """Only a hint for the rate control: times are those of the pictures."""
 
 
-class Mask(NamedTuple):
-    """A box of pixels that is painted over with black."""
-
-    x: int
-    y: int
-    width: int
-    height: int
+Box = tuple[int, int, int, int]
+"""A rectangle of pixels: x, y, width, height."""
 
 
 class H264Encoder:
     """Pictures of one size in, packets for `stream` of `target` out."""
 
     def __init__(
-        self, target: OutputContainer, width: int, height: int, level: str = "", masks: Sequence[Mask] = ()
+        self, target: OutputContainer, width: int, height: int, level: str = "", masks: Sequence[Box] = ()
     ) -> None:
-        """4:2:0 has even sizes: an odd one is made even by a line of black."""
+        """4:2:0 has even sizes: an odd one is made even by a line of black. `masks` are painted over."""
         self.width, self.height = width + width % 2, height + height % 2
         self.stream = target.add_stream("libx264", rate=RATE)
         context = self.stream.codec_context
         context.width, context.height, context.pix_fmt = self.width, self.height, "yuv420p"
         context.time_base = Fraction(1, CLOCK)
         context.gop_size = int(GOP_SECONDS * RATE)
-        context.options = {"preset": PRESET, "crf": str(CRF), "profile": "high", "bf": "0"}
+        context.options = {
+            "preset": PRESET,
+            "crf": str(CRF),
+            "profile": "high",
+            "bf": "0",
+            "maxrate": MAX_RATE,
+            "bufsize": MAX_RATE,
+        }
         if level:
             context.options |= {"level": level}
         self._masks = masks
@@ -92,9 +95,8 @@ class H264Encoder:
         graph = Graph()
         time_base = Fraction(1, CLOCK)
         steps = [graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=time_base)]
-        for mask in self._masks:
-            box = f"x={mask.x}:y={mask.y}:w={mask.width}:h={mask.height}:color=black:t=fill"
-            steps.append(graph.add("drawbox", box))
+        for x, y, width, height in self._masks:
+            steps.append(graph.add("drawbox", f"x={x}:y={y}:w={width}:h={height}:color=black:t=fill"))
         steps.append(graph.add("pad", f"w={self.width}:h={self.height}:x=0:y=0:color=black"))
         steps.append(graph.add("format", "yuv420p"))
         steps.append(graph.add("buffersink"))

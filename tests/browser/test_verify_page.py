@@ -9,7 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from playwright.sync_api import expect
 
 from mediaserver.recording import manifest
@@ -143,3 +146,93 @@ def test_large_files_are_hashed_in_pieces(pages: Pages, exported: Path) -> None:
     for size, step in ((0, 1), (1, 1), (55, 7), (56, 56), (63, 64), (64, 64), (65, 3), (119, 50), (10_000_000, 65_537)):
         data = bytes((i * 31 + (i >> 8)) & 0xFF for i in range(size))
         assert page.evaluate(code, [size, step]) == [hashlib.sha256(data).hexdigest()] * 2
+
+
+def sign(folder: Path, key: Ed25519PrivateKey, *, supplement: bool = True) -> Path:
+    """As a server with a key does: the manifest with a chain and the key's id, its signature and the report beside it.
+
+    Gives the file with the public key.
+    """
+    public = key.public_key()
+    identifier = hashlib.sha256(public.public_bytes(Encoding.Raw, PublicFormat.Raw)).hexdigest()[:16]
+    kept = json.loads((folder / "manifest.json").read_bytes())
+    segments = [segment for track in kept["tracks"] for segment in track["segments"]]
+    head = hashlib.sha256(f"{kept['id']}\n".encode()).hexdigest()
+    for segment in segments:
+        line = f"{head} {segment['sha256']} {segment['bytes']} {segment['file']}\n"
+        head = hashlib.sha256(line.encode()).hexdigest()
+    chain = {"files": [segment["file"] for segment in segments], "head": head}
+    kept |= {"digest": "", "chain": chain, "key": identifier}
+    kept["digest"] = hashlib.sha256(canonical(kept)).hexdigest()
+    (folder / "manifest.json").write_bytes(canonical(kept))
+    (folder / "manifest.sig").write_bytes(key.sign(canonical(kept)))
+    if supplement:
+        report = (folder / "report.json").read_bytes()
+        entry = {"name": "report.json", "bytes": len(report), "sha256": hashlib.sha256(report).hexdigest()}
+        added: dict[str, Any] = {"version": 1, "recording": kept["id"], "manifest": kept["digest"]}
+        added |= {"files": [{**entry, "added_us": 1}], "key": identifier, "signature": ""}
+        added["signature"] = key.sign(canonical(added)).hex()
+        (folder / "supplement.json").write_bytes(canonical(added))
+    path = folder.parent / f"{identifier}.pem"
+    path.write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return path
+
+
+def canonical(value: object) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n"
+
+
+def test_signatures(pages: Pages, exported: Path) -> None:
+    public = sign(exported, Ed25519PrivateKey.generate())
+    page = open_page(pages, exported)
+    choose(page, *sorted(exported.iterdir()))
+    assert findings(page, "unsigned") == set()
+    expect(page.locator("#verdict")).to_contain_text("by no key that you have added")
+    page.set_input_files("#keys", public)
+    expect(page.locator("#trusted")).to_contain_text(public.stem)
+    choose(page, *sorted(exported.iterdir()))
+    assert findings(page, "good") == set()
+    # A report that came later is signed too.
+    (exported / "report.json").write_text("{}")
+    choose(page, *sorted(exported.iterdir()))
+    assert findings(page, "bad") == {("altered", "report.json")}
+
+
+def test_forged_signatures(pages: Pages, exported: Path) -> None:
+    key = Ed25519PrivateKey.generate()
+    public = sign(exported, key)
+    genuine = (exported / "manifest.sig").read_bytes()
+    page = open_page(pages, exported)
+    page.set_input_files("#keys", public)
+    expect(page.locator("#trusted")).to_contain_text(public.stem)
+    (exported / "manifest.sig").write_bytes(bytes(64))
+    choose(page, *sorted(exported.iterdir()))
+    assert findings(page, "bad") == {("altered", "manifest.sig")}
+    (exported / "manifest.sig").unlink()
+    choose(page, *sorted(exported.iterdir()))
+    assert findings(page, "bad") == {("missing", "manifest.sig")}
+    (exported / "manifest.sig").write_bytes(genuine)
+    # Another list, made by somebody without the key.
+    forged = json.loads((exported / "supplement.json").read_bytes()) | {"key": "", "signature": ""}
+    (exported / "supplement.json").write_bytes(canonical(forged))
+    choose(page, *sorted(exported.iterdir()))
+    assert findings(page, "bad") == {("altered", "supplement.json")}
+    (exported / "supplement.json").unlink()
+    # A whole manifest of another key, with the digest right.
+    sign(exported, Ed25519PrivateKey.generate(), supplement=False)
+    choose(page, *sorted(exported.iterdir()))
+    assert findings(page, "unsigned") == {("beside", "report.json")}
+    expect(page.locator("#verdict")).to_contain_text("by no key that you have added")
+
+
+def test_a_chain_that_does_not_fit(pages: Pages, exported: Path) -> None:
+    sign(exported, Ed25519PrivateKey.generate())
+    kept = json.loads((exported / "manifest.json").read_bytes())
+    kept["chain"]["files"].reverse()
+    kept["digest"] = ""
+    kept["digest"] = hashlib.sha256(canonical(kept)).hexdigest()
+    (exported / "manifest.json").write_bytes(canonical(kept))
+    (exported / "supplement.json").unlink()
+    page = open_page(pages, exported)
+    choose(page, *sorted(exported.iterdir()))
+    assert findings(page, "bad") == {("altered", "manifest.json"), ("beside", "report.json")}

@@ -9,8 +9,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from mediaserver.recording import manifest
+from mediaserver.recording.cli import app
 from mediaserver.recording.export import bundle as bundling
 from mediaserver.recording.export.bundle import bundle
 from mediaserver.recording.export.progress import ExportError
@@ -99,3 +101,27 @@ def test_an_open_journal_stays_out(studio: Studio) -> None:
     finally:
         (studio.path / "journal.jsonl").unlink()
     assert not any("journal" in name for name in zipfile.ZipFile(stream).namelist())
+
+
+def test_the_command(tmp_path: Path) -> None:
+    studio = consultation(tmp_path / "archive")
+    identifier = studio.recording.id
+
+    def command(*flags: str) -> Result:
+        return CliRunner().invoke(app, ["--data", str(tmp_path), "export", identifier, *flags])
+
+    out = tmp_path / "out.zip"
+    said = command("--out", str(out))
+    assert (said.exit_code, zipfile.is_zipfile(out)) == (0, True), said.output
+    assert command("--out", str(tmp_path / "a.bin"), "--format", "zip").exit_code == 0
+    assert (tmp_path / "a.bin").read_bytes() == out.read_bytes()
+    said = command("--out", str(tmp_path / "out.mp4"))
+    assert said.exit_code == 2
+    assert "--format mkv" in said.output
+    assert "--transcode" in said.output
+    assert command("--out", str(out), "--transcode").exit_code == 2
+    assert command("--out", str(tmp_path / "out"), "--format", "dicom").exit_code == 2
+    (studio.path / "us-1.mp4").write_bytes(b"x")
+    said = command("--out", str(out))
+    assert said.exit_code == 0
+    assert "us-1.mp4 is not as it was recorded" in said.output
