@@ -21,7 +21,7 @@ from av.container import InputContainer, OutputContainer
 from mediaserver.recording.export import media
 from mediaserver.recording.export.progress import ExportError as ExportError
 from mediaserver.recording.export.transcode import H264Encoder
-from mediaserver.recording.manifest import Manifest, Segment, Track
+from mediaserver.recording.manifest import Manifest, Segment
 from mediaserver.recording.views import iso
 
 STEP_US = 1000

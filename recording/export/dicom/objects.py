@@ -118,11 +118,14 @@ def video(found: Dataset, series: Series, clip: Clip, coding: Coding, data: Buff
     if coding.how != "copy":
         _describe_change(found, series, coding)
     found.PatientOrientation = None
-    if series.kind.sop_class == UltrasoundMultiFrameImageStorage:
-        found.Laterality = None
-    else:
+    region = None
+    if series.kind.sop_class != UltrasoundMultiFrameImageStorage:
+        region = REGIONS.get(series.track.source, WHOLE_BODY)
         found.AcquisitionContextSequence = Sequence()
-        found.AnatomicRegionSequence = Sequence([code(*REGIONS.get(series.track.source, WHOLE_BODY))])
+        found.AnatomicRegionSequence = Sequence([code(*region)])
+    if region != WHOLE_BODY:
+        # It may be one of a pair, and nobody has said which.
+        found.Laterality = None
     found.file_meta = _meta(found, coding.syntax)
     found.PixelData = encapsulate_buffer([data], has_bot=False)
     found["PixelData"].VR = "OB"
