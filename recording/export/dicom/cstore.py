@@ -34,6 +34,7 @@ class CStoreReceiver:
         self._calling = calling
         self._tls = ssl.create_default_context(cafile=ca) if ca else None
         self._association: Association | None = None
+        self._lost = False
         # The library's switch for sending in pieces instead of from memory.
         pynetdicom._config.STORE_SEND_CHUNKED_DATASET = True
 
@@ -46,6 +47,7 @@ class CStoreReceiver:
         return cls(found["host"].strip("[]"), int(found["port"]), found["title"].strip(), calling, ca)
 
     def open(self, paths: Sequence[Path]) -> None:
+        self._lost = False
         entity = AE(ae_title=self._calling)
         entity.connection_timeout = CONNECT_S
         entity.dimse_timeout = entity.network_timeout = entity.acse_timeout = ANSWER_S
@@ -64,12 +66,13 @@ class CStoreReceiver:
         raise Unreachable(f"{self.name} does not answer")
 
     def close(self) -> None:
-        if self._association is not None and self._association.is_established:
+        if self._association is not None and self._association.is_established and not self._lost:
             self._association.release()
 
     def store(self, path: Path) -> Answer:
         assert self._association is not None
-        if not self._association.is_established:
+        # The library waits for ever for an association that has gone.
+        if self._lost or not self._association.is_established:
             return Answer(False, True, "the association has ended")
         sop_class, syntax = _kind(path)
         try:
@@ -80,6 +83,7 @@ class CStoreReceiver:
         except (RuntimeError, OSError) as error:
             return Answer(False, True, str(error))
         if "Status" not in status:
+            self._lost = True
             return Answer(False, True, "it gave no answer, or ended the association")
         return _judge(status.Status, status.get("ErrorComment", ""))
 
