@@ -140,6 +140,7 @@ setup(
         "": ["*.pyx", "*.pxd", "*.pyi", "py.typed"],
         "mediaserver": ["templates/*.html", "web/*", "web/**/*"],
         "mediaserver.loadtest": ["scenarios/*.toml", "templates/*.html"],
+        "mediaserver.recording.export": ["verify.html"],
     },
     exclude_package_data={"": ["*.c"]},
     ext_modules=find_extensions(),

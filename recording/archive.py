@@ -17,8 +17,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from mediaserver.recording import journal, manifest, sidecars
@@ -27,6 +28,8 @@ from mediaserver.recording.catalog import Access, Catalog, CatalogError, Entry, 
 from mediaserver.recording.catalog.query import matches, parse_cursor
 from mediaserver.recording.chained import Walk
 from mediaserver.recording.evidence import NOTHING, SIGNATURE, TIME_STAMP, Evidence
+from mediaserver.recording.export import kinds
+from mediaserver.recording.export.progress import Progress as ExportProgress
 from mediaserver.recording.ledger import Ledger
 from mediaserver.recording.manifest import Manifest, Segment
 from mediaserver.recording.problem import Problem, Verdict
@@ -36,9 +39,6 @@ from mediaserver.recording.storage import LocalStorage, Lock
 from mediaserver.recording.upkeep import Progress, Upkeep
 from mediaserver.recording.verify import REPORT, Checks, Report, verify
 from mediaserver.recording.views import RecordingList, view
-
-if TYPE_CHECKING:
-    from mediaserver.recording.export.join import Format
 
 EXPORTS_AT_ONCE = 2
 _LIVE = "live-"
@@ -401,10 +401,14 @@ class Archive:
         return await self._catalog.accesses(recording)
 
     @asynccontextmanager
-    async def export(self, recording: str, container: Format) -> AsyncIterator[Path]:
-        """A file with all tracks, which goes at the end. Raises `UnknownRecording`, `StillRecording`, `ExportError`."""
-        from mediaserver.recording.export.join import join  # PyAV is large, and only this needs it
+    async def export(
+        self, recording: str, kind: str, options: Struct | None = None, progress: ExportProgress | None = None
+    ) -> AsyncIterator[Path]:
+        """A file (or folder) of one of `kinds.KINDS`, which goes at the end. A task that is cancelled stops the export.
 
+        Raises `UnknownRecording`, `StillRecording`, `ExportError`, `ExportCancelled`.
+        """
+        chosen = kinds.find(kind)
         kept = await self.get(recording)
         if kept.state == "recording":
             raise StillRecording(f"recording {recording} goes on; it can be exported when it is closed")
@@ -413,9 +417,9 @@ class Archive:
         exports = self.folder / ".exports"
         exports.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=exports) as name:
-            out = Path(name) / f"{recording}.{container}"
+            out = Path(name) / f"{recording}{chosen.suffix}"
             async with self._exports:
-                await asyncio.to_thread(join, folder, kept, out, container)
+                await _exported(chosen, folder, kept, out, options, progress or ExportProgress())
             yield out
 
     async def _change(self, recording: str, name: str, how: Callable[[Sidecars], Sidecars]) -> Sidecars:
@@ -474,6 +478,19 @@ class _Journaled:
     def snapshot(self) -> Manifest:
         ledger = Ledger.fold(journal.decode(self._path.read_bytes()))
         return ledger.manifest("recording", ledger.last_media_us())
+
+
+async def _exported(
+    kind: kinds.Kind, folder: Path, kept: Manifest, out: Path, options: Struct | None, progress: ExportProgress
+) -> None:
+    """The export on a thread, which has ended when this ends: it writes into a folder that goes."""
+    running = asyncio.create_task(asyncio.to_thread(kinds.export, kind, folder, kept, out, options, progress))
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        progress.stop()
+        await asyncio.gather(running, return_exceptions=True)
+        raise
 
 
 def _manifest(folder: Path) -> Manifest | None:

@@ -1,4 +1,4 @@
-"""All tracks of a recording in one file, in sync, nothing transcoded.
+"""All tracks of a recording in one file, in sync; nothing is transcoded unless that is asked for.
 
 Each access unit is placed where the manifest's mapping puts it on the wall clock, so that publishers whose clocks
 drift apart stay together. A stream of the file holds one codec configuration: where a track's picture size or codec
@@ -18,9 +18,10 @@ from typing import Any, Literal
 import av
 from av.container import InputContainer, OutputContainer
 
-from mediaserver.recording import raw
-from mediaserver.recording.manifest import Manifest, Segment, Track
-from mediaserver.recording.timeline import wall_at
+from mediaserver.recording.export import media
+from mediaserver.recording.export.progress import ExportError as ExportError
+from mediaserver.recording.export.transcode import H264Encoder
+from mediaserver.recording.manifest import Manifest, Segment
 from mediaserver.recording.views import iso
 
 STEP_US = 1000
@@ -30,11 +31,6 @@ Format = Literal["mkv", "mp4"]
 
 MP4_CODECS = frozenset({"H264", "H265", "AV1", "VP9", "opus"})
 _FORMATS = {"mkv": "matroska", "mp4": "mp4"}
-MICROSECOND = Fraction(1, 1_000_000)
-
-
-class ExportError(Exception):
-    """The recording cannot be exported so; the message says why, and what can be done."""
 
 
 @dataclass(slots=True)
@@ -44,6 +40,14 @@ class _Lane:
     segment: Segment
     container: InputContainer
     out: Any
+    encoder: H264Encoder | None
+
+    def packets(self) -> Iterator[av.Packet[Any]]:
+        """In decoding order, with wall-clock times in µs."""
+        if self.encoder is None:
+            yield from media.packets(self.segment, self.container)
+            return
+        yield from self.encoder.encode(media.pictures(self.segment, self.container))
 
 
 def join(
@@ -52,11 +56,15 @@ def join(
     out: Path,
     container: Format,
     progress: Callable[[float], None] = lambda share: None,
+    transcode: bool = False,
 ) -> None:
     """Write the recording in `folder` to `out`. Reads each file once. `progress` is told how much of its length is
-    done, a share of 1. Raises `ExportError` and OSError."""
-    check(manifest, container)
-    segments = [segment for track in manifest.tracks for segment in _playable(track)]
+    done, a share of 1. What the container can't hold is an error, or becomes H.264 with `transcode`.
+
+    Raises `ExportError` and OSError.
+    """
+    check(manifest, container, transcode)
+    segments = [segment for track in manifest.tracks for segment in media.playable(track)]
     origin = min(segment.first_us for segment in segments)
     length = max(segment.last_us for segment in segments) - origin or 1
     options = {"movflags": "faststart"} if container == "mp4" else {}
@@ -78,20 +86,17 @@ def join(
         raise ExportError(f"FFmpeg: {error}") from error
 
 
-def _playable(track: Track) -> list[Segment]:
-    """Without those that hold packets."""
-    return [segment for segment in track.segments if segment.container != raw.CONTAINER]
-
-
-def check(manifest: Manifest, container: Format) -> None:
+def check(manifest: Manifest, container: Format, transcode: bool = False) -> None:
     """Raises `ExportError` for what can be told from the manifest alone."""
-    segments = [(track, segment) for track in manifest.tracks for segment in _playable(track)]
+    segments = [(track, segment) for track in manifest.tracks for segment in media.playable(track)]
     if not segments:
         raise ExportError(f"recording {manifest.id} holds no media")
-    for track, segment in segments if container == "mp4" else ():
+    for track, segment in segments if container == "mp4" and not transcode else ():
         if segment.codec not in MP4_CODECS:
-            name = track.label or track.source
-            raise ExportError(f"MP4 cannot hold {segment.codec}, which is the codec of {name}: export to MKV")
+            raise ExportError(
+                f"MP4 cannot hold {segment.codec}, which is the codec of {track.label or track.source}: export to MKV "
+                "(--format mkv), or have it transcoded to H.264 (--transcode)"
+            )
 
 
 def _lanes(folder: Path, manifest: Manifest, target: OutputContainer, stack: ExitStack) -> list[_Lane]:
@@ -99,38 +104,30 @@ def _lanes(folder: Path, manifest: Manifest, target: OutputContainer, stack: Exi
     lanes = []
     for track in manifest.tracks:
         streams: dict[object, Any] = {}
-        for segment in _playable(track):
-            try:
-                source = stack.enter_context(av.open(folder / segment.file))
-            except (av.FFmpegError, OSError) as error:
-                raise ExportError(f"{segment.file} cannot be read: {error}") from error
+        for segment in media.playable(track):
+            source = stack.enter_context(media.opened(folder, segment))
             stream = source.streams[0]
-            configuration = (segment.codec, segment.width, segment.height, stream.codec_context.extradata)
+            encoder = None
+            configuration: object = (segment.codec, segment.width, segment.height, stream.codec_context.extradata)
+            if target.format.name == "mp4" and segment.codec not in MP4_CODECS:
+                # An encoder ends with its file, and its stream with it.
+                encoder = H264Encoder(target, segment.width, segment.height)
+                configuration = segment.file
             if configuration not in streams:
-                streams[configuration] = _stream(target, stream, track, segment, len(streams))
-            lanes.append(_Lane(segment, source, streams[configuration]))
+                out = encoder.stream if encoder else target.add_stream_from_template(stream, opaque=True)
+                out.time_base = Fraction(1, segment.clock_rate)
+                number = f" ({len(streams) + 1})" if streams else ""
+                out.metadata["title"] = f"{track.label or track.source}{number}"
+                streams[configuration] = out
+            lanes.append(_Lane(segment, source, streams[configuration], encoder))
     return lanes
-
-
-def _stream(target: OutputContainer, template: Any, track: Track, segment: Segment, number: int) -> Any:
-    stream = target.add_stream_from_template(template, opaque=True)
-    stream.time_base = Fraction(1, segment.clock_rate)
-    title = track.label or track.source
-    stream.metadata["title"] = f"{title} ({number + 1})" if number else title
-    return stream
 
 
 def _placed(number: int, lane: _Lane, origin: int) -> Iterator[tuple[int, int, _Lane, av.Packet[Any]]]:
     """A segment's packets with their decoding time in µs from `origin`; `number` breaks ties."""
-    segment = lane.segment
-    for packet in lane.container.demux(lane.container.streams[0]):
-        if packet.pts is None or packet.dts is None or packet.time_base is None:
-            continue
-        ticks = packet.time_base * segment.clock_rate
-        rtp = segment.first_rtp + round(packet.pts * ticks)
-        pts = max(0, wall_at(segment.mapping, segment.clock_rate, rtp) - origin)
-        dts = pts + round((packet.dts - packet.pts) * packet.time_base / MICROSECOND)
-        packet.duration = round((packet.duration or 0) * packet.time_base / MICROSECOND)
-        packet.time_base = MICROSECOND
-        packet.pts, packet.dts = pts, dts
-        yield dts, number, lane, packet
+    for packet in lane.packets():
+        assert packet.pts is not None
+        assert packet.dts is not None
+        shown = max(0, packet.pts - origin)
+        packet.pts, packet.dts = shown, packet.dts + shown - packet.pts
+        yield packet.dts, number, lane, packet

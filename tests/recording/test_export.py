@@ -11,7 +11,9 @@ import pytest
 from mediaserver.codecs.payload import Codec
 from mediaserver.loadtest.raster import read_code
 from mediaserver.recording import manifest
-from mediaserver.recording.export.join import ExportError, join
+from mediaserver.recording.export import kinds
+from mediaserver.recording.export.join import join
+from mediaserver.recording.export.progress import ExportCancelled, ExportError, Progress
 from tests.codecs import media
 from tests.recording import feed
 from tests.recording.feed import FRAME_US, Source, Studio
@@ -119,3 +121,68 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
     (studio.path / "us-1.mp4").write_bytes(b"nothing")
     with pytest.raises(ExportError, match=r"us-1\.mp4 cannot be read"):
         join(studio.path, _manifest(studio), tmp_path / "out.mkv", "mkv")
+
+
+def test_what_mp4_cannot_hold_is_transcoded_when_asked(tmp_path: Path) -> None:
+    studio = consultation(tmp_path / "archive")
+    out = tmp_path / "out.mp4"
+    told: list[float] = []
+    join(studio.path, _manifest(studio), out, "mp4", told.append, transcode=True)
+    pictures, bursts = times(out)
+    with av.open(out) as container:
+        assert [stream.codec_context.name for stream in container.streams] == ["h264", "h264", "opus"]
+        assert container.streams.video[0].codec_context.profile == "High"
+    assert [code for code, _ in pictures[0]] == list(range(150))
+    offsets = [time - (code or 0) * FRAME_US / 1e6 for code, time in pictures[0]]
+    offsets += [time - 1 - (code or 0) * FRAME_US / 1e6 for code, time in pictures[1]]
+    offsets += [time - second for second, time in enumerate(bursts)]
+    assert max(offsets) - min(offsets) < 0.040
+    assert told == sorted(told)
+    assert told[-1] > 0.95
+
+
+@pytest.mark.parametrize("container", ["mkv", "mp4"])
+def test_a_gap_stays_as_long_as_it_was(tmp_path: Path, container: str) -> None:
+    """Two seconds of the camera and of the voice never come: what follows stands where it was."""
+    studio = Studio(tmp_path / "archive")
+    studio.track("camera")
+    studio.track("mic", "audio")
+
+    def cut(time: float, item: feed.Item) -> list[float]:
+        return [] if item[0] == 0 and 1.5e6 < time < 3.5e6 else [time + 20_000]
+
+    camera = Source(Codec.CODEC_H264, feed.video(Codec.CODEC_H264, 150))
+    studio.feed("camera", feed.deliver([camera], cut))
+    voice = Source(Codec.CODEC_OPUS, feed.sound(5), ssrc=3, unit_us=20_000, sequence=1)
+    studio.feed("mic", feed.deliver([voice], cut))
+    studio.run()
+    studio.stop()
+    out = tmp_path / f"out.{container}"
+    join(studio.path, _manifest(studio), out, container)  # type: ignore[arg-type]
+    pictures, bursts = times(out)
+    shown = {code for code, _ in pictures[0]}
+    assert shown >= {*range(45), *range(120, 150)}
+    assert not shown & set(range(46, 105))
+    assert max(abs(time - (code or 0) * FRAME_US / 1e6) for code, time in pictures[0]) < 0.040
+    assert [round(time) for time in bursts] == [0, 1, 4]
+    assert max(abs(time - round(time)) for time in bursts) < 0.040
+
+
+def test_kinds_say_how_far_they_are_and_can_be_stopped(tmp_path: Path) -> None:
+    studio = consultation(tmp_path / "archive")
+    for name in ("mkv", "zip"):
+        kind = kinds.find(name)
+        out = tmp_path / f"out{kind.suffix}"
+        told: list[float] = []
+        kinds.export(kind, studio.path, _manifest(studio), out, None, Progress(told.append))
+        assert told[0] == 0
+        assert told[-1] == 1
+        assert told == sorted(set(told))
+        stopped = Progress()
+        stopped.stop()
+        with pytest.raises(ExportCancelled):
+            kinds.export(kind, studio.path, _manifest(studio), out, None, stopped)
+    with pytest.raises(ExportError, match="there is no export avi: choose mkv, mp4, zip"):
+        kinds.find("avi")
+    with pytest.raises(TypeError):
+        kinds.export(kinds.find("mkv"), studio.path, _manifest(studio), out, kinds.Mp4Options())
