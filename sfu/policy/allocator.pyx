@@ -17,8 +17,9 @@ cdef enum:
     MORE_MARGIN = 3
     LINE_MARGIN = 5
     KEY_HEIGHT = 46
-    KEY_SPATIAL = 41
+    KEY_SPATIAL = 40
     KEY_FRAMES = 25
+    KEY_FRAMES_MAX = (1 << 15) - 1
     KEY_TEMPORAL = 21
     KEY_RATE_MAX = (1 << 20) - 1
 
@@ -26,6 +27,9 @@ cdef uint64_t KEY_FLOOR = <uint64_t>1 << 63    # meets the floor
 # Has the frames of the floor at least: worth more than size, or less where frames are given up first.
 cdef uint64_t KEY_FLUID = <uint64_t>1 << 62
 cdef uint64_t KEY_FLUID_LESS = <uint64_t>1 << 45
+# Of encodings of one size one with all frames goes before one at half of them with more bits in each: half of thirty is a
+# floor's frames without any margin, and an alarm.
+cdef uint64_t KEY_SMOOTH = <uint64_t>1 << 44
 
 # A track while it is decided upon.
 cdef struct Choice:
@@ -58,7 +62,7 @@ cdef inline uint64_t plain_key(const AllocLayer* layer) noexcept nogil:
     if rate > KEY_RATE_MAX:
         rate = KEY_RATE_MAX
     return (<uint64_t>layer.height << KEY_HEIGHT | <uint64_t>((layer.spatial + 1) & 15) << KEY_SPATIAL
-            | <uint64_t>layer.frames << KEY_FRAMES | <uint64_t>((layer.temporal + 1) & 15) << KEY_TEMPORAL
+            | <uint64_t>min(layer.frames, KEY_FRAMES_MAX) << KEY_FRAMES | <uint64_t>((layer.temporal + 1) & 15) << KEY_TEMPORAL
             | rate << 1 | 1)
 
 
@@ -109,6 +113,8 @@ cdef void judge(Choice* self) noexcept nogil:
         current = track.running and layer.spatial == track.spatial and layer.temporal == track.temporal
         fluid = reaches(layer.frames, need_frames, current)
         key = self.keys[i]
+        if reaches(layer.frames, best.frames, current):
+            key |= KEY_SMOOTH
         if fluid:
             key |= KEY_FLUID_LESS if track.frames_first else KEY_FLUID
         if not track.video or (fluid and layer.height >= need_height and reaches(layer.bps, need_bps, current)):
@@ -235,12 +241,17 @@ cdef void set_floor(Choice* self, uint64_t* left, uint64_t* reserved, uint64_t m
     """Bring a track to its floor. What is `precious` is tried again soon, and not given up for a dip of the estimate."""
     cdef bint held = self.held if precious else self.held_long
     cdef int shift = FLOOR_MARGIN if precious else MORE_MARGIN
-    cdef int chosen, kept
+    cdef int chosen, kept, again
     if precious:
         margin = 0
         if picture and held and not self.track.running:
             held = now - self.track.lowered < ALLOC_PAUSED_US  # too little is better than nothing
     chosen = pick_floor(self, left[0], reserved[0], held, margin, shift)
+    if precious and picture and held and not self.current & KEY_FLOOR and now - self.track.lowered >= ALLOC_PAUSED_US:
+        # A line that carries much more than the floor is another than the one on which it was lost.
+        again = pick_floor(self, left[0] - left[0] // 3, reserved[0], False, margin, shift)
+        if again >= 0 and self.keys[again] & KEY_FLOOR:
+            chosen = again
     if precious and picture:
         if chosen >= 0 and self.keys[chosen] & KEY_FLOOR:
             self.track.is_short = 0

@@ -20,7 +20,7 @@ from mediaserver.sfu.stream.leg cimport leg_sender_report
 from mediaserver.sfu.stream.repairing cimport leg_asked
 from mediaserver.sfu.stream.rtcp_out cimport send_rtcp
 from mediaserver.sfu.stream.report cimport REPORT_TRACK_BYE, report
-from mediaserver.sfu.stream.sending cimport note_feedback, serve_sender
+from mediaserver.sfu.stream.sending cimport note_complaint, note_feedback, serve_sender
 from mediaserver.sfu.stream.state cimport ALIVE_US, INBOUNDS_MAX, Encoding, Leg, Tap, Track
 from mediaserver.sfu.stream.tap cimport TapQueue, tap_sender_report
 from mediaserver.sfu.stream.transport cimport arrival_feedback
@@ -389,7 +389,7 @@ cdef void read_line(EngineState* engine, Peer* peer, const RtcpItem* item) noexc
         estimator_remb(&peer.sender.estimator, remb.bitrate, engine.now)
         # Who gets little says little: only what is less than it is sent tells of its line.
         if remb.bitrate < peer.sender.allocated_bps:
-            peer.sender.capped_at = engine.now
+            note_complaint(engine, peer.sender)
         make_hot(engine, peer, engine.now)
         return
     note_feedback(engine, peer)

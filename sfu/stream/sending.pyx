@@ -30,6 +30,7 @@ cdef enum:
     WIDE_BURST_US = 80000    # the same on a wide line: a picture, but not a key picture
     BURST_LEAST = 2500       # bytes
     GRAIN_US = 1000          # between two runs
+    FULL_US = 20000          # where the line's queue is to drain first: the next report wakes it sooner
     IDLE_US = 1000000        # after which a burst may leave again
     WAIT_MOST_US = 400000    # pictures that would wait for longer are let go, the least important first
     HEADERS = 28             # bytes of IP and UDP
@@ -69,7 +70,8 @@ cdef inline int lane_of(const Leg* leg) noexcept nogil:
     cdef int lane
     if not leg.track.config.video:
         return LANE_SOUND
-    lane = LANE_PICTURES + leg.config.worth.rank // 2
+    # Ranks below 2 are sound's; ultrasound (2) must not stand behind what catches up for the camera (3).
+    lane = LANE_PICTURES + max(leg.config.worth.rank - 2, 0)
     return lane if lane < LANES else LANES - 1
 
 
@@ -171,6 +173,8 @@ cdef void refill(const EngineState* engine, Sender* sender) noexcept nogil:
         sender.credit += <int64_t>pace_bps(engine, sender) * (now - sender.credit_at)
         if sender.credit > burst:
             sender.credit = burst
+        elif sender.credit < -burst:
+            sender.credit = -burst  # sound never waits: where it is more than the estimate, probes have their turn all the same
     sender.credit_at = now
 
 
@@ -178,6 +182,17 @@ cdef void note_feedback(EngineState* engine, Peer* peer) noexcept nogil:
     cdef Sender* sender = peer.sender
     sender.heard_at = engine.now
     make_hot(engine, peer, engine.now)
+
+
+cdef void note_complaint(EngineState* engine, Sender* sender) noexcept nogil:
+    if engine.now >= sender.capped_until:
+        if sender.capped_until and engine.now - sender.capped_until < CAPPED_US:
+            sender.capped_hold = min(2 * sender.capped_hold, CAPPED_MOST_US)
+        else:
+            sender.capped_hold = CAPPED_US
+        sender.capped_until = engine.now + sender.capped_hold
+    elif sender.capped_until - engine.now < CAPPED_US:
+        sender.capped_until = engine.now + CAPPED_US    # even what is left now is too much
 
 
 cdef void note_leaves(EngineState* engine, Leg* leg, uint32_t size, int once, uint32_t ssrc, uint16_t sequence,
@@ -198,10 +213,15 @@ cdef void note_leaves(EngineState* engine, Leg* leg, uint32_t size, int once, ui
     sender.credit -= <int64_t>size * 8 * 1000000
 
 
+cdef inline int is_full(const EngineState* engine, const Sender* sender) noexcept nogil:
+    """A queue of ours stands in the line: what pictures add to it now, sound would wait for."""
+    return 0 < sender.estimator.window_bytes < sender.estimator.log.in_flight and sender_limits(engine, sender)
+
+
 cdef inline int may_leave(const EngineState* engine, Sender* sender) noexcept nogil:
     if engine.now != sender.credit_at:
         refill(engine, sender)
-    return sender.credit > 0
+    return sender.credit > 0 and not is_full(engine, sender)
 
 
 cdef void send_media(EngineState* engine, Leg* leg, Packet* packet) noexcept nogil:
@@ -252,7 +272,7 @@ cdef void drain(EngineState* engine, Sender* sender) noexcept nogil:
     cdef Waiting* entry
     cdef int lane
     for lane in range(LANES):
-        while sender.first[lane] != NULL and sender.credit > 0:
+        while sender.first[lane] != NULL and sender.credit > 0 and not is_full(engine, sender):
             entry = sender.first[lane]
             if entry.repair:
                 leg_retransmit(engine, entry.leg, entry.sequence)
@@ -294,6 +314,8 @@ cdef void fill_up(EngineState* engine, Peer* peer, Sender* sender) noexcept nogi
 cdef int64_t turn_after(const EngineState* engine, const Sender* sender) noexcept nogil:
     """When there is credit again (µs)."""
     cdef int64_t wait = 0
+    if is_full(engine, sender):
+        return engine.now + FULL_US
     if sender.credit < 0:
         wait = -sender.credit // <int64_t>pace_bps(engine, sender) + 1
     return engine.now + (wait if wait > GRAIN_US else GRAIN_US)

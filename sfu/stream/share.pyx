@@ -98,9 +98,11 @@ cdef void add_sound(AllocTrack* entry, const Leg* leg, int64_t now) noexcept nog
 
 
 cdef void choose_copies(EngineState* engine, Peer* peer, int is_thin) noexcept nogil:
-    """Copies of sound (RED) double its rate: on a thin line that loses nothing they would take it from a floor."""
+    """Copies of sound (RED) double its rate: on a thin line that loses nothing they would take it from a floor. While
+    nothing is known of the line yet, the first probes may be too much for it."""
     cdef Sender* sender = peer.sender
-    cdef int lean = sender_limits(engine, sender) and is_thin and sender.estimator.lost_share < LEAN_LOST
+    cdef int lean = sender_limits(engine, sender) and is_thin and sender.estimator.lost_share < LEAN_LOST \
+        and sender.estimator.measured
     cdef Leg* leg
     cdef uint32_t i
     if lean != sender.lean and engine.now - sender.lean_since >= LEAN_US:

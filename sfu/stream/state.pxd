@@ -228,7 +228,8 @@ cdef struct Sender:
     Estimator estimator
     uint8_t numbered         # of a leg's packets it is told when they came: the estimate is founded
     uint8_t named            # by their own numbers (RFC 8888), perhaps
-    int64_t capped_at        # µs when the viewer last said that it is sent more than it can take (REMB), 0: never
+    int64_t capped_until     # µs: the viewer has said that it is sent more than it can take (REMB), 0: never
+    int64_t capped_hold      # for how long that last bound it
     int64_t heard_at         # µs of the last feedback, 0: none yet
     int64_t first_sent       # µs, with a number
     int64_t credit

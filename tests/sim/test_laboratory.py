@@ -8,6 +8,8 @@ import pytest
 
 from tests.sim import laboratory
 from tests.sim.lines import ALL_LINES
+from tests.sim.lines import line as one_line
+from tests.sim.network import SECOND
 from tests.sim.run import run_line
 
 
@@ -75,3 +77,19 @@ def test_the_command_writes_figures_and_plots(tmp_path: Path, capsys: pytest.Cap
     assert b'"queue_p95_ms"' in (tmp_path / "a.json").read_bytes()
     (png,) = tmp_path.glob("*.png")
     assert png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_line_that_becomes_ten_times_thinner_is_found_again_when_it_is_wide_again() -> None:
+    """All that is reported on may have been paused by then. Ultrasound is back within a second."""
+    line = one_line(
+        "drop", "5, then 0.5, then 5 Mbit/s", 5, steps=((0, 5_000_000), (6 * SECOND, 500_000), (9 * SECOND, 5_000_000))
+    )
+    run = run_line(line, seconds=14)
+    picture, voice = run.figures.pictures["ultrasound"], run.figures.sounds["voice"]
+    receiver = run.doctor.pictures[run.consultation.ssrc(run.doctor, "ultrasound")]
+    back = [at for at in receiver.shown_at if at >= run.begin + 10 * SECOND]
+    assert len(back) > 0.9 * 30 * 4
+    assert picture.corrupt == 0
+    # What stands in the queue when the line shrinks is late: 75 kB that take 5 Mbit/s 120 ms take 0.5 over a second.
+    assert voice.lost < 0.2
+    assert run.figures.network.queue_p95_ms < 400

@@ -5,7 +5,7 @@ from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
 from mediaserver.sfu.policy.bwe.aimd cimport rate_decrease, rate_increase, rate_init
 from mediaserver.sfu.policy.bwe.delay cimport (
-    LINE_OVER, LINE_UNDER, delay_init, delay_rebase, delay_report, delay_restart,
+    DELAY_BASE_US, LINE_OVER, LINE_UNDER, delay_drained, delay_init, delay_rebase, delay_report, delay_restart,
 )
 from mediaserver.sfu.policy.bwe.loss cimport (
     LOSS_CONFIRMED, LOSS_CONGESTED, LOSS_REFUTED, LOSS_SUSPECT, loss_count, loss_init, loss_judge, loss_restart,
@@ -32,10 +32,14 @@ cdef enum:
     CALM_US = 1000000
     DRAINED_US = 10000
     REACTION_US = 100000         # beyond the round trip, until a cut shows
+    WINDOW_LEAST = 3000          # bytes: two packets, whatever the rate
+    WINDOW_QUEUE_US = 50000
+    WINDOW_LONG_US = 150000      # sound that waits for longer begins to come too late
     SHORT = 4                    # of a meter's buckets, where LONG is too slow
     # Probes
     PROBE_STALLED_US = 300000    # a cluster that takes as long is given up
-    # Outage
+    # Silence
+    QUIET_US = 200000            # beyond what the queue took: a report that is late
     SILENCE_US = 500000
     HALVED_US = 250000
     KNOCK_US = 100000            # as often a packet goes out to hear whether the line is back
@@ -61,6 +65,7 @@ cdef void control_init(Estimator* e, int64_t now) noexcept nogil:
     rate_init(&e.rate, START_BPS, now)
     probe_init(&e.prober)
     meter_reset(&e.sent)
+    meter_reset(&e.untracked)
     meter_reset(&e.acked)
     e.prober.interval = PROBE_PAUSE_US
     e.wanted_bps = -1
@@ -71,10 +76,12 @@ cdef void control_init(Estimator* e, int64_t now) noexcept nogil:
 
 # ---- reports
 
-cdef void cut_for_delay(Estimator* e, double acked, double arriving, double sent, int64_t now) noexcept nogil:
+cdef void cut_for_delay(Estimator* e, double acked, double arriving, double sent, double steep, int64_t now) noexcept nogil:
     cdef double drain = (e.delay.queue_us - 30000) / 500000.0
     cdef int64_t pause = REACTION_US if e.delay.use == LINE_OVER else STANDING_US
-    if now - e.rate.decreased < e.round_trip + pause:
+    if 0 < steep < e.rate.bps / 2:
+        acked = steep           # what came before the line became so much thinner is no measure of it
+    elif now - e.rate.decreased < e.round_trip + pause:
         return
     if e.row_since and now - e.rate.decreased < ROW_US and arriving > 0.9 * sent and sent < 0.5 * e.row_acked:
         return                  # so much less that the queue drains, if it is ours
@@ -108,9 +115,14 @@ cdef void watch_contention(Estimator* e, double acked, double sent, int64_t now)
             return
         if queue > CONTENDED_QUEUE_US // 2:
             e.calm_since = now
+        if queue > 2 * e.row_queue_us + CONTENDED_QUEUE_US:
+            e.contended_since = 0   # longer than others had filled it: the line has become thinner
+            return
         if now - e.calm_since > CALM_US or now - e.contended_since > CONTENDED_US:
             e.contended_since = 0
         return
+    if queue < DRAINED_US:
+        e.row_since = 0         # it was ours
     if e.row_since == 0 or now - e.rate.decreased > ROW_US or now - e.row_since < SHOWS_US:
         return
     if now - e.row_since > FLAT_US:
@@ -143,6 +155,8 @@ cdef bint congested_by_delay(Estimator* e, int64_t now) noexcept nogil:
     elif e.standing_since == 0:
         e.standing_since = now
     if e.standing_since and now - e.standing_since > STANDING_US:
+        return True
+    if e.delay.steep_bps > 0 and not own:
         return True
     # A probe makes a queue of its own, which is gone as soon.
     return e.delay.use == LINE_OVER and queue > (STANDING_QUEUE_US if own else OVER_QUEUE_US + jitter(e))
@@ -196,21 +210,32 @@ cdef void end_outage(Estimator* e, int64_t now) noexcept nogil:
         e.trial_bps = 0
 
 
+cdef void note_way(Estimator* e, int64_t round_trip, int64_t now) noexcept nogil:
+    if e.way_us == 0 or now - e.way_since > DELAY_BASE_US:
+        e.way_before_us = e.way_us if e.way_us else round_trip
+        e.way_us = round_trip
+        e.way_since = now
+    elif round_trip < e.way_us:
+        e.way_us = round_trip
+
+
 cdef void control_report(Estimator* e, int64_t now) noexcept nogil:
     cdef int64_t round_trip = now - e.report.newest_sent
     cdef int64_t passed = now - e.last_report
-    cdef double acked, arriving, sent, most
+    cdef double untracked, acked, arriving, sent, most
     if e.last_report and passed < 1000000:
         e.interval += (passed - e.interval) // 8
     e.last_report = now
     e.mode = BY_PACKETS
     e.round_trip = round_trip if e.round_trip == 0 else e.round_trip + (round_trip - e.round_trip) // 8
+    note_way(e, round_trip, now)
     if e.outage:
         end_outage(e, now)
     delay_report(&e.delay, now)
     e.backlog_us = e.delay.queue_us
-    acked = meter_rate(&e.acked, SHORT, 0)
-    arriving = meter_rate(&e.acked, LONG, 0)
+    untracked = meter_rate(&e.untracked, LONG, now)
+    acked = meter_rate(&e.acked, SHORT, 0) + untracked
+    arriving = meter_rate(&e.acked, LONG, 0) + untracked
     sent = meter_rate(&e.sent, LONG, now)
     # A key picture by itself makes no full line of one that is allotted little.
     e.limited = sent < LIMITED_PERCENT / 100.0 * e.rate.bps or (e.wanted_bps >= 0 and e.used_bps < LIMITED_PERCENT / 100.0 * e.rate.bps)
@@ -221,7 +246,9 @@ cdef void control_report(Estimator* e, int64_t now) noexcept nogil:
     judge_losses(e, arriving, now)
     e.lost_share = e.loss.share
     if e.congested:
-        cut_for_delay(e, acked, arriving, sent, now)
+        cut_for_delay(e, acked, arriving, sent, e.delay.steep_bps + untracked if e.delay.steep_bps > 0 else 0, now)
+        if e.rate.bps < untracked:
+            e.rate.bps = clamped(untracked)     # less than what leaves in any case is no use to anybody
     else:
         if e.resume_bps > 0 and e.delay.queue_us < DRAINED_US:
             if e.resume_bps > e.rate.bps:
@@ -291,8 +318,24 @@ cdef void watch_silence(Estimator* e, int64_t now) noexcept nogil:
     e.prober.due = now
 
 
+cdef void watch_quiet(Estimator* e, int64_t now) noexcept nogil:
+    """Who has paused all that is reported on hears no more of the line: a queue has drained meanwhile, and whether fewer
+    packets get lost at a lower rate is not found out by sending none."""
+    if e.outage or e.log.in_flight or now - e.last_report <= e.delay.queue_us + QUIET_US:
+        return
+    if e.congested or e.delay.queue_us >= DRAINED_US:
+        delay_drained(&e.delay)
+        e.backlog_us = 0
+        e.standing_since = 0
+        e.congested = 0
+    if e.trial_bps > 0:
+        e.trial_bps = 0
+        loss_restart(&e.loss, now)
+
+
 cdef void control_update(Estimator* e, int64_t now) noexcept nogil:
     watch_silence(e, now)
+    watch_quiet(e, now)
     if e.prober.active and e.prober.begun and now - e.prober.begun > PROBE_STALLED_US:
         probing_cancel(e)
         if not e.outage:
@@ -318,11 +361,23 @@ cdef double allowed(const Estimator* e, int64_t now) noexcept nogil:
     return bps
 
 
+cdef uint64_t window(const Estimator* e, double bps) noexcept nogil:
+    """What may be in flight while a queue of ours drains: as much as the way holds, what a report may keep back, and a
+    queue that is no longer than what pictures wait for in any case."""
+    cdef int64_t way = e.way_us if e.way_us < e.way_before_us else e.way_before_us
+    if e.resume_bps <= 0 or e.contended_since or e.outage or e.delay.queue_us < DRAINED_US:
+        return 0
+    if e.delay.queue_us > WINDOW_LONG_US:
+        return WINDOW_LEAST     # sound stands in it too, which is not counted in flight: no more than to hear of its end
+    return WINDOW_LEAST + <uint64_t>(bps * (way + e.interval + WINDOW_QUEUE_US + jitter(e)) / 8e6)
+
+
 cdef void publish(Estimator* e, int64_t now) noexcept nogil:
     cdef double bps = clamped(allowed(e, now))
     if e.outage:
         e.congested = 1
     e.target_bps = <uint64_t>bps
+    e.window_bytes = window(e, bps)
     e.pacing_bps = <uint64_t>(bps * PACING_CONGESTED)
     e.wide = 0
     if e.measured and not e.congested and (e.rate.capacity == 0 or now - e.rate.decreased > SEEN_US):

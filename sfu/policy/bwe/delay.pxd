@@ -49,6 +49,13 @@ cdef struct DelayFilter:
     int64_t base                 # of the current and of the last 10 s
     int64_t base_before
     int64_t base_since
+    int64_t highest              # of this report
+    uint32_t bytes
+    int64_t newest_sent          # the newest packet's
+    int64_t newest_arrival
+    int64_t past_sent            # the same of the report before
+    int64_t past_arrival
+    double steep_bps             # what passed the line while its queue grew by more than the time that went by, else 0
     double spread_us             # mean delay above the lowest of its report, smoothed: jitter and own bursts
     int64_t lowest_before        # of the report before
     int64_t moved_before         # by how much that differed from the one before it
@@ -56,8 +63,8 @@ cdef struct DelayFilter:
     int64_t queue_us             # lowest delay of the last 120 to 300 ms above the base
 
 cdef void delay_init(DelayFilter* filter) noexcept nogil
-# A packet that arrived, in the order of sending.
-cdef void delay_packet(DelayFilter* filter, int64_t sent, int64_t arrival) noexcept nogil
+# A packet of so many bytes that arrived, in the order of sending.
+cdef void delay_packet(DelayFilter* filter, int64_t sent, int64_t arrival, uint32_t size) noexcept nogil
 # How much longer a packet took than the shortest of the last 10 to 20 s, which may be this one.
 cdef int64_t delay_above(const DelayFilter* filter, int64_t delay) noexcept nogil
 # The end of a report that came now.
@@ -66,5 +73,7 @@ cdef void delay_report(DelayFilter* filter, int64_t now) noexcept nogil
 cdef void delay_restart(DelayFilter* filter) noexcept nogil
 # Forgets the delays too: the far clock is another one.
 cdef void delay_forget(DelayFilter* filter) noexcept nogil
+# There is no queue any more: what would stand in it has left long ago.
+cdef void delay_drained(DelayFilter* filter) noexcept nogil
 # Takes the queue that stands now for an empty one: the way has become longer.
 cdef void delay_rebase(DelayFilter* filter, int64_t now) noexcept nogil

@@ -5,7 +5,7 @@ place. The queue's length is our own addition: see docs/congestion.md.
 """
 
 from libc.math cimport fabs
-from libc.stdint cimport INT64_MAX, int64_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint32_t
 from libc.string cimport memset
 
 cdef enum:
@@ -16,6 +16,10 @@ cdef enum:
     RECENT_WANDER = 32
     RECENT_MOST_US = 350000
     WANDER_MOST_US = 40000
+    STEEP_SPAN_US = 20000        # pictures leave in runs: less between two reports tells of a run alone
+    STEEP_US = 40000             # what a picture, a probe or a browser's slow turn may add
+    STEEP_WANDER = 16            # and a jittery line, twice what else is taken for its jitter
+    STEEP_BACK_US = 5000
     DELTAS_MOST = 60
     POINTS_LEAST = 8
 
@@ -29,6 +33,13 @@ cdef double ADAPT_DOWN = 0.039
 cdef double OVER_LEAST_MS = 10.0
 
 
+cdef inline void begin_report(DelayFilter* filter) noexcept nogil:
+    filter.lowest = INT64_MAX
+    filter.highest = INT64_MIN
+    filter.total = 0
+    filter.count = filter.bytes = 0
+
+
 cdef void delay_init(DelayFilter* filter) noexcept nogil:
     memset(filter, 0, sizeof(DelayFilter))
     filter.threshold = THRESHOLD_FIRST
@@ -37,10 +48,11 @@ cdef void delay_init(DelayFilter* filter) noexcept nogil:
 
 cdef void delay_forget(DelayFilter* filter) noexcept nogil:
     cdef int i
-    filter.lowest = filter.lowest_before = filter.base = filter.base_before = INT64_MAX
-    filter.total = 0
-    filter.count = 0
+    filter.lowest_before = filter.base = filter.base_before = INT64_MAX
     filter.queue_us = 0
+    filter.newest_sent = filter.past_sent = 0
+    filter.steep_bps = 0
+    begin_report(filter)
     for i in range(DELAY_RECENT):
         filter.recent[i] = INT64_MAX
 
@@ -54,6 +66,14 @@ cdef void delay_restart(DelayFilter* filter) noexcept nogil:
     filter.over_ms = 0
     filter.over_count = 0
     filter.use = LINE_NORMAL
+
+
+cdef void delay_drained(DelayFilter* filter) noexcept nogil:
+    cdef int i
+    for i in range(DELAY_RECENT):
+        filter.recent[i] = INT64_MAX
+    filter.queue_us = 0
+    delay_restart(filter)
 
 
 cdef void delay_rebase(DelayFilter* filter, int64_t now) noexcept nogil:
@@ -156,10 +176,16 @@ cdef inline bint belongs(const DelayFilter* filter, int64_t sent, int64_t arriva
         and arrival - filter.group_arrival < BURST_LONGEST_US
 
 
-cdef void delay_packet(DelayFilter* filter, int64_t sent, int64_t arrival) noexcept nogil:
+cdef void delay_packet(DelayFilter* filter, int64_t sent, int64_t arrival, uint32_t size) noexcept nogil:
     cdef int64_t delay = arrival - sent
     if delay < filter.lowest:
         filter.lowest = delay
+    if delay > filter.highest:
+        filter.highest = delay
+    if sent >= filter.newest_sent:
+        filter.newest_sent = sent
+        filter.newest_arrival = arrival
+    filter.bytes += size
     filter.total += delay
     filter.count += 1
     if filter.groups and sent < filter.group_sent:
@@ -200,6 +226,21 @@ cdef void note_wander(DelayFilter* filter) noexcept nogil:
     filter.moved_before = moved
 
 
+cdef void note_steep(DelayFilter* filter) noexcept nogil:
+    """Nothing leaves faster than half as fast again as the line is thought to carry, probes apart: a delay that grows
+    by as much as the time goes by means that it has become much thinner. One that is less at the end than before was a
+    hold-up, after which all comes at once."""
+    cdef int64_t span = filter.newest_sent - filter.past_sent
+    cdef int64_t took = filter.newest_arrival - filter.past_arrival
+    cdef int64_t delay = filter.newest_arrival - filter.newest_sent
+    filter.steep_bps = 0
+    if filter.past_sent and STEEP_SPAN_US <= span < GAP_MOST_US and took - span >= span:
+        if took - span >= STEEP_US + STEEP_WANDER * <int64_t>filter.wander_us and delay >= filter.highest - STEEP_BACK_US:
+            filter.steep_bps = filter.bytes * 8e6 / took
+    filter.past_sent = filter.newest_sent
+    filter.past_arrival = filter.newest_arrival
+
+
 cdef void delay_report(DelayFilter* filter, int64_t now) noexcept nogil:
     cdef int64_t lowest, base, recent
     cdef int i
@@ -216,6 +257,7 @@ cdef void delay_report(DelayFilter* filter, int64_t now) noexcept nogil:
     filter.recent_at[filter.recent_next] = now
     filter.recent_next = (filter.recent_next + 1) % DELAY_RECENT
     note_wander(filter)
+    note_steep(filter)
     recent = RECENT_US + RECENT_WANDER * <int64_t>filter.wander_us
     if recent > RECENT_MOST_US:
         recent = RECENT_MOST_US
@@ -225,6 +267,4 @@ cdef void delay_report(DelayFilter* filter, int64_t now) noexcept nogil:
             lowest = filter.recent[i]
     filter.queue_us = lowest - base if lowest > base else 0
     filter.spread_us += (filter.total / filter.count - filter.lowest - filter.spread_us) / 8
-    filter.lowest = INT64_MAX
-    filter.total = 0
-    filter.count = 0
+    begin_report(filter)

@@ -8,6 +8,7 @@ from mediaserver.sfu.policy.bwe.control cimport (
 )
 from mediaserver.sfu.policy.bwe.intake cimport intake_ccfb, intake_transport
 from mediaserver.sfu.policy.bwe.meter cimport meter_add
+from mediaserver.sfu.policy.bwe.probe cimport probe_beside
 from mediaserver.sfu.policy.bwe.probing cimport probing_sent
 from mediaserver.sfu.policy.bwe.sentlog cimport (
     sentlog_add, sentlog_clear, sentlog_close, sentlog_init, sentlog_name, sentlog_shrink,
@@ -55,6 +56,9 @@ cdef void estimator_name(Estimator* e, uint32_t ssrc, uint16_t sequence) noexcep
 
 cdef void estimator_untracked(Estimator* e, uint32_t size, int64_t now) noexcept nogil:
     count_sent(e, size, now)
+    meter_add(&e.untracked, now, size)
+    if e.prober.active:
+        probe_beside(&e.prober, size)
 
 
 cdef void estimator_transport(Estimator* e, const RtcpItem* item, int64_t now) noexcept nogil:

@@ -51,7 +51,7 @@ cdef void packet_arrived(Estimator* e, uint64_t number, int64_t arrival, int64_t
         e.report.newest_sent = sent
     if arrival:
         meter_add(&e.acked, arrival, packet.size)
-        delay_packet(&e.delay, sent, arrival)
+        delay_packet(&e.delay, sent, arrival, packet.size)
         if packet.cluster:
             probe_arrived(
                 &e.prober, packet.cluster, sent, arrival, delay_above(&e.delay, arrival - sent), packet.size

@@ -11,6 +11,7 @@ cdef struct ProbeCluster:
     double bps                   # aimed at
     uint32_t packets             # sent
     uint32_t bytes
+    uint32_t beside              # bytes that left meanwhile and are not reported on
     uint32_t arrived_packets
     uint32_t arrived_bytes
     int64_t out_first            # departure and arrival of those that arrived
@@ -42,6 +43,8 @@ cdef void probe_queue(Prober* prober, double bps) noexcept nogil
 # Begins the next of the queue: its rate, 0 none. *size: its bytes.
 cdef double probe_begin(Prober* prober, uint32_t* size, int64_t now) noexcept nogil
 cdef void probe_sent(Prober* prober, uint32_t size, int64_t now) noexcept nogil
+# A packet that is not reported on leaves beside the probe.
+cdef void probe_beside(Prober* prober, uint32_t size) noexcept nogil
 # `delay`: how much longer than the shortest one the packet took, µs.
 cdef void probe_arrived(Prober* prober, int cluster, int64_t sent, int64_t arrival, int64_t delay,
                         uint32_t size) noexcept nogil

@@ -55,6 +55,12 @@ cdef void probe_sent(Prober* prober, uint32_t size, int64_t now) noexcept nogil:
     cluster.bytes += size
 
 
+cdef void probe_beside(Prober* prober, uint32_t size) noexcept nogil:
+    cdef ProbeCluster* cluster = &prober.clusters[prober.active & (PROBE_CLUSTERS - 1)]
+    if cluster.packets:
+        cluster.beside += size
+
+
 cdef void bound_by_delay(ProbeCluster* c, int64_t sent, int64_t delay) noexcept nogil:
     """What came by now, the first packet apart, has passed the line since that one left and took its time: whatever
     holds packets up elsewhere, a reader that comes late or a line that jitters, makes this less, never more."""
@@ -130,6 +136,11 @@ cdef double measured(const ProbeCluster* c, int* saturated) noexcept nogil:
     return came if came < out else out
 
 
+cdef double whole(const ProbeCluster* c) noexcept nogil:
+    """What passed the line meanwhile, by what of it was reported on."""
+    return 1 + <double>c.beside / c.bytes if c.bytes else 1
+
+
 cdef double probe_result(Prober* prober, int* saturated, double* aimed) noexcept nogil:
     cdef double best = 0, found
     cdef int i, full = 0
@@ -138,7 +149,7 @@ cdef double probe_result(Prober* prober, int* saturated, double* aimed) noexcept
     for i in range(PROBE_CLUSTERS):
         if prober.clusters[i].fresh and prober.clusters[i].id != prober.active:
             prober.clusters[i].fresh = 0
-            found = measured(&prober.clusters[i], &full)
+            found = measured(&prober.clusters[i], &full) * whole(&prober.clusters[i])
             if found > 0 and prober.clusters[i].id == prober.last_id:
                 prober.waiting = 0
             if found > best:

@@ -38,6 +38,7 @@ cdef struct Estimator:
     int64_t round_trip           # µs, 0 unknown
     uint8_t wide                 # carries all that is wanted, and where it ends was not seen lately: longer bursts
     uint8_t congested            # the line's queue grows or stands, or nothing is heard of what was sent
+    uint64_t window_bytes        # while the queue drains: with more in flight than this no picture leaves; 0: no limit
     # The estimator's own.
     uint8_t mode                 # FeedbackMode
     uint8_t outage               # nothing is heard
@@ -49,6 +50,7 @@ cdef struct Estimator:
     RateControl rate
     Prober prober
     Meter sent                   # by departure
+    Meter untracked              # of that, what is never reported on: it leaves whatever the estimate says
     Meter acked                  # by arrival, the far clock
     double resume_bps            # what to go on with when the queue has drained, 0 none
     double trial_bps             # the rate before a lower one was tried for its losses
@@ -62,6 +64,9 @@ cdef struct Estimator:
     int64_t waiting_since        # since when something is in flight and nothing is heard; of use while in_flight > 0
     int64_t last_report          # of feedback about packets, 0 none yet
     int64_t interval             # between two of these, smoothed
+    int64_t way_us               # shortest round trip of these 10 s and of those before
+    int64_t way_before_us
+    int64_t way_since
     int64_t standing_since       # since when the queue stands, 0: it does not
     int64_t row_since            # the first of the last cuts in a row for delay, 0 none
     double row_bps               # the estimate before it,

@@ -72,3 +72,23 @@ def test_remb_bounds_a_viewer_that_tells_nothing_else() -> None:
     before = sum(receiver.bytes for receiver in doctor.pictures.values())
     house.laboratory.run(2 * SECOND)
     assert (sum(receiver.bytes for receiver in doctor.pictures.values()) - before) * 8 / 2 > 4_000_000
+
+
+def test_after_each_try_that_was_too_much_the_next_one_waits_for_twice_as_long() -> None:
+    house = Consultation(sources=SOURCES)
+    doctor = house.join(LinkSpec())
+    doctor.feedback = False
+    before = 0
+    tries: list[int] = []
+    for second in range(60):
+        house.laboratory.run(SECOND)
+        came = sum(receiver.bytes for receiver in doctor.pictures.values())
+        bps, before = (came - before) * 8, came
+        if bps > 1_200_000:
+            tries.append(second)
+        remb = rtcp_packets.write(Remb(OWN_SSRC, 900_000 if bps > 1_000_000 else 1_000_000, ()), capacity=1200)
+        doctor.post_rtcp(remb, house.laboratory.now)
+    starts = [second for second in tries if second - 1 not in tries]
+    assert len(starts) == 3  # at the beginning, and after 10 and another 20 s; the next one would be 40 s later
+    assert 9 <= starts[1] - starts[0] <= 14
+    assert 18 <= starts[2] - starts[1] <= 26
