@@ -217,7 +217,7 @@ def dicom(
         receivers = outbox.receivers(stow, cstore, auth, ca, calling)
         if out is None and not receivers:
             raise ExportError("say where to: --out DIR, --stow URL, --cstore HOST:PORT:AET")
-        kept = outbox.Outbox(out, Path(context.obj), recording)
+        kept = outbox.Outbox(out, context.obj.data, recording)
     except (ExportError, OSError) as error:
         _fail(str(error))
     _export(context, recording, kinds.find("dicom"), chosen, kept.take)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,11 @@ import msgspec
 from mediaserver.codecs.payload import Codec
 from mediaserver.loadtest.raster import BLOCK
 from mediaserver.recording import views
+from mediaserver.recording.evidence import Evidence
+from mediaserver.recording.keys import TrustedKeys, own_key
 from mediaserver.recording.placing import media_ms
+from mediaserver.recording.register import Register
+from mediaserver.recording.storage import LocalStorage
 from mediaserver.recording.verify import REPORT
 from mediaserver.session_report import Breach, SessionReport, ViewEntry
 from mediaserver.spells import Spell, SpellsSection
@@ -43,7 +48,13 @@ TRACKS = (
 
 def record(archive: Path, seconds: int, *, scan: Codec = Codec.CODEC_H264, gap: bool = False) -> Studio:
     """A consultation of `seconds`; with `gap`, half a second of the dermatoscope is lost on its way."""
-    studio = Studio(archive)
+    with evidence(archive) as signs:
+        studio = consultation(Studio(archive, evidence=signs), seconds, scan, gap)
+        lay_report(studio, signs, report(studio.recording.id, seconds))
+    return studio
+
+
+def consultation(studio: Studio, seconds: int, scan: Codec, gap: bool) -> Studio:
     for name, kind, source in TRACKS:
         studio.track(name, kind, source)
     count = 30 * seconds
@@ -56,8 +67,25 @@ def record(archive: Path, seconds: int, *, scan: Codec = Codec.CODEC_H264, gap: 
     studio.feed("heart", feed.deliver([heart]))
     studio.run()
     studio.stop()
-    (studio.path / REPORT).write_bytes(report(studio.recording.id, seconds))
     return studio
+
+
+@contextmanager
+def evidence(archive: Path) -> Iterator[Evidence]:
+    """As a server with its data beside `archive` signs and registers: with the key that it will find there."""
+    keys = archive.parent / "keys"
+    keys.mkdir(parents=True, exist_ok=True)
+    archive.mkdir(exist_ok=True)
+    signer, _ = own_key(keys)
+    register = Register(LocalStorage(archive), signer, lambda: WALL_START)
+    register.open()
+    yield Evidence(TrustedKeys([signer.public]), signer, register, lambda: WALL_START)
+    register.close()
+
+
+def lay_report(studio: Studio, signs: Evidence, data: bytes) -> None:
+    """As the archive lays a session's report beside the media."""
+    signs.supplement(LocalStorage(studio.folder), studio.path, REPORT, data)
 
 
 def camera(count: int) -> Iterable[Source]:

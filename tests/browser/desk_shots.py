@@ -19,7 +19,6 @@ from playwright.sync_api import sync_playwright
 from mediaserver.codecs.payload import Codec
 from mediaserver.loadtest.phantom import Phantom
 from mediaserver.loadtest.scene import Scene
-from mediaserver.recording.verify import REPORT
 from tests.browser import desk
 from tests.browser.conftest import Server, launch
 from tests.codecs import media
@@ -72,8 +71,15 @@ def skin(width: int, height: int, count: int) -> Iterator[Picture]:
 
 def record(archive: Path, room: str, seconds: int, whole: bool) -> Studio:
     """A consultation; `whole` has all that the player can show, the others a picture and a sound."""
-    studio = Studio(archive, room=room)
-    count = 30 * seconds
+    with desk.evidence(archive) as signs:
+        studio = consultation(Studio(archive, room=room, evidence=signs), seconds, whole)
+        if whole:
+            desk.lay_report(studio, signs, desk.report(studio.recording.id, seconds))
+    return studio
+
+
+def consultation(studio: Studio, seconds: int, whole: bool) -> Studio:
+    room, count = studio.recording.room, 30 * seconds
     scan = coded(Codec.CODEC_H264, Phantom(640, 480, seed=len(room)).frames(count, code=False), 640, 480)
     tracks = {"us": ("ultrasound", Source(Codec.CODEC_H264, scan, ssrc=1, size=(640, 480)))}
     if room == "dermatology" or whole:
@@ -93,8 +99,6 @@ def record(archive: Path, room: str, seconds: int, whole: bool) -> Studio:
         studio.feed(source, feed.deliver([sound]))
     studio.run()
     studio.stop()
-    if whole:
-        (studio.path / REPORT).write_bytes(desk.report(studio.recording.id, seconds))
     return studio
 
 

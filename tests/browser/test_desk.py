@@ -204,7 +204,7 @@ def test_holds_are_placed_and_lifted(archived: tuple[Server, str], pages: Pages)
     page.get_by_role("button", name="Lift the hold: complaint 7").click()
     page.get_by_text("lifted by Archivist").wait_for()
     page.get_by_text("Who has looked").click()
-    page.get_by_text("Archivist opened it").wait_for()
+    page.get_by_text("Archivist opened it").first.wait_for()
 
 
 def test_snapshot_has_the_source_size(archived: tuple[Server, str], pages: Pages) -> None:

@@ -13,9 +13,11 @@ from typer.testing import CliRunner, Result
 
 from mediaserver.recording import manifest
 from mediaserver.recording.cli import app
+from mediaserver.recording.evidence import NOTHING
 from mediaserver.recording.export import bundle as bundling
 from mediaserver.recording.export.bundle import bundle
 from mediaserver.recording.export.progress import ExportError
+from mediaserver.recording.storage import LocalStorage
 from mediaserver.recording.verify import verify
 from tests.recording.feed import Studio
 from tests.recording.test_export import consultation
@@ -38,7 +40,7 @@ class Pipe(io.RawIOBase):
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
     made = consultation(tmp_path_factory.mktemp("archive"))
-    (made.path / "report.json").write_text('{"report": true}')
+    NOTHING.supplement(LocalStorage(made.folder), made.path, "report.json", b'{"report": true}')
     return made
 
 

@@ -107,6 +107,7 @@ cdef int intake_transport(Estimator* e, const RtcpItem* item, int64_t now) noexc
     cdef int count = rtcp_transport(item, &transport, arrivals, REPORT_MOST)
     cdef int i
     cdef uint64_t number
+    cdef int32_t ahead
     cdef int64_t arrival
     if count <= 0:
         return 0
@@ -118,7 +119,8 @@ cdef int intake_transport(Estimator* e, const RtcpItem* item, int64_t now) noexc
         e.reference_known = 1
         far_restart(e)
     else:
-        far_clock(e, <int64_t>((transport.reference - e.reference) << 8 >> 8) * RTCP_REFERENCE_US)
+        ahead = <int32_t>(<uint32_t>(transport.reference - e.reference) << 8) >> 8  # modulo 2^24
+        far_clock(e, <int64_t>ahead * RTCP_REFERENCE_US)
     e.reference = transport.reference
     arrival = e.far
     open_report(e)

@@ -80,7 +80,7 @@ def test_after_each_try_that_was_too_much_the_next_one_waits_for_twice_as_long()
     doctor.feedback = False
     before = 0
     tries: list[int] = []
-    for second in range(60):
+    for second in range(80):
         house.laboratory.run(SECOND)
         came = sum(receiver.bytes for receiver in doctor.pictures.values())
         bps, before = (came - before) * 8, came
@@ -89,6 +89,7 @@ def test_after_each_try_that_was_too_much_the_next_one_waits_for_twice_as_long()
         remb = rtcp_packets.write(Remb(OWN_SSRC, 900_000 if bps > 1_000_000 else 1_000_000, ()), capacity=1200)
         doctor.post_rtcp(remb, house.laboratory.now)
     starts = [second for second in tries if second - 1 not in tries]
-    assert len(starts) == 3  # at the beginning, and after 10 and another 20 s; the next one would be 40 s later
-    assert 9 <= starts[1] - starts[0] <= 14
-    assert 18 <= starts[2] - starts[1] <= 26
+    assert len(starts) == 3
+    assert 9 <= starts[0] <= 14
+    assert 18 <= starts[1] - starts[0] <= 26
+    assert 36 <= starts[2] - starts[1] <= 46
