@@ -27,7 +27,7 @@ app = typer.Typer(
 ELSEWHERE = {
     "cart": ("mediaserver.loadtest.cli", "cart"),
     "loadtest": ("mediaserver.loadtest.cli", "loadtest"),
-    "archive": ("mediaserver.recording.cli", "app"),
+    "archive": ("mediaserver.archive_command", "app"),
     "report": ("mediaserver.session_files", "report"),
 }
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 
 import msgspec
 from aiohttp import web
@@ -43,9 +44,12 @@ from mediaserver.recording.archive import Archive, StillRecording, UnknownRecord
 from mediaserver.recording.catalog import CatalogError, Query
 from mediaserver.recording.export.jobs import DiskFull, Exports, TooManyExports, UnknownExport
 from mediaserver.recording.export.join import ExportError, check
+from mediaserver.recording.export.work import Order
 from mediaserver.recording.manifest import Manifest, Segment
 from mediaserver.recording.placing import media_ms, places
 from mediaserver.recording.stills import NoStill, Stills, StillsBusy
+from mediaserver.recording.storage import LocalReader
+from mediaserver.recording.storage.face import Erased
 from mediaserver.session_report import SessionReport
 
 Authorize = Callable[[web.Request, Action, str | None], Awaitable[Collection[str] | None]]
@@ -56,6 +60,7 @@ BUSY_SECONDS = 2
 EXPORTS_BUSY_SECONDS = 60
 CATALOG_SECONDS = 5
 CATALOG_AWAY = "the archive's database does not answer; recordings go on, and can be opened by their ids"
+STORE_SECONDS = 30
 STILL_AGE = "private, max-age=3600"
 
 _REFUSALS: Mapping[type[Exception], tuple[int, Mapping[str, str]]] = {
@@ -84,6 +89,12 @@ def _telling(handler: Handler) -> Handler:
         except tuple(_REFUSALS) as error:
             status, headers = next(_REFUSALS[kind] for kind in _REFUSALS if isinstance(error, kind))
             return problem_response(status, str(error.args[0]), headers)
+        except Erased as error:
+            return problem_response(410, str(error))
+        except ConnectionError:
+            raise
+        except OSError as error:  # a key that is not at hand, a store that does not answer
+            return problem_response(503, str(error), {"Retry-After": str(STORE_SECONDS)})
 
     return told
 
@@ -193,17 +204,21 @@ class ArchiveApi:
     async def _media(self, request: web.Request) -> web.StreamResponse:
         number = asked(request, MediaQuery).segment
         kept = await self._allowed(request, "play")
-        path, segment = await self._archive.media(kept.id, request.match_info["track"], number)
+        segment = await self._archive.segment(kept.id, request.match_info["track"], number)
         kind = "audio" if segment.codec == "opus" else "video"
-        return await ranged.send(request, path, segment.sha256, f"{kind}/{segment.container}")
+        # The bytes that are stored name the content for good as well, encrypted or not.
+        return await ranged.send(
+            request, lambda: self._archive.media(kept.id, segment), segment.sha256, f"{kind}/{segment.container}"
+        )
 
     async def _thumbnail(self, request: web.Request) -> web.StreamResponse:
         wanted = asked(request, ThumbnailQuery)
         kept = await self._allowed(request, "play")
         name = request.match_info["track"]
         number, media = _moment(kept, name, wanted.at)
-        path, segment = await self._archive.media(kept.id, name, number)
-        picture = await self.stills.picture(path, segment.sha256, int(media // 1000), wanted.width)
+        segment = await self._archive.segment(kept.id, name, number)
+        opener = partial(self._archive.opening, kept.id, segment)
+        picture = await self.stills.picture(opener, segment.sha256, int(media // 1000), wanted.width)
         tag = hashlib.sha256(picture).hexdigest()
         headers = {"Cache-Control": STILL_AGE, "ETag": f'"{tag}"'}
         if any(one.value in (tag, "*") for one in request.if_none_match or ()):
@@ -240,9 +255,8 @@ class ArchiveApi:
         if kept.state == "recording":
             raise StillRecording(f"recording {kept.id} goes on; it can be exported when it is closed")
         check(kept, kind)
-        folder = self._archive.path(kept.id)
         size = sum(segment.bytes for track in kept.tracks for segment in track.segments)
-        view = await self.exports.begin(kept.id, folder, kind, size)
+        view = await self.exports.begin(kept.id, lambda: self._order(kept), kind, size)
         response = answer(view, status=202)
         response.headers["Location"] = f"{request.path}/{view.id}"
         return response
@@ -262,12 +276,15 @@ class ArchiveApi:
         if path is None:
             return problem_response(409, f"the export is {view.state}; it has no result")
         headers = {"Content-Disposition": f'attachment; filename="{path.name}"'}
-        return await ranged.send(request, path, view.sha256, EXPORT_TYPES[view.kind], headers)
+        return await ranged.send(request, lambda: LocalReader(path), view.sha256, EXPORT_TYPES[view.kind], headers)
 
     async def _remove_export(self, request: web.Request) -> web.StreamResponse:
         kept = await self._allowed(request, "discard")
         await self.exports.remove(kept.id, request.match_info["export"])
         return web.Response(status=204)
+
+    def _order(self, kept: Manifest) -> Order:
+        return Order.of(kept, partial(self._archive.opening, kept.id))
 
     async def _allowed(self, request: web.Request, action: Action) -> Manifest:
         """The recording, when the caller may see it. One in another room looks as if it were not there."""

@@ -191,7 +191,7 @@ ARCHIVE: tuple[Operation, ...] = (
     Operation(
         method="GET", path=f"{ONE}/report", name="showReport", tag=_TAG,
         summary="The report of the recording's session.",
-        answers={200: ("The report (docs/priority.md).", "application/json")}, refusals=(404,),
+        answers={200: ("The report (docs/priority.md).", "application/json")}, refusals=(404, 410, 503),
     ),
     Operation(
         method="GET", path=f"{ONE}/report.html", name="showReportPage", tag=_TAG,
@@ -201,28 +201,29 @@ ARCHIVE: tuple[Operation, ...] = (
     Operation(
         method="GET", path=f"{TRACK}/media", name="getMedia", tag=_TAG, query=MediaQuery, headers=RANGES,
         summary="A file of a track, by ranges, with its SHA-256 as a strong ETag.",
-        answers={200: ("All of the file.", "video/mp4, video/webm, audio/mp4"), **RANGED}, refusals=(400, 404, 409),
+        answers={200: ("All of the file.", "video/mp4, video/webm, audio/mp4"), **RANGED},
+        refusals=(400, 404, 409, 410, 503),
     ),
     Operation(
         method="GET", path=f"{TRACK}/thumbnail", name="getThumbnail", tag=_TAG, query=ThumbnailQuery,
         summary="The keyframe at or before a moment of a track of pictures.",
         answers={200: ("The picture.", "image/jpeg"), 304: ("The client has it.", None)},
-        refusals=(400, 404, 409, 503),
+        refusals=(400, 404, 409, 410, 503),
     ),
     Operation(
         method="GET", path=f"{ONE}/verify", name="verify", tag=_TAG,
         summary="Read every byte and compare it with the manifest.",
-        answers={200: ("What was found.", Report)}, refusals=(404, 409),
+        answers={200: ("What was found.", Report)}, refusals=(404, 409, 503),
     ),
     Operation(
         method="POST", path=f"{ONE}/verify", name="verifyNow", tag=_TAG,
         summary="The same; for clients that keep answers to GET.",
-        answers={200: ("What was found.", Report)}, refusals=(404, 409),
+        answers={200: ("What was found.", Report)}, refusals=(404, 409, 503),
     ),
     Operation(
         method="GET", path=f"{ONE}/export", name="export", tag=_TAG, query=ExportQuery,
         summary="One file with all tracks, sent as soon as it is made. For long recordings begin a job instead.",
-        answers={200: ("The file.", "video/x-matroska, video/mp4")}, refusals=(400, 404, 409, 422),
+        answers={200: ("The file.", "video/x-matroska, video/mp4")}, refusals=(400, 404, 409, 410, 422, 503),
     ),
     Operation(
         method="POST", path=EXPORTS, name="beginExport", tag=_TAG, body=ExportRequest,

@@ -50,6 +50,7 @@ Action = Literal[
     "archive-identify",
     "archive-erase",
     "break-glass",
+    "archive-erase",
     "removed",
     "room-closed",
     "server-started",

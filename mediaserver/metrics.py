@@ -24,6 +24,7 @@ from mediaserver.stats import ControlStats, Histogram
 if TYPE_CHECKING:
     from mediaserver.recording.archive import Archive
     from mediaserver.recording.recorder import Recorder
+    from mediaserver.recording.storage.uploads import Uploader
     from mediaserver.timestamps import TimeStamps
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -107,6 +108,7 @@ class Metrics:
         self.recorder: Recorder | None = None
         self.time_stamps: TimeStamps | None = None
         self.archive: Archive | None = None
+        self.uploader: Uploader | None = None
         self._rooms = rooms
         self._stats = stats
         self._audit = audit
@@ -134,6 +136,7 @@ class Metrics:
         yield from self._quality()
         yield from self._archive()
         yield from self._recorder()
+        yield from self._uploads()
 
     # Data plane
 
@@ -271,6 +274,21 @@ class Metrics:
         family = HistogramMetricFamily(f"{PREFIX}recorder_fsync_seconds", "How long a sync to disk takes.")
         family.add_metric([], _cumulative([bound / 1e6 for bound in bounds], counts), total_us / 1e6)
         yield family
+
+    def _uploads(self) -> Iterator[Metric]:
+        uploader = self.uploader
+        if uploader is None:
+            return
+        backlog = uploader.backlog()
+        yield _gauge("upload_waiting_files", "Files that wait to be in the bucket.", [({}, backlog.files)])
+        yield _gauge("upload_waiting_bytes", "Bytes of media that wait to be in the bucket.", [({}, backlog.bytes)])
+        yield _gauge(
+            "upload_oldest_seconds", "How long the file waits that waits longest.", [({}, backlog.age_us / 1e6)]
+        )
+        yield _gauge("upload_failing", "1 while uploads fail.", [({}, int(uploader.failing))])
+        yield _counter("upload_failures", "Uploads that failed; they are tried again.", [({}, uploader.failures)])
+        yield _counter("uploaded_files", "Media files that the bucket has given back as sent.", [({}, uploader.files)])
+        yield _counter("uploaded_bytes", "Bytes of these files.", [({}, uploader.bytes)])
 
 
 Samples = Sequence[tuple[dict[str, str], float]]

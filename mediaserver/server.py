@@ -10,12 +10,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING, cast
 
 import structlog
 from aiohttp import web
 
 from mediaserver import auth, config, tls
 from mediaserver.archive_api import ArchiveApi
+from mediaserver.archive_storage import Sending, make_storage
 from mediaserver.audit import Action, Audit
 from mediaserver.clock import Clock
 from mediaserver.config import ConfigError
@@ -33,7 +35,6 @@ from mediaserver.recording.catalog import CatalogError
 from mediaserver.recording.evidence import Evidence
 from mediaserver.recording.recorder import Recorder, RecordingSettings
 from mediaserver.recording.register import Register
-from mediaserver.recording.storage import LocalStorage
 from mediaserver.recordings import Recordings
 from mediaserver.relays import IceServers
 from mediaserver.rooms import LiveRoom, RoomEvent, Rooms
@@ -49,6 +50,9 @@ from mediaserver.spells import SpellBook
 from mediaserver.stats import ControlStats
 from mediaserver.webapp import WebApp, archive_rooms, token_of
 from mediaserver.whip import Whip
+
+if TYPE_CHECKING:
+    from mediaserver.recording.storage.remote import S3Storage
 
 log = structlog.get_logger("mediaserver.server")
 
@@ -277,22 +281,28 @@ class MediaServer:
 
     async def _start_archive(self, folder: Path) -> None:
         self.recordings = Recordings(self.config.recording, self._rooms, self.audit, self._index)
-        register = Register(LocalStorage(folder), self._keys.signer, self.clock.wall_us, lambda: self.audit.head)
+        self.storage = storage = make_storage(self.config, self.clock)
+        register = Register(storage, self._keys.signer, self.clock.wall_us, lambda: self.audit.head)
         self.audit.witness(lambda: register.head)
         evidence = Evidence(self._keys.trusted, self._keys.signer, register, self.clock.wall_us)
+        leaves = self.config.storage.kind == "s3"
         recorder = Recorder(
-            RecordingSettings(folder=folder),
+            RecordingSettings(
+                folder=folder, segment_us=round(self.config.recording.segment_seconds * 1e6) if leaves else 0
+            ),
             monotonic=self.clock.monotonic_us,
             wall=self.clock.wall_us,
             on_state=self.recordings.on_state,
             request_keyframe=self.recordings.on_keyframe,
             evidence=evidence,
+            storage=storage,
         )
         try:
             self.archive = Archive(
                 folder,
                 live=recorder.recordings,
                 evidence=evidence,
+                storage=storage,
                 catalog=self.config.catalog.url,
                 on_catalog=self._on_catalog,
             )
@@ -312,6 +322,11 @@ class MediaServer:
             self._time_stamps.start()
             self._stack.push_async_callback(self._time_stamps.close)
         self.metrics.time_stamps = self._time_stamps
+        if leaves:
+            sending = Sending(cast("S3Storage", storage), self.config.storage.uploads)
+            await sending.start()
+            self._stack.push_async_callback(sending.close)
+            self.metrics.uploader = cast("S3Storage", storage).uploader
         recorder.open()
         self._stack.push_async_callback(asyncio.to_thread, recorder.close)
         self.recordings.attach(recorder)
@@ -332,6 +347,7 @@ class MediaServer:
             await self.archive.keep_report(recording, report)
         if self._time_stamps is not None:
             self._time_stamps.add(recording)
+        await asyncio.to_thread(self.storage.closed, recording)
 
     async def _start_http(self, tls_folder: Path) -> None:
         settings = self.config

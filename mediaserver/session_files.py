@@ -17,19 +17,23 @@ def report(
         ),
     ],
     data: Annotated[Path, typer.Option(metavar="DIR", help="The server's data folder.")] = Path("data"),
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The server's TOML file: the keys of encrypted recordings.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where to write the page; else SESSION.html.")
     ] = None,
 ) -> None:
     """Write the report of a consultation as a page: latency by segment, loss, floors, freezes."""
+    from mediaserver.config import ConfigError
     from mediaserver.session_page import ReportError, read_report, session_page
 
     found = find_report(session, data)
     if found is None:
         _fail(f"{session}: no file, and no recording or session of this name below {data}")
     try:
-        page = session_page(read_report(found.read_bytes()))
-    except (OSError, ReportError) as error:
+        page = session_page(read_report(_read(found, config)))
+    except (OSError, ReportError, ConfigError) as error:
         _fail(f"{found}: {getattr(error, 'strerror', None) or error}")
     target = out or Path(f"{Path(session).stem}.html")
     try:
@@ -50,6 +54,19 @@ def find_report(session: str, data: Path) -> Path | None:
     of_room = sorted(path for path in (data / "reports").glob(f"*-{session}.json") if _room_of(path) == session)
     candidates = [*recorded, *([named] if named.is_file() else []), *reversed(of_room)]
     return candidates[0] if candidates else None
+
+
+def _read(path: Path, config: Path | None) -> bytes:
+    """In the clear. Raises OSError and `ConfigError`."""
+    from mediaserver.archive_storage import make_storage
+    from mediaserver.clock import Clock
+    from mediaserver.config import load
+    from mediaserver.recording.storage.sealed import MAGIC
+
+    data = path.read_bytes()
+    if not data.startswith(MAGIC):
+        return data
+    return make_storage(load(config), Clock()).decode(path, data)
 
 
 def _room_of(path: Path) -> str:

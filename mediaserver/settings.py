@@ -213,6 +213,15 @@ class RecordingSettings(_Section, kw_only=True, frozen=True):
     settle_seconds: Annotated[
         float, _doc("A recording whose room has no track any more ends after so long.", ge=0, le=3600)
     ] = 30.0
+    segment_seconds: Annotated[
+        float,
+        _doc(
+            "With S3 a file that is so long ends at the next keyframe, and another goes on: only then it can go up. "
+            "0 is never.",
+            ge=0,
+            le=86_400,
+        ),
+    ] = 300.0
 
 
 class EvidenceSettings(_Section, kw_only=True, frozen=True):
@@ -275,6 +284,56 @@ class CatalogSettings(_Section, kw_only=True, frozen=True):
     ] = ""
 
 
+class StorageSettings(_Section, kw_only=True, frozen=True):
+    """Where recordings end up. Each is written to the local folder first; with S3 it goes up while it is made."""
+
+    kind: Annotated[Literal["local", "s3"], _doc("s3: also into a bucket; `pip install mediaserver[s3]`.")] = "local"
+    bucket: Annotated[str, _doc("The bucket; it must exist.")] = ""
+    prefix: Annotated[str, _doc("What the names of all objects begin with; one server, one prefix.")] = ""
+    endpoint: Annotated[str, _doc("https://... of the S3 server. Empty: Amazon's.")] = ""
+    region: Annotated[str, _doc("The bucket's region.")] = "us-east-1"
+    access_key: Annotated[
+        str, _doc("Empty: the usual sources of AWS, AWS_ACCESS_KEY_ID and the machine's role among them.")
+    ] = ""
+    secret_key: Annotated[str, _doc("The secret to `access_key`; better as MEDIASERVER_STORAGE_SECRET_KEY.")] = ""
+    uploads: Annotated[int, _doc("Files that go up at once.", ge=1, le=64)] = 4
+    local_days: Annotated[
+        float, _doc("Media that are safe in the bucket stay here so long after the recording's end.", ge=0, le=36_500)
+    ] = 7.0
+    cache_mb: Annotated[int, _doc("What may be fetched back for exports and kept, in MB.", ge=100)] = 10_000
+    retention_days: Annotated[
+        int, _doc("Object lock: nobody may delete or change an object for so long. 0: the bucket's default.", ge=0)
+    ] = 0
+    retention_mode: Annotated[
+        Literal["governance", "compliance"], _doc("compliance: not even the bucket's owner; it can't be taken back.")
+    ] = "governance"
+    legal_hold: Annotated[bool, _doc("Object lock: also a legal hold, until somebody takes it off.")] = False
+
+    def __post_init__(self) -> None:
+        if self.kind == "s3" and not self.bucket:
+            raise ValueError('storage.kind is "s3", which needs a `bucket`')
+        if bool(self.access_key) != bool(self.secret_key):
+            raise ValueError("storage.access_key and storage.secret_key go together")
+
+
+class EncryptionSettings(_Section, kw_only=True, frozen=True):
+    """Encryption of recordings at rest. Each has a key of its own, which a master key wraps.
+
+    To change the master key add another, name it in `master`, run `mediaserver archive rewrap`, take the old one out.
+    """
+
+    master: Annotated[
+        str, _doc("The id of the master key for new recordings. Empty: they are not encrypted; older ones still open.")
+    ] = ""
+    keys: Annotated[
+        tuple[str, ...],
+        _doc("Master keys, each ID:KEY, the key being 32 random bytes in Base64 (openssl rand -base64 32)."),
+    ] = ()
+    keys_file: Annotated[
+        str, _doc("A file with further master keys, one ID:KEY a line; only the server may read it.")
+    ] = ""
+
+
 class LogSettings(_Section, kw_only=True, frozen=True):
     """What is told on the standard error stream."""
 
@@ -316,5 +375,7 @@ class Config(_Section, kw_only=True, frozen=True):
     evidence: EvidenceSettings = EvidenceSettings()
     data: DataSettings = DataSettings()
     catalog: CatalogSettings = CatalogSettings()
+    storage: StorageSettings = StorageSettings()
+    encryption: EncryptionSettings = EncryptionSettings()
     log: LogSettings = LogSettings()
     policy: PolicySettings = PolicySettings()

@@ -35,7 +35,9 @@ from mediaserver.recording.manifest import Manifest, Segment
 from mediaserver.recording.problem import Problem, Verdict
 from mediaserver.recording.recovery import recover_all
 from mediaserver.recording.sidecars import Bookmark, Consent, Hold, Identifiers, Sidecars
-from mediaserver.recording.storage import LocalStorage, Lock
+from mediaserver.recording.storage import LocalStorage, Lock, Reader
+from mediaserver.recording.storage.face import Opening
+from mediaserver.recording.storage.keys import KeysError, Tombstone
 from mediaserver.recording.upkeep import Progress, Upkeep
 from mediaserver.recording.verify import REPORT, Checks, Report, verify
 from mediaserver.recording.views import RecordingList, view
@@ -85,17 +87,19 @@ class Archive:
         *,
         live: Callable[[], Sequence[Live]] = lambda: (),
         evidence: Evidence | None = None,
+        storage: LocalStorage | None = None,
         catalog: str = "",
         on_catalog: Callable[[str], None] = lambda trouble: None,
     ) -> None:
-        """`evidence` signs what is closed here and says whose signatures count; without one neither is looked at.
-        `catalog` is the URL of its database, SQLite in the folder by default. `on_catalog` is told why that can't be
+        """`storage` has `folder` as its root; without one everything lies there, in the clear. `evidence` signs what is
+        closed here and says whose signatures count; without one neither is looked at. `catalog` is the URL of
+        its database, SQLite in the folder by default. `on_catalog` is told why that can't be
         used, and an empty string when it can again. Raises `CatalogError` for a URL that is none."""
         self.folder = folder
         self.failures: list[str] = []
         """What `open` could not close, in words."""
         self._live = live
-        self._storage = LocalStorage(folder)
+        self._storage = storage or LocalStorage(folder)
         self._evidence = evidence or NOTHING
         self._signed = evidence is not None
         self._lock = Lock(folder)
@@ -168,8 +172,9 @@ class Archive:
         await self._upkeep.enter(recording)
 
     async def rebuild(self, progress: Callable[[Progress], None] = lambda progress: None) -> int:
-        """Make the catalog anew from the folders; gives how many there are. Goes on where an earlier one was
-        interrupted. Raises `CatalogError`."""
+        """Make the catalog anew from the folders, those included that only another store has; gives how many there
+        are. Goes on where an earlier one was interrupted. Raises `CatalogError` and OSError."""
+        await asyncio.to_thread(self._storage.restore)
         return await self._upkeep.rebuild(progress)
 
     async def find(self, query: Query) -> RecordingList:
@@ -208,16 +213,14 @@ class Archive:
                 return live.room
         return await self._catalog.room(recording)
 
-    async def media(self, recording: str, track: str, number: int = 0) -> tuple[Path, Segment]:
+    async def segment(self, recording: str, track: str, number: int = 0) -> Segment:
         """A track's file, by its number from 0. Raises `UnknownRecording` and `StillRecording`."""
         kept = await self.get(recording)
         if kept.state == "recording":
             raise StillRecording(f"recording {recording} goes on; its files can be read when it is closed")
         for candidate in kept.tracks:
             if candidate.id == track and 0 <= number < len(candidate.segments):
-                folder = self._folder(recording)
-                assert folder is not None
-                return folder / candidate.segments[number].file, candidate.segments[number]
+                return candidate.segments[number]
         raise UnknownRecording(f"recording {recording} has no segment {number} of a track {track}")
 
     def path(self, recording: str) -> Path:
@@ -226,6 +229,14 @@ class Archive:
         if folder is None:
             raise UnknownRecording(f"there is no recording {recording}")
         return folder
+
+    def media(self, recording: str, segment: Segment) -> Reader:
+        """One of its files in the clear. It blocks, so it is for a thread. Raises OSError, `Unreadable` among them."""
+        return self._storage.media(self._storage.folder(recording), segment)
+
+    def opening(self, recording: str, segment: Segment) -> Opening:
+        """As `media`, for another process that will read much of it. It may have to be fetched."""
+        return self._storage.opening(self._storage.folder(recording), segment)
 
     async def verify(self, recording: str) -> Report:
         """Read every byte. Raises `UnknownRecording` and `StillRecording`."""
@@ -246,7 +257,7 @@ class Archive:
             if folder.name not in going:
                 entry = entries.get(folder.name) if entries else None
                 checks = Checks(self._evidence.trusted, self._signed, entry, entries is not None)
-                yield await asyncio.to_thread(verify, folder, checks)
+                yield await asyncio.to_thread(verify, folder, checks, self._storage)
 
     async def verify_register(self) -> Verdict:
         """The register itself, and whether all that it has is there. Raises OSError."""
@@ -269,7 +280,7 @@ class Archive:
             entry, broken = registers.look_up(self.folder, recording, trusted)
         folder = self._folder(recording)
         if folder is not None:
-            report = verify(folder, Checks(trusted, self._signed, entry, registered))
+            report = verify(folder, Checks(trusted, self._signed, entry, registered), self._storage)
         elif entry is not None:
             gone = registers.absent([], {recording: entry})
             report = Report(recording, not gone, 0, 0, gone, notes=[entry.gone] if entry.gone else [])
@@ -313,12 +324,12 @@ class Archive:
         raise UnknownRecording(f"there is no manifest of a recording {recording}")
 
     async def report(self, recording: str) -> bytes:
-        """The session report that was laid there. Raises `UnknownRecording`."""
+        """The session report that was laid there. Raises `UnknownRecording` and `Unreadable`."""
         folder = self._folder(recording)
         try:
             if folder is not None:
-                return await asyncio.to_thread((folder / REPORT).read_bytes)
-        except OSError:
+                return await asyncio.to_thread(self._storage.read, folder / REPORT)
+        except FileNotFoundError:
             pass
         raise UnknownRecording(f"there is no report with recording {recording}")
 
@@ -327,7 +338,7 @@ class Archive:
     async def added(self, recording: str) -> Sidecars:
         """What was added to a recording. Raises `UnknownRecording`."""
         folder = await asyncio.to_thread(self._folder_to_change, recording)
-        return await asyncio.to_thread(sidecars.load, folder)
+        return await asyncio.to_thread(sidecars.load, folder, self._storage.read)
 
     async def set_identifiers(self, recording: str, identifiers: Identifiers) -> None:
         """Say whom and what a recording is about, in the place of what was said before.
@@ -419,8 +430,32 @@ class Archive:
         with tempfile.TemporaryDirectory(dir=exports) as name:
             out = Path(name) / f"{recording}{chosen.suffix}"
             async with self._exports:
-                await _exported(chosen, folder, kept, out, options, progress or ExportProgress())
+                await _exported(chosen, folder, kept, out, options, progress or ExportProgress(), self._storage)
             yield out
+
+    async def erase(self, recording: str, reason: str, now_us: int) -> None:
+        """Destroy the key of an encrypted recording: what it holds can never be read again, by anybody. The manifest
+        and a tombstone stay. Raises `UnknownRecording`, `StillRecording` and OSError, `Unreadable` among them."""
+        kept = await self.get(recording)
+        if kept.state == "recording":
+            raise StillRecording(f"recording {recording} goes on; it can be erased when it is closed")
+        tombstone = Tombstone(1, recording, now_us, reason)
+        await asyncio.to_thread(self._storage.erase, self._storage.folder(recording), tombstone)
+
+    async def rewrap(self) -> tuple[int, list[str]]:
+        """Put every recording's key under the master key in use. Gives how many were, and what failed, in words."""
+
+        def work() -> tuple[int, list[str]]:
+            done = 0
+            failures = []
+            for folder in self._storage.folders():
+                try:
+                    done += self._storage.rewrap(folder)
+                except (OSError, KeysError) as error:
+                    failures.append(str(error))
+            return done, failures
+
+        return await asyncio.to_thread(work)
 
     async def _change(self, recording: str, name: str, how: Callable[[Sidecars], Sidecars]) -> Sidecars:
         folder = await asyncio.to_thread(self._folder_to_change, recording)
@@ -432,7 +467,7 @@ class Archive:
 
     def _folder_to_change(self, recording: str) -> Path:
         if any(live.id == recording for live in self._live()):
-            self._storage.make_folder(self._storage.folder(recording))  # the recorder may be a moment behind
+            self._storage.begin(self._storage.folder(recording))  # the recorder may be a moment behind
         folder = self._folder(recording)
         if folder is None:
             raise UnknownRecording(f"there is no recording {recording}")
@@ -453,7 +488,7 @@ class Archive:
         live = [live.snapshot() for live in self._live()]
 
         def read() -> list[Entry]:
-            found = [Entry(kept, sidecars.load(self._storage.folder(kept.id))) for kept in live]
+            found = [Entry(kept, sidecars.load(self._storage.folder(kept.id), self._storage.read)) for kept in live]
             return [entry for entry in found if matches(entry, query)]
 
         matching = await asyncio.to_thread(read) if live else []
@@ -481,10 +516,11 @@ class _Journaled:
 
 
 async def _exported(
-    kind: kinds.Kind, folder: Path, kept: Manifest, out: Path, options: Struct | None, progress: ExportProgress
-) -> None:
+    kind: kinds.Kind, folder: Path, kept: Manifest, out: Path, options: Struct | None, progress: ExportProgress,
+    storage: LocalStorage,
+) -> None:  # fmt: skip
     """The export on a thread, which has ended when this ends: it writes into a folder that goes."""
-    running = asyncio.create_task(asyncio.to_thread(kinds.export, kind, folder, kept, out, options, progress))
+    running = asyncio.create_task(asyncio.to_thread(kinds.export, kind, folder, kept, out, options, progress, storage))
     try:
         await asyncio.shield(running)
     except asyncio.CancelledError:

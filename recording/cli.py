@@ -1,4 +1,4 @@
-"""The command `mediaserver archive`: list, show, export, verify, identify, hold, release, rebuild."""
+"""The command `mediaserver archive`: list, show, export, verify, identify, hold, release, rebuild, rewrap, erase."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mediaserver.recording.archive import Archive
     from mediaserver.recording.evidence import Evidence
     from mediaserver.recording.export.kinds import Kind
+    from mediaserver.recording.storage import LocalStorage
     from mediaserver.recording.upkeep import Progress
 
 app = typer.Typer(help="Find, show, export and verify recordings.", no_args_is_help=True, rich_markup_mode=None)
@@ -41,21 +42,64 @@ ResultT = TypeVar("ResultT")
 
 
 class Place(NamedTuple):
-    """The server's data folder, where the keys are whose signatures count, and the catalog's URL."""
+    """The server's data folder, where the keys are whose signatures count, the catalog's URL, and where recordings
+    lie."""
 
     data: Path
     keys: Path
     catalog: str
+    storage: LocalStorage
+
+
+class Asked(NamedTuple):
+    """What the command line says of the server."""
+
+    config: Path | None
+    data: Path | None
+    keys: Path | None
+    catalog: str
+
+    @property
+    def place(self) -> Place:
+        try:
+            storage, catalog = stores_of(self.config, self.data)
+        except BadSettings as error:
+            _fail(str(error))
+        data = storage.root.parent
+        return Place(data, self.keys or data / "keys", self.catalog or catalog, storage)
 
 
 Identifier = Annotated[str, typer.Argument(metavar="ID", help="The recording, as `list` shows it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
+class BadSettings(Exception):
+    """The settings can't be used; the message says why."""
+
+
+def _plain_stores(config: Path | None, data: Path | None) -> tuple[LocalStorage, str]:
+    from mediaserver.recording.storage import LocalStorage
+
+    return LocalStorage((data or Path("data")) / "archive"), ""
+
+
+def _no_audit(config: Path | None, data: Path | None, action: Literal["archive-erase"], facts: dict[str, str]) -> None:
+    raise BadSettings("there is no audit trail here that this could be written to")
+
+
+# What only a server's settings can say; `mediaserver.archive_command` puts it here.
+stores_of: Callable[[Path | None, Path | None], tuple[LocalStorage, str]] = _plain_stores
+write_audit: Callable[[Path | None, Path | None, Literal["archive-erase"], dict[str, str]], None] = _no_audit
+
+
 @app.callback()
 def archive(
     context: typer.Context,
-    data: Annotated[Path, typer.Option(metavar="DIR", help="The server's data folder.")] = Path("data"),
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="The server's data folder.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The server's TOML file: where its recordings lie, and their keys."),
+    ] = None,
     keys: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The public keys to trust, in place of those in DIR/keys.")
     ] = None,
@@ -64,7 +108,7 @@ def archive(
     ] = "",
 ) -> None:
     """Find, show, export and verify recordings."""
-    context.obj = Place(data, keys or data / "keys", catalog)
+    context.obj = Asked(config, data, keys, catalog)
 
 
 @app.command("list")
@@ -217,7 +261,7 @@ def dicom(
         receivers = outbox.receivers(stow, cstore, auth, ca, calling)
         if out is None and not receivers:
             raise ExportError("say where to: --out DIR, --stow URL, --cstore HOST:PORT:AET")
-        kept = outbox.Outbox(out, context.obj.data, recording)
+        kept = outbox.Outbox(out, context.obj.place.data, recording)
     except (ExportError, OSError) as error:
         _fail(str(error))
     _export(context, recording, kinds.find("dicom"), chosen, kept.take)
@@ -294,7 +338,7 @@ def audit(
     from mediaserver.recording import audit_command
     from mediaserver.recording.trail import verify_trail
 
-    place: Place = context.obj
+    place: Place = context.obj.place
     try:
         trusted = TrustedKeys.load(place.keys)
         if not check:
@@ -391,6 +435,43 @@ def rebuild(context: typer.Context) -> None:
     typer.echo(f"{count} recordings")
 
 
+@app.command()
+def rewrap(context: typer.Context) -> None:
+    """Put the keys of all encrypted recordings under the master key in use."""
+    count, failures = _with_archive(context, lambda archive: archive.rewrap())
+    typer.echo(f"{count} recordings rewrapped")
+    for failure in failures:
+        typer.echo(failure, err=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def erase(
+    context: typer.Context,
+    recording: Identifier,
+    reason: Annotated[str, typer.Option(help="Why, for the tombstone and the audit trail.")],
+) -> None:
+    """Destroy the key of an encrypted recording: nobody can ever play it again. The manifest stays. No server may
+    run, for the audit trail has one writer."""
+    if not reason.strip():
+        raise typer.BadParameter("say why", param_hint="--reason")
+
+    async def work(archive: Archive) -> None:
+        await archive.get(recording)
+        # First the trail: what can't be put on record is not done.
+        facts = {"recording": recording, "reason": reason}
+        write_audit(context.obj.config, context.obj.data, "archive-erase", facts)
+        try:
+            await archive.erase(recording, reason, _wall_us())
+        except OSError as error:
+            write_audit(context.obj.config, context.obj.data, "archive-erase", facts | {"failed": str(error)})
+            raise
+
+    _with_archive(context, work, alone=True)
+    typer.echo(f"{recording}: erased")
+
+
 class Everything(msgspec.Struct, frozen=True):
     """What `verify --all` has found."""
 
@@ -403,7 +484,7 @@ class Everything(msgspec.Struct, frozen=True):
 def _verify_all(context: typer.Context, as_json: bool) -> None:
     from mediaserver.recording.trail import verify_trail
 
-    place: Place = context.obj
+    place: Place = context.obj.place
 
     async def work(archive: Archive) -> tuple[list[Report], Verdict]:
         reports = []
@@ -430,7 +511,8 @@ def _tell(report: Report) -> None:
     if report.ok:
         by = f", signed by {report.signed_by}" if report.signed_by else ""
         at = f", time-stamped {report.time_stamp}" if report.time_stamp else ""
-        typer.echo(f"{report.recording}: genuine, {report.files} files, {report.bytes} bytes{by}{at}")
+        opened = f", {report.opened} of them decrypted" if report.opened else ""
+        typer.echo(f"{report.recording}: genuine, {report.files} files, {report.bytes} bytes{opened}{by}{at}")
     for problem in report.problems:
         typer.echo(f"{report.recording}: {problem.kind}: {problem.name}: {problem.detail}")
     for note in report.notes:
@@ -456,11 +538,12 @@ def _with_archive(
     from mediaserver.recording.archive import Archive, ArchiveInUse, ArchiveUnusable, StillRecording, UnknownRecording
     from mediaserver.recording.catalog import BadCursor, CatalogError
 
-    place: Place = context.obj
-    folder = place.data / "archive"
+    place: Place = context.obj.place
+    storage = place.storage
+    folder = storage.root
 
     async def run() -> ResultT:
-        archive = Archive(folder, evidence=_evidence(place), catalog=place.catalog)
+        archive = Archive(folder, evidence=_evidence(place), storage=storage, catalog=place.catalog)
         try:
             await archive.open()
             for failure in archive.failures:
@@ -488,7 +571,7 @@ def _with_archive(
         _fail(f"the catalog can't be used: {error}")
     except BadCursor:
         raise
-    except (ArchiveUnusable, StillRecording, ValueError) as error:
+    except (ArchiveUnusable, StillRecording, BadSettings, ValueError) as error:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
@@ -498,14 +581,13 @@ def _evidence(place: Place) -> Evidence | None:
     """None where no server with keys has been. Raises OSError and ValueError."""
     from mediaserver.recording.evidence import Evidence
     from mediaserver.recording.register import Register
-    from mediaserver.recording.storage import LocalStorage
 
     trusted, private = TrustedKeys.load(place.keys), place.data / "keys" / PRIVATE
     try:
         signer = read_private(private.read_text(), str(private))
     except (FileNotFoundError, PermissionError):
         return Evidence(trusted) if trusted.ids else None
-    register = Register(LocalStorage(place.data / "archive"), signer, _wall_us)
+    register = Register(place.storage, signer, _wall_us)
     return Evidence(trusted, signer, register, _wall_us)
 
 

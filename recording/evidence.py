@@ -80,8 +80,10 @@ class Evidence:
         pending.mkdir(exist_ok=True)
         with self._lock:
             path = pending / f"{folder.name}+{name}"
-            storage.write_atomic(path, self._seal_pending(path.name, data))
-            self._supplement(storage, folder, name, data)
+            # What is signed is what lies there, encrypted or not; a time stamp tells nothing and needs no key.
+            stored = data if name == TIME_STAMP else storage.encode(folder / name, data)
+            storage.write_atomic(path, self._seal_pending(path.name, stored))
+            self._supplement(storage, folder, name, stored)
             path.unlink()
 
     def resume(self, storage: LocalStorage) -> list[str]:
@@ -120,10 +122,13 @@ class Evidence:
 
     def _supplement(self, storage: LocalStorage, folder: Path, name: str, data: bytes) -> None:
         before = _read(folder)
-        extended = supplement.extend(before, name, data, self._wall_us(), self.signer)
+        plain = storage.decode(folder / name, data)
+        extended = supplement.extend(
+            before, name, data, self._wall_us(), self.signer, plain if plain is not data else None
+        )
         text = supplement.encode(extended)
-        storage.write_atomic(folder / name, data)
-        storage.write_atomic(folder / supplement.NAME, text)
+        storage.replace(folder / name, data)
+        storage.replace(folder / supplement.NAME, text)
         self.note("recording-supplemented", folder.name, sha256=hashlib.sha256(text).hexdigest())
 
 

@@ -17,11 +17,12 @@ from mediaserver.recording import journal
 from mediaserver.recording.entry import Entry
 from mediaserver.recording.ledger import Ledger
 from mediaserver.recording.storage import LocalStorage, StoredFile
+from mediaserver.recording.storage.sealed import SealedFile
 
 
 @dataclass(slots=True)
 class _Growing:
-    file: StoredFile
+    file: StoredFile | SealedFile
     size: int
     digest: hashlib._Hash
 
@@ -51,7 +52,7 @@ class RecordingFiles:
     def commit(self, entries: Sequence[Entry]) -> None:
         """Raises OSError; then nothing of it counts, and it may be tried again."""
         if self._journal is None:
-            self._storage.make_folder(self.folder)
+            self._storage.begin(self.folder)
             self._journal = self._storage.open(self.folder / journal.NAME)
             self._on_sync(lambda: self._storage.sync_folder(self.folder))
         lines, touched, born = self._write(entries)
@@ -97,7 +98,7 @@ class RecordingFiles:
         """A copy to go on with; it takes the original's place when the commit has succeeded."""
         original = self._growing.get(name)
         if original is None:
-            original = self._growing[name] = _Growing(self._storage.open(self.folder / name), 0, hashlib.sha256())
+            original = self._growing[name] = _Growing(self._storage.open_media(self.folder / name), 0, hashlib.sha256())
         return _Growing(original.file, original.size, original.digest.copy())
 
     def _settle(self, lines: Sequence[journal.AnyRecord], touched: dict[str, _Growing]) -> None:

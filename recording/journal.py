@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from mediaserver.recording.manifest import Content
+
 NAME = "journal.jsonl"
 VERSION = 1
 
@@ -140,6 +142,7 @@ class Sealed(Record, frozen=True, tag="sealed"):
     sha256: str
     link: str = ""
     """Of the chain over the recording's files (`chain`)."""
+    content: Content | msgspec.UnsetType = msgspec.UNSET
 
 
 class Ended(Record, frozen=True, tag="end"):

@@ -274,6 +274,7 @@ def _segment(file: FileState, mapping: list[Point]) -> Segment:
         units=file.units,
         keyframes=file.keyframes,
         mapping=_around(mapping, opened.first_rtp, last_rtp),
+        content=file.sealed.content if file.sealed else msgspec.UNSET,
     )
 
 

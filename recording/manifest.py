@@ -44,8 +44,16 @@ class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     to_us: int
 
 
+class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The plaintext of an encrypted file."""
+
+    bytes: int
+    sha256: str
+
+
 class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One file of a track: one SSRC, one codec, one picture size.
+    """One file of a track: one SSRC, one codec, one picture size. `bytes` and `sha256` are those of the file as it is
+    stored, `content` those of what is in it when it is encrypted.
 
     Its media time 0 is RTP timestamp `first_rtp`; `mapping` says which wall-clock time an RTP timestamp stands for
     (`timeline.wall_at`). `first_us` and `last_us` are the first's and the end's.
@@ -60,7 +68,7 @@ class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     width: int
     height: int
     reason: str
-    """Why it was begun: start, size, codec, parameters, ssrc, timestamps, disk, error, packets, crash."""
+    """Why it was begun: start, length, size, codec, parameters, ssrc, timestamps, disk, error, packets, crash."""
     bytes: int
     sha256: str
     first_rtp: int
@@ -71,6 +79,7 @@ class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Pictures, or packets of sound."""
     keyframes: int
     mapping: list[Point]
+    content: Content | msgspec.UnsetType = msgspec.UNSET
 
 
 class Track(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

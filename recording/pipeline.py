@@ -418,6 +418,9 @@ class TrackPipeline:
                 return "size"
             if unit.config is not None and unit.config != segment.config:
                 return "parameters" if segment.config is not None else "crash"  # which they were is not known any more
+        longest = self._settings.segment_us * self._clock_rate // 1_000_000
+        if longest and (unit.keyframe or not self._video) and rtp - segment.origin.first_rtp >= longest:
+            return "length"
         return ""
 
     def _open(self, unit: AccessUnit, rtp: int, arrival: int) -> bool:

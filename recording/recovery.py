@@ -15,6 +15,7 @@ from mediaserver.recording.ledger import FileState, Ledger
 from mediaserver.recording.replay import replay
 from mediaserver.recording.seal import seal_file
 from mediaserver.recording.storage import LocalStorage
+from mediaserver.recording.storage.sealed import SealedFile
 
 
 def recover_all(storage: LocalStorage, evidence: Evidence = NOTHING) -> tuple[list[manifest.Manifest], list[str]]:
@@ -52,14 +53,14 @@ def recover(storage: LocalStorage, folder: Path, evidence: Evidence = NOTHING) -
         ledger.apply(journal.Noted("", now, "the end of the journal was torn; what it said is not known"))
     if not evidence.has_begun(folder.name):
         ledger.apply(journal.Noted("", now, "the register of the archive has not seen this recording begin"))
-    for text in _changed(folder, ledger):
+    for text in _changed(storage, folder, ledger):
         ledger.apply(journal.Noted("", now, text))
     for _, file in ledger.unsealed():
-        text = _check(folder, file)
+        text = _check(storage, folder, file)
         if text:
             ledger.apply(journal.Noted(file.opened.track, now, text))
     for track, spill in ledger.spilled():
-        _check(folder, spill)
+        _check(storage, folder, spill)
         replay(storage, folder, ledger, track, spill)
     for _, file in ledger.unsealed():
         ledger.apply(seal_file(storage, folder, file))
@@ -91,11 +92,11 @@ def _complete(folder: Path, evidence: Evidence) -> bytes | None:
         return None
 
 
-def _changed(folder: Path, ledger: Ledger) -> list[str]:
+def _changed(storage: LocalStorage, folder: Path, ledger: Ledger) -> list[str]:
     """What is no longer as the journal says that it was completed."""
     texts = [f"the journal's entry of {file} does not follow from those before it" for file in ledger.mislinked]
     for sealed in ledger.sealed:
-        stored = LocalStorage(folder).open(folder / sealed.file) if (folder / sealed.file).is_file() else None
+        stored = storage.open(folder / sealed.file) if (folder / sealed.file).is_file() else None
         if stored is None:
             texts.append(f"{sealed.file} was completed before the crash and is gone")
             continue
@@ -120,10 +121,23 @@ def _read(folder: Path) -> tuple[Ledger, bool]:
     return ledger, len(records) == data.count(b"\n") and (not data or data.endswith(b"\n"))
 
 
-def _check(folder: Path, file: FileState) -> str:
+def _check(storage: LocalStorage, folder: Path, file: FileState) -> str:
     """Make `file` say what the disk really holds; gives what there is to note about it, or an empty string."""
     path = folder / file.opened.file
-    size = path.stat().st_size if path.exists() else 0
+    if not path.exists():
+        return _cut(file, 0)
+    stored = storage.open_media(path)
+    try:
+        text = _cut(file, stored.sound() if isinstance(stored, SealedFile) else stored.size)
+        if not text and not file.closed and file.fragments and stored.sha256(file.size) != file.sha256:
+            return f"{file.opened.file} is not what was written before the crash"
+        return text
+    finally:
+        stored.close()
+
+
+def _cut(file: FileState, size: int) -> str:
+    """Take out the fragments that are not there, when only `size` bytes are."""
     whole = len(file.fragments)
     while file.fragments and file.fragments[-1].offset + file.fragments[-1].size > size:
         fragment = file.fragments.pop()
@@ -133,17 +147,7 @@ def _check(folder: Path, file: FileState) -> str:
     if len(file.fragments) < whole:
         file.last = None
         return f"{file.opened.file}: {whole - len(file.fragments)} fragments are missing from the disk"
-    if not file.closed and file.fragments and not _is_untouched(path, file):
-        return f"{file.opened.file} is not what was written before the crash"
     return ""
-
-
-def _is_untouched(path: Path, file: FileState) -> bool:
-    stored = LocalStorage(path.parent).open(path)
-    try:
-        return stored.sha256(file.size) == file.sha256
-    finally:
-        stored.close()
 
 
 def _remove_strays(folder: Path, known: set[str]) -> None:

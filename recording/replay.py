@@ -25,12 +25,9 @@ def replay(storage: LocalStorage, folder: Path, ledger: Ledger, track: TrackStat
     """Write what `spill` holds beyond the track's other files, and bring the ledger up to date. Interrupted, it can be
     done again. Raises OSError."""
     opened = spill.opened
-    try:
-        data = (folder / opened.file).read_bytes()[: spill.size]
-    except FileNotFoundError:
+    if spill.last is None or not (folder / opened.file).exists():
         return
-    if spill.last is None:
-        return
+    data = _get(storage, folder / opened.file, spill.size)
     packets = list(raw.read(data, opened.first_sequence, raw.started_us(data)))
     settings = RecordingSettings(folder)
     added = track.added
@@ -84,9 +81,17 @@ def _write(storage: LocalStorage, folder: Path, ledger: Ledger, entries: list[En
         ledger.apply(record)
 
 
+def _get(storage: LocalStorage, path: Path, size: int) -> bytes:
+    file = storage.open_media(path)
+    try:
+        return file.read(size, 0)
+    finally:
+        file.close()
+
+
 def _put(storage: LocalStorage, path: Path, offset: int, data: bytes) -> str:
     """Write at the end, cut off what an interrupted attempt has left behind it. The SHA-256 of the whole."""
-    file = storage.open(path)
+    file = storage.open_media(path)
     try:
         file.truncate(offset)
         file.write(data, offset)

@@ -19,8 +19,11 @@ def seal_file(storage: LocalStorage, folder: Path, file: FileState) -> journal.S
     if not file.fragments:
         path.unlink(missing_ok=True)
         return journal.Sealed(opened.track, opened.file, 0, "")
-    with path.open("rb") as stream:
-        head = stream.read(opened.header)
+    growing = storage.open_media(path)
+    try:
+        head = growing.read(opened.header, 0)
+    finally:
+        growing.close()
     patches, tail = muxer.complete(opened.container, head, opened.clock_rate, file.fragments)
-    size, sha256 = storage.seal(path, patches, tail, file.size)
-    return journal.Sealed(opened.track, opened.file, size, sha256)
+    size, sha256, content = storage.seal(path, patches, tail, file.size)
+    return journal.Sealed(opened.track, opened.file, size, sha256, content=content)

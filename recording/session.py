@@ -220,6 +220,8 @@ class Session:
             if isinstance(record, journal.Written):
                 fragments += 1
                 self._hooks.count("fragment_bytes", len(data))
+            elif isinstance(record, journal.Sealed):
+                self._storage.sealed(self.id, record.file, record.bytes, record.sha256)
             elif isinstance(record, journal.Closed):
                 self._to_seal[record.file] = self._ledger.file(record.track, record.file), 0
         self._hooks.count("fragments", fragments)

@@ -60,6 +60,9 @@ class RecordingSettings(msgspec.Struct, frozen=True):
     """Packets taken from one ring at once, so that one track never starves another."""
     keyframe_every_us: int = 10_000_000
     """A keyframe is asked for when none has come for so long: a player can seek no finer. 0: never."""
+    segment_us: int = 0
+    """A file that is so long ends at the next keyframe, and another goes on: a file can leave for another store only
+    when it has ended. 0: never."""
     retry_us: int = 500_000
     """How often a write that failed is tried again."""
     patience_us: int = 10_000_000

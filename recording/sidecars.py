@@ -135,12 +135,13 @@ _FILES: dict[str, type] = dict(zip(NAMES, (_Identifiers, _Bookmarks, _Consents, 
 UNREADABLE = "the file holds.json can't be read, so what it said still counts"
 
 
-def load(folder: Path) -> Sidecars:
-    """What was added, for a catalog or a list: what can't be read is left out, save that its holds still count."""
+def load(folder: Path, read: Callable[[Path], bytes] = Path.read_bytes) -> Sidecars:
+    """What was added, for a catalog or a list: what can't be read is left out, save that its holds still count.
+    `read` gives a file in the clear."""
     found = Sidecars()
     for name in NAMES:
         try:
-            found = _with(found, name, _read(folder / name))
+            found = _with(found, name, _read(folder / name, read))
         except (OSError, ValueError):
             if name == "holds.json":
                 unknown = Hold(id="unreadable", reason=UNREADABLE, by="", placed_us=0)
@@ -154,23 +155,21 @@ def change(storage: LocalStorage, folder: Path, name: str, how: Callable[[Sideca
     Raises OSError, and ValueError for a file that can't be read: nothing of it is thrown away.
     """
     with _alone(folder):
-        changed = how(_with(Sidecars(), name, _read(folder / name)))
+        changed = how(_with(Sidecars(), name, _read(folder / name, storage.read)))
         content = _content(changed, name)
         if content:
             data = msgspec.json.encode({"version": VERSION, name.removesuffix(".json"): content})
-            storage.write_atomic(folder / name, msgspec.json.format(data, indent=1) + b"\n")
+            storage.write(folder / name, msgspec.json.format(data, indent=1) + b"\n")
         else:
-            (folder / name).unlink(missing_ok=True)
-            storage.sync_folder(folder)
-    return load(folder)
+            storage.remove(folder / name)
+    return load(folder, storage.read)
 
 
 def erase(storage: LocalStorage, folder: Path, name: str) -> None:
     """Remove the file `name`, readable or not. Raises OSError."""
     with _alone(folder):
-        (folder / name).unlink(missing_ok=True)
         (folder / f".{name}.new").unlink(missing_ok=True)
-        storage.sync_folder(folder)
+        storage.remove(folder / name)
 
 
 def _check(name: str, text: str) -> None:
@@ -180,9 +179,9 @@ def _check(name: str, text: str) -> None:
         raise ValueError(f"{name} has a character that can't be printed")
 
 
-def _read(path: Path) -> msgspec.Struct | None:
+def _read(path: Path, read: Callable[[Path], bytes]) -> msgspec.Struct | None:
     try:
-        found: Any = msgspec.json.decode(path.read_bytes(), type=_FILES[path.name])
+        found: Any = msgspec.json.decode(read(path), type=_FILES[path.name])
     except FileNotFoundError:
         return None
     except msgspec.MsgspecError as error:

@@ -1,10 +1,10 @@
 """One picture of a recorded file as JPEG, made in a process of its own.
 
-    python -m mediaserver.recording.still FILE SECONDS WIDTH >picture.jpg
+    python -m mediaserver.recording.still SECONDS WIDTH <opening >picture.jpg
 
 What is decoded came from a publisher, so the decoder is kept away from the server: a process that has little memory
 and little time, and whose end harms nobody. It is the keyframe at or before the moment, which costs one decoded
-picture wherever it lies.
+picture wherever it lies. The file (`storage.face.Opening`, as JSON) is inherited, and its key comes by the pipe.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import os
 import resource
 import sys
 from fractions import Fraction
-from pathlib import Path
 
 import av
+import msgspec
 from av.video.codeccontext import VideoCodecContext
+
+from mediaserver.recording.storage.face import Opening
 
 MEMORY = 1 << 30
 CPU_SECONDS = 10
@@ -27,10 +29,10 @@ QUALITY = 5
 """The quantizer of the JPEG, 2 (best) to 31."""
 
 
-def still(path: Path, seconds: float, width: int) -> bytes:
+def still(file: Opening, seconds: float, width: int) -> bytes:
     """A JPEG `width` pixels wide, or as wide as the source where that is less. Raises ValueError."""
     try:
-        with av.open(path) as container:
+        with av.open(file.open(), "r") as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
             assert stream.time_base is not None
@@ -38,8 +40,8 @@ def still(path: Path, seconds: float, width: int) -> bytes:
             for _, frame in zip(range(UNITS), container.decode(stream), strict=False):
                 return _jpeg(frame, width)
     except (av.FFmpegError, OSError, IndexError) as error:
-        raise ValueError(f"{path.name}: {error}") from error
-    raise ValueError(f"{path.name}: no picture there")
+        raise ValueError(f"{file.name}: {error}") from error
+    raise ValueError(f"{file.name}: no picture there")
 
 
 def _jpeg(frame: av.VideoFrame, width: int) -> bytes:
@@ -61,9 +63,10 @@ def main() -> int:
     os.nice(10)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
-    path, seconds, width = sys.argv[1:]
+    seconds, width = sys.argv[1:]
+    file = msgspec.json.decode(sys.stdin.buffer.read(), type=Opening)
     try:
-        sys.stdout.buffer.write(still(Path(path), float(seconds), int(width)))
+        sys.stdout.buffer.write(still(file, float(seconds), int(width)))
     except (ValueError, MemoryError) as error:
         print(error, file=sys.stderr)
         return 1

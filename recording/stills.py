@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections import OrderedDict
-from pathlib import Path
+from collections.abc import Callable
+
+import msgspec
+
+from mediaserver.recording.storage.face import Opening
 
 AT_ONCE = 2
 WAITING = 64
@@ -36,10 +41,11 @@ class Stills:
         self._making: dict[tuple[str, int, int], asyncio.Task[bytes]] = {}
         self._turn = asyncio.Semaphore(AT_ONCE)
 
-    async def picture(self, path: Path, sha256: str, second: int, width: int) -> bytes:
-        """A JPEG of the keyframe at or before a second of a file, which `sha256` names.
+    async def picture(self, opener: Callable[[], Opening], sha256: str, second: int, width: int) -> bytes:
+        """A JPEG of the keyframe at or before a second of a file, which `sha256` names. `opener` gives the file; it is
+        called on a thread.
 
-        Raises `NoStill` and `StillsBusy`.
+        Raises `NoStill`, `StillsBusy`, and OSError when the file can't be had.
         """
         key = (sha256, second, width)
         if key in self._kept:
@@ -48,7 +54,7 @@ class Stills:
         if key not in self._making:
             if len(self._making) >= WAITING:
                 raise StillsBusy("many pictures are being made; ask again in a moment")
-            self._making[key] = asyncio.create_task(self._make(key, path), name="still")
+            self._making[key] = asyncio.create_task(self._make(key, opener), name="still")
         # One who goes away does not take the picture from the others who wait for it.
         return await asyncio.shield(self._making[key])
 
@@ -58,10 +64,10 @@ class Stills:
             task.cancel()
         await asyncio.gather(*making, return_exceptions=True)
 
-    async def _make(self, key: tuple[str, int, int], path: Path) -> bytes:
+    async def _make(self, key: tuple[str, int, int], opener: Callable[[], Opening]) -> bytes:
         try:
             async with self._turn:
-                made = await _run(path, key[1], key[2])
+                made = await _run(await asyncio.to_thread(opener), key[1], key[2])
         finally:
             del self._making[key]
         self._kept[key] = made
@@ -71,14 +77,17 @@ class Stills:
         return made
 
 
-async def _run(path: Path, second: int, width: int) -> bytes:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "mediaserver.recording.still", str(path), str(second), str(width),
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+async def _run(file: Opening, second: int, width: int) -> bytes:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "mediaserver.recording.still", str(second), str(width), pass_fds=[file.fd],
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+    finally:
+        os.close(file.fd)
     try:
         async with asyncio.timeout(SECONDS):
-            picture, words = await process.communicate()
+            picture, words = await process.communicate(msgspec.json.encode(file))
     except TimeoutError:
         raise NoStill(f"no picture could be made within {SECONDS:g} s") from None
     finally:

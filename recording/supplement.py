@@ -11,6 +11,7 @@ import hashlib
 import msgspec
 
 from mediaserver.recording.keys import SigningKey, Trust, TrustedKeys
+from mediaserver.recording.manifest import Content
 
 VERSION = 1
 NAME = "supplement.json"
@@ -23,6 +24,8 @@ class Addition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bytes: int
     sha256: str
     added_us: int
+    content: Content | msgspec.UnsetType = msgspec.UNSET
+    """Of an encrypted file: what is in it."""
 
 
 class Supplement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,9 +58,13 @@ def decode(data: bytes) -> Supplement:
     return supplement
 
 
-def extend(before: Supplement, name: str, data: bytes, now_us: int, signer: SigningKey | None) -> Supplement:
-    """With the file `name` in it, in the place of an earlier one of that name, signed anew."""
-    addition = Addition(name, len(data), hashlib.sha256(data).hexdigest(), now_us)
+def extend(
+    before: Supplement, name: str, data: bytes, now_us: int, signer: SigningKey | None, plain: bytes | None = None
+) -> Supplement:
+    """With the file `name` in it, in the place of an earlier one of that name, signed anew. `plain` is what is in
+    `data` where that is encrypted."""
+    content = msgspec.UNSET if plain is None else Content(len(plain), hashlib.sha256(plain).hexdigest())
+    addition = Addition(name, len(data), hashlib.sha256(data).hexdigest(), now_us, content)
     files = [*(file for file in before.files if file.name != name), addition]
     key = signer.id if signer else ""
     blank = msgspec.structs.replace(before, files=files, key=key, signature="")

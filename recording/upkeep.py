@@ -153,7 +153,7 @@ class Upkeep:
     async def _enter(self, recording: str) -> None:
         folder = self._storage.find(recording)
         if folder is None or not (folder / journal.NAME).exists():  # else it goes on, and is entered when it is closed
-            entry = await asyncio.to_thread(read, folder) if folder else None
+            entry = await asyncio.to_thread(read, self._storage, folder) if folder else None
             if entry is None:
                 await self._catalog.remove(recording)
             else:
@@ -162,7 +162,7 @@ class Upkeep:
             (self._marks / recording).unlink()
 
     async def _enter_folders(self, folders: list[Path], *, mark: tuple[str, str] | None = None) -> None:
-        found = await asyncio.to_thread(lambda: [(folder.name, read(folder)) for folder in folders])
+        found = await asyncio.to_thread(lambda: [(folder.name, read(self._storage, folder)) for folder in folders])
         for recording in [recording for recording, entry in found if entry is None]:
             await self._catalog.remove(recording)
         await self._catalog.put_many([entry for _, entry in found if entry], mark=mark)
@@ -184,9 +184,9 @@ class Upkeep:
             self._on_change(trouble)
 
 
-def read(folder: Path) -> Entry | None:
+def read(storage: LocalStorage, folder: Path) -> Entry | None:
     """What a folder says of itself; None when its manifest can't be read."""
     try:
-        return Entry(manifest.decode((folder / manifest.NAME).read_bytes()), sidecars.load(folder))
+        return Entry(manifest.decode((folder / manifest.NAME).read_bytes()), sidecars.load(folder, storage.read))
     except (OSError, ValueError):
         return None

@@ -12,18 +12,26 @@ import msgspec
 from mediaserver.recording import chain, journal, manifest, sidecars, supplement, timestamp
 from mediaserver.recording.evidence import SIGNATURE, TIME_STAMP
 from mediaserver.recording.keys import Trust, TrustedKeys
-from mediaserver.recording.manifest import Manifest, Segment
+from mediaserver.recording.manifest import Content, Manifest, Segment
 from mediaserver.recording.problem import Kind, Problem
 from mediaserver.recording.register import Entry
+from mediaserver.recording.storage import LocalStorage, Reader, Storage
+from mediaserver.recording.storage import keys as wrapped
+from mediaserver.recording.storage.face import MARK, MissingKey, Unreadable
 
 __all__ = ["REPORT", "Checks", "Problem", "Report", "verify"]
+
+_CHUNK = 4 << 20
+_BESIDE = (manifest.NAME, SIGNATURE, supplement.NAME, wrapped.NAME, wrapped.TOMBSTONE, MARK)
 
 REPORT = "report.json"
 """The session report in a recording's folder. It comes after the manifest: the supplement covers it."""
 
 
 class Report(msgspec.Struct, frozen=True):
-    """`files` and `bytes` are the media that was read and found genuine."""
+    """`files` and `bytes` are the media that was read and found genuine. `opened` of the files are encrypted and were
+    decrypted as well, with the content that was recorded; without their key it is the stored bytes alone that are
+    genuine."""
 
     recording: str
     ok: bool
@@ -36,6 +44,7 @@ class Report(msgspec.Struct, frozen=True):
     """When a time-stamping authority had seen the manifest (RFC 3339)."""
     notes: list[str] = []
     """What is no fault of the recording but should be known."""
+    opened: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +63,13 @@ class Checks:
 class _Findings:
     folder: Path
     checks: Checks
+    storage: Storage
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    known: set[str] = field(default_factory=lambda: {manifest.NAME, SIGNATURE, supplement.NAME, *sidecars.NAMES})
+    known: set[str] = field(default_factory=lambda: {*_BESIDE, *sidecars.NAMES})
     signed_by: str = ""
     time_stamp: str = ""
+    opened: int = 0
 
     def add(self, kind: Kind, name: str, detail: str) -> None:
         self.problems.append(Problem(kind, name, detail))
@@ -81,9 +92,13 @@ class _Findings:
             return None
 
 
-def verify(folder: Path, checks: Checks = Checks()) -> Report:
-    """Reads every byte of the recording: seconds for each gigabyte."""
-    found = _Findings(folder, checks)
+def verify(folder: Path, checks: Checks = Checks(), storage: Storage | None = None) -> Report:
+    """Reads every byte of the recording: seconds for each gigabyte.
+
+    `storage` is where its media lie and what may know their keys; without one they are files of `folder`. Raises
+    OSError when the store can't be asked.
+    """
+    found = _Findings(folder, checks, storage or LocalStorage(folder.parent))
     kept = _manifest(found)
     segments = [segment for track in kept.tracks for segment in track.segments] if kept else []
     good = list(_segments(found, segments))
@@ -102,6 +117,7 @@ def verify(folder: Path, checks: Checks = Checks()) -> Report:
         found.signed_by,
         found.time_stamp,
         found.notes,
+        found.opened,
     )
 
 
@@ -167,21 +183,46 @@ def _segments(found: _Findings, segments: list[Segment]) -> Iterator[Segment]:
             found.add("altered", segment.file, "not a file of this folder")
             continue
         try:
-            with path.open("rb") as stream:
-                size = stream.seek(0, 2)
-                stream.seek(0)
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
+            size, digest = _digest(found.storage.stored(found.folder, segment))
+        except FileNotFoundError as error:
             found.add("missing", segment.file, error.strerror or str(error))
             continue
         if digest == segment.sha256 and size == segment.bytes:
-            yield segment
+            if segment.content is msgspec.UNSET or _content(found, segment, segment.content):
+                yield segment
         elif digest in by_hash:
             found.add("swapped", segment.file, f"it is what the manifest has as {by_hash[digest]}")
         elif size != segment.bytes:
             found.add("altered", segment.file, f"{size} bytes, not {segment.bytes}")
         else:
             found.add("altered", segment.file, "its SHA-256 is not that of the manifest")
+
+
+def _content(found: _Findings, segment: Segment, content: Content) -> bool:
+    """Whether the plaintext of a file whose stored bytes are genuine is as well, as far as its key is at hand."""
+    try:
+        reader = found.storage.media(found.folder, segment)
+        genuine = _digest(reader) == (content.bytes, content.sha256)
+    except MissingKey:
+        return True
+    except Unreadable as error:
+        found.add("altered", segment.file, str(error))
+        return False
+    found.opened += genuine
+    if not genuine:
+        found.add("altered", segment.file, "its content is not that of the manifest")
+    return genuine
+
+
+def _digest(reader: Reader) -> tuple[int, str]:
+    """Size and SHA-256; closes the reader."""
+    digest = hashlib.sha256()
+    try:
+        for offset in range(0, reader.size, _CHUNK):
+            digest.update(reader.read(_CHUNK, offset))
+        return reader.size, digest.hexdigest()
+    finally:
+        reader.close()
 
 
 def _chain(found: _Findings, kept: Manifest, segments: list[Segment]) -> None:

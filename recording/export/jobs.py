@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from mediaserver.recording.export.join import Format
-from mediaserver.recording.export.work import Line
+from mediaserver.recording.export.work import Line, Order
 from mediaserver.recording.views import iso
 
 AT_ONCE = 2
@@ -90,8 +90,8 @@ class Exports:
         self._reserve_bytes = reserve_bytes
         self._jobs: dict[str, _Job] = {}
 
-    async def begin(self, recording: str, source: Path, kind: Format, size: int) -> ExportView:
-        """Export the recording in the folder `source`, which holds `size` bytes of media.
+    async def begin(self, recording: str, order: Callable[[], Order], kind: Format, size: int) -> ExportView:
+        """Export a recording with `size` bytes of media. `order` is called on a thread when its turn has come.
 
         Raises `TooManyExports`, `DiskFull` and OSError.
         """
@@ -109,7 +109,7 @@ class Exports:
         except BaseException:
             del self._jobs[identifier]
             raise
-        job.task = asyncio.create_task(self._run(job, source), name=f"export {identifier}")
+        job.task = asyncio.create_task(self._run(job, order), name=f"export {identifier}")
         return job.view
 
     def of(self, recording: str) -> list[ExportView]:
@@ -145,32 +145,42 @@ class Exports:
             folder.rmdir()
             raise DiskFull("the archive's disk has no room for this export")
 
-    async def _run(self, job: _Job, source: Path) -> None:
+    async def _run(self, job: _Job, order: Callable[[], Order]) -> None:
         try:
             async with self._turn:
                 job.change(state="running")
-                last = await self._work(job, source)
+                last = await self._work(job, await _carried_out(order))
             if last.sha256:
                 job.change(state="done", progress=1.0, bytes=last.bytes, sha256=last.sha256)
             else:
                 job.change(state="failed", error=last.error or "the export ended without a word")
         except OSError as error:
-            job.change(state="failed", error=f"the export could not be started: {error.strerror}")
+            job.change(state="failed", error=f"the export could not be started: {_said(error)}")
         job.change(expires=iso(self._wall_us() + round(self._keep_seconds * 1e6)))
         loop = asyncio.get_running_loop()
         job.expiry = loop.call_later(self._keep_seconds, lambda: loop.create_task(self._forget(job)))
 
-    async def _work(self, job: _Job, source: Path) -> Line:
+    async def _work(self, job: _Job, order: Order) -> Line:
         """The last line of the process; it is killed when the job is."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "mediaserver.recording.export.work", str(source), str(job.out), job.view.kind,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+        text = msgspec.json.encode(order)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "mediaserver.recording.export.work", str(job.out), job.view.kind,
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+                pass_fds=[opening.fd for opening in order.files.values()],
+            )  # fmt: skip
+        finally:
+            order.close()
         last = Line()
         try:
+            assert process.stdin is not None
             assert process.stdout is not None
-            async for text in process.stdout:
-                last = msgspec.json.decode(text, type=Line)
+            with contextlib.suppress(ConnectionError):  # it has ended; what it said tells why
+                process.stdin.write(text)
+                await process.stdin.drain()
+            process.stdin.close()
+            async for line in process.stdout:
+                last = msgspec.json.decode(line, type=Line)
                 if not last.error:
                     job.change(progress=last.progress)
             await process.wait()
@@ -189,3 +199,17 @@ class Exports:
             job.task.cancel()
             await asyncio.gather(job.task, return_exceptions=True)
         await asyncio.to_thread(shutil.rmtree, job.out.parent, ignore_errors=True)
+
+
+def _said(error: OSError) -> str:
+    return f"{Path(error.filename).name}: {error.strerror}" if error.filename else str(error)
+
+
+async def _carried_out(order: Callable[[], Order]) -> Order:
+    """On a thread. Who is cancelled meanwhile leaves no file open."""
+    work = asyncio.ensure_future(asyncio.to_thread(order))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        work.add_done_callback(lambda done: None if done.cancelled() or done.exception() else done.result().close())
+        raise

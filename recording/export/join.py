@@ -57,6 +57,7 @@ def join(
     container: Format,
     progress: Callable[[float], None] = lambda share: None,
     transcode: bool = False,
+    source: media.Source = media.PLAIN,
 ) -> None:
     """Write the recording in `folder` to `out`. Reads each file once. `progress` is told how much of its length is
     done, a share of 1. What the container can't hold is an error, or becomes H.264 with `transcode`.
@@ -72,7 +73,7 @@ def join(
         with ExitStack() as stack:
             target = stack.enter_context(av.open(out, "w", format=_FORMATS[container], options=options))
             target.metadata.update(title=manifest.room, comment=manifest.id, creation_time=iso(origin))
-            lanes = _lanes(folder, manifest, target, stack)
+            lanes = _lanes(folder, manifest, target, stack, source)
             placed = (_placed(number, lane, origin) for number, lane in enumerate(lanes))
             last: dict[int, int] = {}
             for dts, _, lane, packet in heapq.merge(*placed):
@@ -99,14 +100,16 @@ def check(manifest: Manifest, container: Format, transcode: bool = False) -> Non
             )
 
 
-def _lanes(folder: Path, manifest: Manifest, target: OutputContainer, stack: ExitStack) -> list[_Lane]:
+def _lanes(
+    folder: Path, manifest: Manifest, target: OutputContainer, stack: ExitStack, source: media.Source
+) -> list[_Lane]:
     """Open every segment, and give each a stream of the file that fits it."""
     lanes = []
     for track in manifest.tracks:
         streams: dict[object, Any] = {}
         for segment in media.playable(track):
-            source = stack.enter_context(media.opened(folder, segment))
-            stream = source.streams[0]
+            opened = stack.enter_context(media.opened(folder, segment, source))
+            stream = opened.streams[0]
             encoder = None
             configuration: object = (segment.codec, segment.width, segment.height, stream.codec_context.extradata)
             if target.format.name == "mp4" and segment.codec not in MP4_CODECS:
@@ -119,7 +122,7 @@ def _lanes(folder: Path, manifest: Manifest, target: OutputContainer, stack: Exi
                 number = f" ({len(streams) + 1})" if streams else ""
                 out.metadata["title"] = f"{track.label or track.source}{number}"
                 streams[configuration] = out
-            lanes.append(_Lane(segment, source, streams[configuration], encoder))
+            lanes.append(_Lane(segment, opened, streams[configuration], encoder))
     return lanes
 
 

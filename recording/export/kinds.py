@@ -18,6 +18,7 @@ import msgspec
 from mediaserver.recording.export.dicom.options import DicomOptions
 from mediaserver.recording.export.progress import ExportError, Progress
 from mediaserver.recording.manifest import Manifest
+from mediaserver.recording.storage import LocalStorage
 
 
 class NoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,7 +30,7 @@ class Mp4Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What MP4 can't hold becomes H.264; without it that is an error."""
 
 
-Run = Callable[[Path, Manifest, Path, Any, Progress], None]
+Run = Callable[[Path, Manifest, Path, Any, Progress, LocalStorage], None]
 
 
 class Kind(NamedTuple):
@@ -46,9 +47,10 @@ class Kind(NamedTuple):
 
 def export(
     kind: Kind, folder: Path, manifest: Manifest, out: Path, options: msgspec.Struct | None = None,
-    progress: Progress | None = None,
+    progress: Progress | None = None, storage: LocalStorage | None = None,
 ) -> None:  # fmt: skip
     """Export the closed recording in `folder` to `out`, a file or (for a kind without suffix) a folder that is there.
+    `storage` is where its files lie and what knows its key; without one they are in `folder`, in the clear.
 
     Raises `ExportError`, `ExportCancelled` and OSError.
     """
@@ -57,7 +59,7 @@ def export(
         raise TypeError(f"{kind.name} takes {kind.options.__name__}, not {type(chosen).__name__}")
     progress = progress or Progress()
     progress(0)
-    kind.run(folder, manifest, out, chosen, progress)
+    kind.run(folder, manifest, out, chosen, progress, storage or LocalStorage(folder))
     progress(1)
 
 
@@ -69,33 +71,41 @@ def find(name: str) -> Kind:
         raise ExportError(f"there is no export {name}: choose {', '.join(KINDS)}") from None
 
 
-def _mkv(folder: Path, manifest: Manifest, out: Path, options: NoOptions, progress: Progress) -> None:
+def _mkv(
+    folder: Path, manifest: Manifest, out: Path, options: NoOptions, progress: Progress, storage: LocalStorage
+) -> None:
     from mediaserver.recording.export.join import join
 
-    join(folder, manifest, out, "mkv", progress)
+    join(folder, manifest, out, "mkv", progress, source=storage)
 
 
-def _mp4(folder: Path, manifest: Manifest, out: Path, options: Mp4Options, progress: Progress) -> None:
+def _mp4(
+    folder: Path, manifest: Manifest, out: Path, options: Mp4Options, progress: Progress, storage: LocalStorage
+) -> None:
     from mediaserver.recording.export.join import join
 
-    join(folder, manifest, out, "mp4", progress, options.transcode)
+    join(folder, manifest, out, "mp4", progress, options.transcode, storage)
 
 
-def _zip(folder: Path, manifest: Manifest, out: Path, options: NoOptions, progress: Progress) -> None:
+def _zip(
+    folder: Path, manifest: Manifest, out: Path, options: NoOptions, progress: Progress, storage: LocalStorage
+) -> None:
     from mediaserver.recording.export.bundle import bundle
 
     with out.open("wb") as stream:
-        altered = bundle(folder, manifest, stream, progress)
+        altered = bundle(folder, manifest, stream, progress, storage)
     _warn(progress, altered)
 
 
-def _dicom(folder: Path, manifest: Manifest, out: Path, options: DicomOptions, progress: Progress) -> None:
+def _dicom(
+    folder: Path, manifest: Manifest, out: Path, options: DicomOptions, progress: Progress, storage: LocalStorage
+) -> None:
     try:
         from mediaserver.recording.export.dicom.study import export_study
     except ImportError as error:
         raise ExportError(f"DICOM needs more packages ({error.name}): pip install 'mediaserver[dicom]'") from error
 
-    export_study(folder, manifest, out, options, progress)
+    export_study(folder, manifest, out, options, progress, storage)
 
 
 def _warn(progress: Progress, altered: Sequence[str]) -> None:

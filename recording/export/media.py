@@ -7,10 +7,10 @@ what FFmpeg can't read is an `ExportError` that names the file.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Protocol, cast
 
 import av
 from av.container import InputContainer
@@ -18,9 +18,21 @@ from av.container import InputContainer
 from mediaserver.recording import raw
 from mediaserver.recording.export.progress import ExportError
 from mediaserver.recording.manifest import Segment, Track
+from mediaserver.recording.storage import LocalStorage, ReaderFile, Unreadable
 from mediaserver.recording.timeline import wall_at
 
 MICROSECOND = Fraction(1, 1_000_000)
+
+
+class Source(Protocol):
+    """Where an export's media come from, such as a `Storage`."""
+
+    def fetch(self, folder: Path, segment: Segment) -> Path | ReaderFile:
+        """A media file in the clear. Raises OSError."""
+
+
+PLAIN = LocalStorage(Path())
+"""For files that lie in the recording's folder, in the clear."""
 
 
 def playable(track: Track) -> list[Segment]:
@@ -29,16 +41,21 @@ def playable(track: Track) -> list[Segment]:
 
 
 @contextmanager
-def opened(folder: Path, segment: Segment) -> Iterator[InputContainer]:
-    """The segment's file. Raises `ExportError`, later too, for what FFmpeg finds wrong with it."""
-    try:
-        container = av.open(folder / segment.file)
-    except (av.FFmpegError, OSError) as error:
-        raise ExportError(f"{segment.file} cannot be read: {error}") from error
-    with container:
-        if not container.streams:
-            raise ExportError(f"{segment.file} cannot be read: it holds no media")
-        yield container
+def opened(folder: Path, segment: Segment, source: Source) -> Iterator[InputContainer]:
+    """The segment's file. Raises OSError, such as `Unreadable`, and `ExportError`, later too, for what FFmpeg finds
+    wrong with it."""
+    file = source.fetch(folder, segment)
+    with nullcontext() if isinstance(file, Path) else file:
+        try:
+            container = av.open(cast("Path | BinaryIO", file), "r")
+        except Unreadable:
+            raise
+        except (av.FFmpegError, OSError) as error:
+            raise ExportError(f"{segment.file} cannot be read: {error}") from error
+        with container:
+            if not container.streams:
+                raise ExportError(f"{segment.file} cannot be read: it holds no media")
+            yield container
 
 
 def packets(segment: Segment, container: InputContainer) -> Iterator[av.Packet[Any]]:

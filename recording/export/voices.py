@@ -33,9 +33,9 @@ class Run(NamedTuple):
     samples: Samples
 
 
-def runs(folder: Path, segment: Segment, origin_us: int) -> Iterator[Run]:
+def runs(folder: Path, segment: Segment, origin_us: int, source: media.Source) -> Iterator[Run]:
     """The sound of a file, piece by piece in order; what follows without a gap follows to the sample."""
-    with media.opened(folder, segment) as container:
+    with media.opened(folder, segment, source) as container:
         resampler = av.AudioResampler("flt", "mono", RATE)
         end: int | None = None
         for time_us, frame in media.sound(segment, container):
@@ -55,14 +55,16 @@ def runs(folder: Path, segment: Segment, origin_us: int) -> Iterator[Run]:
                 end = start + len(samples)
 
 
-def mix(folder: Path, segments: Sequence[Segment], start_us: int, end_us: int) -> Iterator[Samples]:
+def mix(
+    folder: Path, segments: Sequence[Segment], start_us: int, end_us: int, source: media.Source = media.PLAIN
+) -> Iterator[Samples]:
     """All of them together between two moments, in blocks of `BLOCK` samples, silence where nobody speaks."""
     total = (end_us - start_us) * RATE // 1_000_000
     heard = [segment for segment in segments if segment.last_us > start_us and segment.first_us < end_us]
     buffer = np.zeros(0, np.float32)
     done = 0
     with ExitStack() as stack:
-        lanes = [runs(folder, segment, start_us) for segment in heard]
+        lanes = [runs(folder, segment, start_us, source) for segment in heard]
         for lane in lanes:
             stack.callback(lane.close)  # type: ignore[attr-defined]
         for run in heapq.merge(*lanes, key=lambda run: run.start):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import av
 import numpy as np
@@ -25,6 +25,7 @@ from mediaserver.recording.manifest import Manifest, Segment
 from mediaserver.recording.recorder import Recorder, Recording, RecordingState
 from mediaserver.recording.settings import RecordingSettings, TrackMeta
 from mediaserver.recording.storage import LocalStorage, StoredFile
+from mediaserver.recording.storage.keys import MasterKeys
 from mediaserver.recording.timeline import NTP_UNIX_SECONDS, wall_at
 from mediaserver.sfu.stream.params import PayloadParams
 from tests.codecs import media
@@ -219,6 +220,15 @@ class Unsynced(LocalStorage):
         return file
 
 
+MASTERS = MasterKeys("test", {"test": bytes(range(32)), "other": bytes(32)})
+encrypted = False
+"""Whether the archives of these tests are: the fixture `kept` switches it."""
+
+
+def storage_at(root: Path) -> LocalStorage:
+    return LocalStorage(root, MASTERS if encrypted else None)
+
+
 class Studio:
     """A recorder in virtual time with one recording."""
 
@@ -235,13 +245,14 @@ class Studio:
         self.states: list[tuple[RecordingState, str]] = []
         self.keyframes: list[str] = []
         self.folder = folder
+        self.storage = storage or storage_at(folder)
         self.recorder = Recorder(
             RecordingSettings(folder, **settings),
             monotonic=lambda: MONOTONIC_START + round(self.now),
             wall=lambda: WALL_START + round(self.now),
             on_state=lambda recording, state, detail: self.states.append((state, detail)),
             request_keyframe=lambda recording, track: self.keyframes.append(track),
-            storage=storage,
+            storage=self.storage,
             executor=executor or Inline(),
             evidence=evidence,
         )
@@ -291,6 +302,11 @@ class Studio:
         return found
 
 
+def opened(folder: Path, segment: Segment) -> Path | BinaryIO:
+    """A segment's file in the clear."""
+    return cast("Path | BinaryIO", LocalStorage(folder.parent, MASTERS).fetch(folder, segment))
+
+
 @dataclass
 class Shown:
     """A decoded picture: its number, its place in the file (ticks), its wall-clock time by the manifest."""
@@ -304,7 +320,7 @@ class Shown:
 def watch(folder: Path, segment: Segment) -> list[Shown]:
     """Decode a segment of video from its first to its last frame; any error of the decoder is one of the test."""
     shown = []
-    with av.open(folder / segment.file) as container:
+    with av.open(opened(folder, segment)) as container:
         stream = container.streams.video[0]
         stream.codec_context.options = {"err_detect": "explode"}
         for frame in container.decode(stream):
@@ -323,7 +339,7 @@ def listen(folder: Path, segment: Segment) -> tuple[list[int], int]:
     beginnings: list[int] = []
     total = 0
     quiet = True
-    with av.open(folder / segment.file) as container:
+    with av.open(opened(folder, segment)) as container:
         for frame in container.decode(audio=0):
             assert isinstance(frame, av.AudioFrame)
             assert frame.pts is not None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,10 @@ from mediaserver.loadtest.raster import read_code
 from mediaserver.recording import manifest
 from mediaserver.recording.archive import Archive
 from mediaserver.recording.export.jobs import DiskFull, Exports, TooManyExports
+from mediaserver.recording.export.work import Order
+from mediaserver.recording.manifest import Segment
 from mediaserver.recording.stills import NoStill, Stills, StillsBusy
+from mediaserver.recording.storage.face import Opening
 from mediaserver.session_report import Breach, SessionReport, ViewEntry
 from mediaserver.spells import Spell, SpellsSection
 from tests.recording import feed
@@ -119,26 +124,34 @@ def test_thumbnail_is_the_keyframe_before(tmp_path: Path, at: int, code: int) ->
     Desk(Archive(tmp_path)).run(work)
 
 
+def opened(path: Path) -> Opening:
+    return Opening(os.open(path, os.O_RDONLY), path.name, None)
+
+
+def opening(folder: Path, segment: Segment) -> Opening:
+    return opened(folder / segment.file)
+
+
 def test_stills_are_bounded_and_kept(tmp_path: Path) -> None:
     studio = record(tmp_path)
     path = studio.path / "camera-1.webm"
 
     async def main() -> None:
         stills = Stills(kept_bytes=6000)
-        one, two = await asyncio.gather(*(stills.picture(path, "a", 0, 160) for _ in range(2)))
+        one, two = await asyncio.gather(*(stills.picture(partial(opened, path), "a", 0, 160) for _ in range(2)))
         assert one is two
-        assert await stills.picture(path, "a", 0, 160) is one
+        assert await stills.picture(partial(opened, path), "a", 0, 160) is one
         for second in range(3):
-            await stills.picture(path, "b", second, 160)
-        assert await stills.picture(path, "a", 0, 160) is not one  # others have taken its place
+            await stills.picture(partial(opened, path), "b", second, 160)
+        assert await stills.picture(partial(opened, path), "a", 0, 160) is not one  # others have taken its place
         broken = tmp_path / "broken.webm"
         broken.write_bytes(path.read_bytes()[:400])
         with pytest.raises(NoStill, match=r"broken\.webm"):
-            await stills.picture(broken, "c", 0, 160)
-        waiting = [asyncio.ensure_future(stills.picture(path, "d", n, 16)) for n in range(64)]
+            await stills.picture(partial(opened, broken), "c", 0, 160)
+        waiting = [asyncio.ensure_future(stills.picture(partial(opened, path), "d", n, 16)) for n in range(64)]
         await asyncio.sleep(0)
         with pytest.raises(StillsBusy):
-            await stills.picture(path, "e", 0, 16)
+            await stills.picture(partial(opened, path), "e", 0, 16)
         await stills.close()
         assert all(isinstance(e, BaseException) for e in await asyncio.gather(*waiting, return_exceptions=True))
 
@@ -208,10 +221,11 @@ def test_exports_are_bounded_stopped_and_expire(tmp_path: Path) -> None:
     source = studio.path
 
     async def main() -> None:
+        order = partial(Order.of, manifest.decode((source / manifest.NAME).read_bytes()), partial(opening, source))
         exports = Exports(tmp_path / "out", lambda: feed.WALL_START, at_once=1, most=3, keep_seconds=0.2)
-        first, second, third = [await exports.begin("r", source, "mkv", 0) for _ in range(3)]
+        first, second, third = [await exports.begin("r", order, "mkv", 0) for _ in range(3)]
         with pytest.raises(TooManyExports):
-            await exports.begin("r", source, "mkv", 0)
+            await exports.begin("r", order, "mkv", 0)
         await exports.remove("r", second.id)  # before its turn
         await exports.remove("r", first.id)
         await until(lambda: exports.get("r", third.id).state == "done")
@@ -219,11 +233,11 @@ def test_exports_are_bounded_stopped_and_expire(tmp_path: Path) -> None:
         assert exports.result("r", third.id) is not None
         await until(lambda: not exports.of("r"))
         (source / "camera-1.webm").unlink()
-        broken = await exports.begin("r", source, "mkv", 0)
+        broken = await exports.begin("r", order, "mkv", 0)
         await until(lambda: exports.get("r", broken.id).state == "failed")
-        assert "camera-1.webm cannot be read" in exports.get("r", broken.id).error
+        assert "camera-1.webm: No such file" in exports.get("r", broken.id).error
         with pytest.raises(DiskFull):
-            await exports.begin("r", source, "mkv", 1 << 60)
+            await exports.begin("r", order, "mkv", 1 << 60)
         await exports.close()
         assert not list((tmp_path / "out").iterdir())
 

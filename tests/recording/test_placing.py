@@ -16,7 +16,7 @@ START = 1_790_000_000_000_000
 
 
 def segment(mapping: list[Point], last_rtp: int) -> Segment:
-    blank: dict[str, object] = dict.fromkeys(Segment.__struct_fields__, 0) | dict.fromkeys(
+    blank: dict[str, object] = dict.fromkeys(set(Segment.__struct_fields__) - {"content"}, 0) | dict.fromkeys(
         ("file", "container", "codec", "reason", "sha256"), ""
     )
     return msgspec.convert(blank | {"clock_rate": 90_000, "last_rtp": last_rtp, "mapping": mapping}, Segment)

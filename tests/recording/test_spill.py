@@ -13,9 +13,12 @@ from mediaserver.recording import journal, raw
 from mediaserver.recording.manifest import Manifest
 from mediaserver.recording.recovery import recover_all
 from mediaserver.recording.storage import LocalStorage
+from mediaserver.recording.storage.sealed import MAGIC
 from mediaserver.recording.verify import verify
 from tests.recording import feed
 from tests.recording.feed import FRAME_US, Item, Source, Studio
+
+pytestmark = pytest.mark.usefixtures("kept")
 
 LOST_AT = 1_500_000
 LOST = LOST_AT + 20_000
@@ -56,17 +59,22 @@ def heard(kept: Manifest) -> int:
 
 
 def recovered(folder: Path) -> Manifest:
-    (kept,), failures = recover_all(LocalStorage(folder))
+    storage = feed.storage_at(folder)
+    (kept,), failures = recover_all(storage)
     assert failures == []
-    found = LocalStorage(folder).find(kept.id)
+    found = storage.find(kept.id)
     assert found is not None
-    assert verify(found).ok, verify(found)
+    report = verify(found, storage=storage)
+    assert report.ok, report
+    assert report.opened == (report.files if feed.encrypted else 0)
     return kept
 
 
 def test_a_packet_that_comes_after_seconds_has_its_place(tmp_path: Path) -> None:
     studio = waiting(tmp_path, 6_000_000, 5_950_000)
-    assert list(studio.path.glob("*-spill-*.rtp"))
+    spills = list(studio.path.glob("*-spill-*.rtp"))
+    assert spills
+    assert all(path.read_bytes().startswith(MAGIC) == feed.encrypted for path in spills)
     studio.run(6_100_000)
     for ring in studio.rings.values():
         ring.awaited = 0
@@ -75,7 +83,7 @@ def test_a_packet_that_comes_after_seconds_has_its_place(tmp_path: Path) -> None
     assert shown(studio, kept) == list(range(240))
     assert heard(kept) == 400
     assert all(len(track.segments) == 1 and track.gaps == [] for track in kept.tracks)
-    assert verify(studio.path).ok
+    assert verify(studio.path, storage=studio.storage).ok
     assert not list(studio.path.glob("*.rtp"))
 
 
@@ -132,7 +140,7 @@ def test_a_recovery_that_is_interrupted_can_be_done_again(tmp_path: Path) -> Non
         def write_atomic(self, path: Path, data: bytes) -> None:
             raise OSError("the lights went out again")
 
-    _, failures = recover_all(Failing(tmp_path))
+    _, failures = recover_all(Failing(tmp_path, feed.MASTERS if feed.encrypted else None))
     assert failures
     codes = shown(studio, recovered(tmp_path))
     assert codes == [*range(45), *range(60, 60 + len(codes) - 45)]

@@ -15,12 +15,16 @@ from mediaserver.codecs.payload import Codec
 from mediaserver.recording.recorder import RecordingState
 from mediaserver.recording.recovery import recover_all
 from mediaserver.recording.storage import LocalStorage, StoredFile
+from mediaserver.recording.storage.local import Sealing
 from mediaserver.recording.verify import verify
 from tests.recording import feed
 from tests.recording.feed import WALL_START, Source, Studio
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 BROKEN = OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+pytestmark = pytest.mark.usefixtures("kept")
 
 
 class SickFile(StoredFile):
@@ -56,7 +60,7 @@ class SickStorage(LocalStorage):
             raise self.folder_error
         super().make_folder(folder)
 
-    def seal(self, *arguments: Any) -> tuple[int, str]:
+    def seal(self, *arguments: Any) -> Sealing:
         if self.seal_error:
             raise self.seal_error
         return super().seal(*arguments)
@@ -71,14 +75,14 @@ def studio_on(storage: SickStorage, seconds: int = 6, **settings: Any) -> Studio
 
 def codes(studio: Studio) -> list[int | None]:
     kept = studio.stop()
-    assert verify(studio.path).ok
+    assert verify(studio.path, storage=studio.storage).ok
     return [p.code for track in kept.tracks for s in track.segments for p in feed.watch(studio.path, s)]
 
 
 @pytest.mark.parametrize("kind", ["write_error", "sync_error"])
 @pytest.mark.parametrize("error", [FULL, BROKEN], ids=["full", "broken"])
 def test_a_disk_that_recovers_costs_nothing(tmp_path: Path, kind: str, error: OSError) -> None:
-    storage = SickStorage(tmp_path)
+    storage = SickStorage(tmp_path, feed.MASTERS if feed.encrypted else None)
     studio = studio_on(storage)
     studio.run(2_000_000)
     setattr(storage, kind, error)
@@ -94,7 +98,7 @@ def test_a_disk_that_recovers_costs_nothing(tmp_path: Path, kind: str, error: OS
 
 
 def test_a_folder_that_cannot_be_made_is_an_alarm(tmp_path: Path) -> None:
-    storage = SickStorage(tmp_path)
+    storage = SickStorage(tmp_path, feed.MASTERS if feed.encrypted else None)
     storage.folder_error = BROKEN
     studio = studio_on(storage)
     studio.run(1_000_000)
@@ -105,7 +109,7 @@ def test_a_folder_that_cannot_be_made_is_an_alarm(tmp_path: Path) -> None:
 
 
 def test_the_alarm_comes_within_two_seconds(tmp_path: Path) -> None:
-    storage = SickStorage(tmp_path)
+    storage = SickStorage(tmp_path, feed.MASTERS if feed.encrypted else None)
     studio = studio_on(storage)
     studio.run(2_500_000)
     storage.write_error = FULL
@@ -114,7 +118,7 @@ def test_the_alarm_comes_within_two_seconds(tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_into_memory_is_a_gap(tmp_path: Path) -> None:
-    storage = SickStorage(tmp_path)
+    storage = SickStorage(tmp_path, feed.MASTERS if feed.encrypted else None)
     studio = studio_on(storage, hold_bytes=20_000)
     studio.run(1_900_000)
     storage.write_error = FULL
@@ -124,7 +128,7 @@ def test_what_does_not_fit_into_memory_is_a_gap(tmp_path: Path) -> None:
     storage.write_error = None
     studio.run()
     kept = studio.stop()
-    assert verify(studio.path).ok
+    assert verify(studio.path, storage=studio.storage).ok
     (gap,) = kept.tracks[0].gaps
     assert gap.cause == "disk"
     assert gap.from_us < WALL_START + 3_000_000
@@ -137,7 +141,7 @@ def test_what_does_not_fit_into_memory_is_a_gap(tmp_path: Path) -> None:
 
 
 def test_stopping_on_a_dead_disk_gives_up_and_a_start_closes_it(tmp_path: Path) -> None:
-    storage = SickStorage(tmp_path)
+    storage = SickStorage(tmp_path, feed.MASTERS if feed.encrypted else None)
     studio = studio_on(storage)
     studio.run(3_000_000)
     storage.write_error = FULL
@@ -145,14 +149,14 @@ def test_stopping_on_a_dead_disk_gives_up_and_a_start_closes_it(tmp_path: Path) 
         studio.stop()
     assert studio.recording.state is RecordingState.STOPPED
     assert studio.recorder.counters()["failed"] == 1
-    (kept,), _ = recover_all(LocalStorage(tmp_path))
+    (kept,), _ = recover_all(feed.storage_at(tmp_path))
     shown = [p.code for p in feed.watch(studio.path, kept.tracks[0].segments[0])]
     assert shown == list(range(len(shown)))
     assert len(shown) >= 60
 
 
 def test_a_file_that_cannot_be_completed_is_tried_again(tmp_path: Path) -> None:
-    storage = SickStorage(tmp_path)
+    storage = SickStorage(tmp_path, feed.MASTERS if feed.encrypted else None)
     studio = studio_on(storage)
     studio.run()
     storage.seal_error = BROKEN
@@ -214,7 +218,7 @@ def test_a_disk_that_hangs_for_long_is_a_gap(tmp_path: Path) -> None:
         work()
     studio.run()
     kept = studio.stop()
-    assert verify(studio.path).ok
+    assert verify(studio.path, storage=studio.storage).ok
     assert [gap.cause for gap in kept.tracks[0].gaps] == ["disk"]
     shown = [p.code or 0 for s in kept.tracks[0].segments for p in feed.watch(studio.path, s)]
     assert shown == sorted(shown)
@@ -222,7 +226,7 @@ def test_a_disk_that_hangs_for_long_is_a_gap(tmp_path: Path) -> None:
 
 
 def test_a_writer_that_does_not_move_is_noticed(tmp_path: Path) -> None:
-    studio = studio_on(SickStorage(tmp_path))
+    studio = studio_on(SickStorage(tmp_path, feed.MASTERS if feed.encrypted else None))
     studio.run(2_000_000)
     studio.now += 2_500_000
     studio.recorder.check()
@@ -232,7 +236,7 @@ def test_a_writer_that_does_not_move_is_noticed(tmp_path: Path) -> None:
 
 
 def test_one_recording_in_trouble_leaves_the_others_alone(tmp_path: Path) -> None:
-    studio = studio_on(SickStorage(tmp_path))
+    studio = studio_on(SickStorage(tmp_path, feed.MASTERS if feed.encrypted else None))
     other = studio.recorder.start("room-2")
 
     def explode() -> bool:

@@ -12,6 +12,8 @@ from mediaserver.recording.verify import Report, verify
 from tests.recording import feed
 from tests.recording.feed import Source, Studio
 
+pytestmark = pytest.mark.usefixtures("kept")
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

@@ -15,7 +15,8 @@ from mediaserver.sfu.stream.params import PayloadParams
 from tests.recording import feed
 
 
-def main(folder: str) -> None:
+def main(folder: str, kept: str) -> None:
+    feed.encrypted = kept == "encrypted"
     codecs = {"camera": Codec.CODEC_VP8, "us": Codec.CODEC_H264}
     sources = {
         name: feed.Source(codec, feed.video(codec, 300, gop=300), ssrc=int(codec)) for name, codec in codecs.items()
@@ -24,6 +25,7 @@ def main(folder: str) -> None:
         RecordingSettings(Path(folder)),
         monotonic=lambda: time.monotonic_ns() // 1000,
         wall=lambda: time.time_ns() // 1000,
+        storage=feed.storage_at(Path(folder)),
     )
     recorder.open()
     recording = recorder.start("room-1")
@@ -48,4 +50,4 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2])

@@ -205,6 +205,8 @@ def _make_even(out: Path) -> None:
         raise ExportError(f"an object of {size} bytes is more than one fragment can hold")
 
 
-def voice_between(folder: Path, segments: Sequence[Segment], end_us: int) -> Callable[[int], Iterable[Samples]]:
+def voice_between(
+    folder: Path, segments: Sequence[Segment], end_us: int, source: media.Source
+) -> Callable[[int], Iterable[Samples]]:
     """For `write`: all voices from a moment to `end_us`."""
-    return lambda start_us: voices.mix(folder, segments, start_us, end_us)
+    return lambda start_us: voices.mix(folder, segments, start_us, end_us, source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Literal
@@ -68,11 +69,11 @@ class _Sidecar(msgspec.Struct, frozen=True):
     identifiers: Identifiers
 
 
-def beside(folder: Path) -> Identifiers:
+def beside(folder: Path, read: Callable[[Path], bytes] = Path.read_bytes) -> Identifiers:
     """Those that lie with the recording, where there are any. Raises `ExportError`."""
     path = folder / SIDECAR
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=_Sidecar)
+        found = msgspec.json.decode(read(path), type=_Sidecar)
     except FileNotFoundError:
         return Identifiers()
     except (OSError, msgspec.MsgspecError) as error:

@@ -29,6 +29,7 @@ from mediaserver.recording.export.dicom.timing import Unit
 from mediaserver.recording.export.dicom.uids import uid
 from mediaserver.recording.export.progress import ExportError, Progress
 from mediaserver.recording.manifest import Manifest, Segment, Track
+from mediaserver.recording.storage import Storage
 
 TRANSCODED_US = 20 * 60 * 1_000_000
 """The longest object of pictures that are encoded again: at the encoder's greatest rate it stays under 4 GiB."""
@@ -50,6 +51,7 @@ class Work:
 @dataclass
 class _Study:
     folder: Path
+    storage: Storage
     manifest: Manifest
     out: Path
     options: DicomOptions
@@ -58,25 +60,33 @@ class _Study:
     names: Pseudonyms | None
 
 
-def export_study(folder: Path, manifest: Manifest, out: Path, options: DicomOptions, progress: Progress) -> None:
-    """Write the objects into the folder `out`, which is made where it is not there.
+def export_study(
+    folder: Path,
+    manifest: Manifest,
+    out: Path,
+    options: DicomOptions,
+    progress: Progress,
+    storage: Storage = media.PLAIN,
+) -> None:
+    """Write the objects into the folder `out`, which is made where it is not there. `storage` is where the recording's
+    files lie.
 
     Raises `ExportError`, `ExportCancelled` and OSError.
     """
-    who = filled(options.identifiers, beside(folder))
+    who = filled(options.identifiers, beside(folder, storage.read))
     check(who)
     options = msgspec.structs.replace(options, identifiers=who)
     tracks = _chosen(manifest, options)
     mixed = _mixed(tracks, options)
     separate = [track for track in tracks if track not in mixed]
-    works = list(_works(folder, manifest, separate, options))
+    works = list(_works(folder, storage, manifest, separate, options))
     voices = [segment for track in mixed for segment in track.segments]
     _warn(works, voices, options, progress)
     names = None
     if options.deidentify:
         subject = f"{who.patient_issuer}\0{who.patient_id}" if who.patient_id else manifest.id
         names = Pseudonyms(options.key.encode() or secrets.token_bytes(32), subject)
-    study = _Study(folder, manifest, out, options, voices, names)
+    study = _Study(folder, storage, manifest, out, options, voices, names)
     out.mkdir(exist_ok=True)
     total = sum(work.segment.bytes for work in works)
     done = 0
@@ -116,7 +126,9 @@ def _mixed(tracks: list[Track], options: DicomOptions) -> list[Track]:
     return found
 
 
-def _works(folder: Path, manifest: Manifest, tracks: list[Track], options: DicomOptions) -> Iterator[Work]:
+def _works(
+    folder: Path, storage: Storage, manifest: Manifest, tracks: list[Track], options: DicomOptions
+) -> Iterator[Work]:
     """Each file with what is to become of it. All that stands in the way is said at once."""
     problems = []
     for number, track in enumerate(tracks, 1):
@@ -125,7 +137,7 @@ def _works(folder: Path, manifest: Manifest, tracks: list[Track], options: Dicom
             work = Work(Series(manifest, track, number, kind), segment)
             try:
                 if track.kind == "video":
-                    _plan(folder, work, options)
+                    _plan(folder, storage, work, options)
                 yield work
             except ExportError as error:
                 problems.append(str(error))
@@ -133,8 +145,8 @@ def _works(folder: Path, manifest: Manifest, tracks: list[Track], options: Dicom
         raise ExportError("\n".join(dict.fromkeys(problems)))
 
 
-def _plan(folder: Path, work: Work, options: DicomOptions) -> None:
-    with media.opened(folder, work.segment) as container:
+def _plan(folder: Path, storage: Storage, work: Work, options: DicomOptions) -> None:
+    with media.opened(folder, work.segment, storage) as container:
         extradata = container.streams.video[0].codec_context.extradata or b""
         try:
             work.units = clip.scan(work.segment, container)
@@ -190,7 +202,7 @@ def _write_video(study: _Study, work: Work, first: int, progress: Callable[[floa
     def tell(time_us: int) -> None:
         progress((time_us - segment.first_us) / length)
 
-    with media.opened(study.folder, segment) as container:
+    with media.opened(study.folder, segment, study.storage) as container:
         copier = transcoder = None
         if coding.how == "transcode":
             transcoder = clip.Transcoder(segment, container, coding, masks)
@@ -204,7 +216,7 @@ def _write_video(study: _Study, work: Work, first: int, progress: Callable[[floa
                 if transcoder
                 else partial(copier.part, len(part))  # type: ignore[union-attr]
             )
-            sound = clip.voice_between(study.folder, with_voices, end_us) if with_voices else None
+            sound = clip.voice_between(study.folder, with_voices, end_us, study.storage) if with_voices else None
             with tempfile.TemporaryDirectory(dir=study.out) as temporary:
                 file = Path(temporary, "pictures.mp4")
                 try:
@@ -227,7 +239,7 @@ def _write_sound(study: _Study, work: Work, first: int, progress: Callable[[floa
     length = max(1, segment.last_us - segment.first_us)
     with tempfile.TemporaryFile(dir=study.out) as data:
         count = waveform.write(
-            study.folder, segment, data, lambda time_us: progress((time_us - segment.first_us) / length)
+            study.folder, study.storage, segment, data, lambda time_us: progress((time_us - segment.first_us) / length)
         )  # fmt: skip
         name = uid(study.manifest.id, "object", segment.file, segment.sha256, "sound")
         found = objects.common(work.series, first, name, segment.first_us, study.options)

@@ -14,6 +14,7 @@ import av
 import numpy as np
 
 from mediaserver.recording.export import voices
+from mediaserver.recording.export.media import Source
 from mediaserver.recording.export.voices import Run
 from mediaserver.recording.manifest import Segment
 
@@ -21,7 +22,7 @@ RATE = 44_100
 PADDING = -32_768
 
 
-def write(folder: Path, segment: Segment, out: BinaryIO, progress: Callable[[int], None]) -> int:
+def write(folder: Path, source: Source, segment: Segment, out: BinaryIO, progress: Callable[[int], None]) -> int:
     """Samples of 16 bits (little endian, one channel) from `segment.first_us` on; gives how many.
 
     `progress` is told times (wall clock, µs). Raises `ExportError` and OSError.
@@ -29,7 +30,7 @@ def write(folder: Path, segment: Segment, out: BinaryIO, progress: Callable[[int
     written = 0
     resampler: av.AudioResampler | None = None
     expected = None
-    for run in voices.runs(folder, segment, segment.first_us):
+    for run in voices.runs(folder, segment, segment.first_us, source):
         if resampler is None or run.start != expected:
             written += _flush(resampler, out)
             resampler = av.AudioResampler("s16", "mono", RATE)

@@ -1,0 +1,53 @@
+"""`mediaserver archive` with the settings and the audit trail of the server whose recordings they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mediaserver.audit import Action, Audit
+from mediaserver.clock import Clock
+from mediaserver.config import ConfigError, load
+from mediaserver.recording import cli, trail
+from mediaserver.recording.cli import app
+from mediaserver.recording.storage import LocalStorage
+from mediaserver.settings import Config
+
+__all__ = ["app"]
+
+
+def _stores(file: Path | None, data: Path | None) -> tuple[LocalStorage, str]:
+    """Where the recordings lie, and the catalog's URL."""
+    from mediaserver.archive_storage import make_storage
+
+    settings = _settings(file, data)
+    try:
+        return make_storage(settings, Clock()), settings.catalog.url
+    except ConfigError as error:
+        raise cli.BadSettings(str(error)) from None
+
+
+def _settings(file: Path | None, data: Path | None) -> Config:
+    try:
+        return load(file, flags={"data": {"dir": None if data is None else str(data)}})
+    except ConfigError as error:
+        raise cli.BadSettings(str(error)) from None
+
+
+def _audit(file: Path | None, data: Path | None, action: Action, facts: dict[str, str]) -> None:
+    """One line of the trail, chained and signed as the server's own are. It must not run meanwhile."""
+    from mediaserver.evidence import audit_limits, open_keys  # which brings the archive and its libraries with it
+
+    settings = _settings(file, data)
+    folder = Path(settings.data.dir)
+    (folder / "keys").mkdir(parents=True, exist_ok=True)
+    try:
+        keys = open_keys(settings.evidence, folder / "keys")
+    except ConfigError as error:
+        raise cli.BadSettings(str(error)) from None
+    audit = Audit(folder / trail.NAME, Clock(), keys.signer, audit_limits(settings.evidence))
+    audit.write(action, by="command", **facts)
+    audit.close()
+
+
+cli.stores_of = _stores
+cli.write_audit = _audit
