@@ -128,6 +128,7 @@ class Dying(Driven):
         return wrapped
 
 
+@pytest.mark.soak
 def test_killed_at_any_point_nothing_is_lost_and_nothing_doubled(tmp_path: Path, bucket: S3Settings) -> None:
     """The same recording goes up again and again, each time into a place of its own and cut off one step later."""
     studio = studio_with(tmp_path, Driven(tmp_path, bucket, MASTERS), 1)
