@@ -7,13 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from mediaserver.session_report import SessionReport
-from mediaserver.settings import DataSettings, RecordingSettings
+from mediaserver.settings import DataSettings, MediaSettings, RecordingSettings
 from mediaserver.sfu.session.model import Source
 from mediaserver.sfu.stream.params import EventKind, PlaneEvent, QualityReason
 from tests.mediaserver.conftest import Client, Open, Site, run
 from tests.sfu.session.offers import audio, make_offer, video
+
+
+@pytest.fixture
+def site(site: Open) -> Open:
+    """Lines are not adapted to: the data plane tells nothing of its own, however long a test takes."""
+    media = MediaSettings(udp=":0", workers=1, adapt=False)
+    return lambda **sections: site(**{"media": media} | sections)
 
 
 class Consultation:
