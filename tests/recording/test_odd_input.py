@@ -147,7 +147,8 @@ def codes(folder: Path, kept: Manifest) -> list[int]:
         if segment.container == raw.CONTAINER:
             continue
         with av.open(folder / segment.file) as container:
-            for packet in container.demux(video=0):
+            # One that a hostile picture has begun may describe nothing; what came after it is in another.
+            for packet in container.demux(container.streams.video) if container.streams.video else ():
                 try:
                     frames = packet.decode()
                 except av.FFmpegError:
