@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import av
@@ -105,6 +106,21 @@ def encode_video(
     code_step: int = 1,
 ) -> Loop:
     """Encode planar 4:2:0 pictures without delay: no B frames, no look-ahead, a keyframe every so many frames."""
+    # SVT-AV1 makes the thread that opens it a real-time one where it may, as root may: the generator would keep the
+    # server that it measures from the processor.
+    with ThreadPoolExecutor(1) as own:
+        return own.submit(_encode_pictures, pictures, codec, size, rate, bitrate, keyframe_every, code_step).result()
+
+
+def _encode_pictures(
+    pictures: Iterator[np.ndarray[tuple[int, int], np.dtype[np.uint8]]],
+    codec: str,
+    size: tuple[int, int],
+    rate: int,
+    bitrate: int,
+    keyframe_every: int,
+    code_step: int,
+) -> Loop:
     os.environ.setdefault("SVT_LOG", "1")  # else it tells of itself on the terminal
     encoder = av.CodecContext.create(ENCODERS[codec], "w")
     assert isinstance(encoder, av.VideoCodecContext)
