@@ -14,7 +14,10 @@ from mediaserver.recording.entry import Entry
 
 MAX_BATCH_BYTES = 16 << 20
 STALL_US = 1_000_000
-"""A batch that is on its way for longer means that the disk does not answer."""
+"""A batch that is on its way for longer means that the disk does not answer; where what is to be written has waited for
+longer, the disk is too slow for what is recorded."""
+
+TOO_SLOW = "the disk is too slow"
 
 
 class DiskQueue:
@@ -25,6 +28,7 @@ class DiskQueue:
         self.trouble = ""
         """Why writing fails, in words; empty when it does not."""
         self.trouble_since = 0
+        """When that began, or when the disk last took something."""
         self.held_bytes = 0
         self.errors = 0
         self._commit = commit
@@ -34,6 +38,8 @@ class DiskQueue:
         self._batch: list[Entry] = []
         self._flight: Future[None] | None = None
         self._sent_at = 0
+        self._batch_since = 0
+        self._waiting_since: int | None = None
         self._not_before = 0
 
     @property
@@ -46,13 +52,16 @@ class DiskQueue:
             self._waiting.append(entry)
             self.held_bytes += len(entry.data)
 
-    def drop_media(self) -> None:
-        """Let go of the fragments that wait; what is known about them stays."""
+    def drop_media(self, now: int) -> int:
+        """Let go of the fragments that wait; what is known about them stays. Since when they have waited."""
+        kept_back = self._waiting_since if self._waiting_since is not None else now
+        since = self._batch_since if self._batch and self._flight is None else kept_back
         kept = [entry for entry in self._waiting if not isinstance(entry.record, journal.Written)]
         if self._flight is None:
             self._batch = [entry for entry in self._batch if not isinstance(entry.record, journal.Written)]
         self._waiting = deque(kept)
         self.held_bytes = sum(len(entry.data) for entry in (*self._batch, *kept))
+        return since
 
     def fail(self, now: int, error: BaseException) -> None:
         """Something else of this recording could not be written."""
@@ -68,6 +77,8 @@ class DiskQueue:
 
     def step(self, now: int) -> list[Entry]:
         """Send what waits; gives what has reached the disk since the last call."""
+        if self._waiting and self._waiting_since is None:
+            self._waiting_since = now
         written = self._land(now)
         while self._flight is None and now >= self._not_before and (self._batch or self._waiting):
             self._send(now)
@@ -75,11 +86,15 @@ class DiskQueue:
         return written
 
     def _send(self, now: int) -> None:
+        if not self._batch and self._waiting_since is not None:
+            self._batch_since = self._waiting_since
         size = sum(len(entry.data) for entry in self._batch)
         while self._waiting and (not self._batch or size + len(self._waiting[0].data) <= MAX_BATCH_BYTES):
             entry = self._waiting.popleft()
             self._batch.append(entry)
             size += len(entry.data)
+        if not self._waiting:
+            self._waiting_since = None
         self._sent_at = now
         self._flight = self._executor.submit(self._commit, tuple(self._batch))
 
@@ -88,8 +103,10 @@ class DiskQueue:
         if flight is None:
             return []
         if not flight.done():
-            if now - self._sent_at > STALL_US:
+            if not self.trouble and now - self._sent_at > STALL_US:
                 self._trouble(self._sent_at, "the disk does not answer")
+            elif not self.trouble and now - self._batch_since > STALL_US:
+                self._trouble(now, TOO_SLOW)
             return []
         self._flight = None
         error = flight.exception()
@@ -99,8 +116,10 @@ class DiskQueue:
             return []
         written, self._batch = self._batch, []
         self.held_bytes -= sum(len(entry.data) for entry in written)
-        self.trouble = ""
-        self.trouble_since = 0
+        if now - self._batch_since > STALL_US and self._waiting:
+            self.trouble, self.trouble_since = TOO_SLOW, now
+        else:
+            self.trouble, self.trouble_since = "", 0
         return written
 
     def _trouble(self, since: int, text: str) -> None:

@@ -203,9 +203,9 @@ class Session:
 
     def _overflow(self, now: int) -> None:
         """The disk has refused for too long: let go of the media that waits, and keep nothing until it takes some."""
-        self._disk.drop_media()
+        since = self._disk.drop_media(now)
         for tap in self._taps.values():
-            tap.pipeline.suspend(now, self._disk.trouble_since)
+            tap.pipeline.suspend(now, since)
             self._disk.put(tap.pipeline.out)
             tap.pipeline.out = []
 
@@ -225,7 +225,7 @@ class Session:
             elif isinstance(record, journal.Closed):
                 self._to_seal[record.file] = self._ledger.file(record.track, record.file), 0
         self._hooks.count("fragments", fragments)
-        if fragments or self.state is RecordingState.ALARM:
+        if not self._disk.trouble and (fragments or self.state is RecordingState.ALARM):
             has_media = fragments or any(track.files for track in self._ledger.tracks.values())
             self._become(RecordingState.ON if has_media else RecordingState.STARTING, "")
 

@@ -225,6 +225,76 @@ def test_a_disk_that_hangs_for_long_is_a_gap(tmp_path: Path) -> None:
     assert shown[-1] == 299
 
 
+class Late(Executor):
+    """Each batch takes so long, in virtual time."""
+
+    def __init__(self, latency_us: int, us_per_kb: int = 0) -> None:
+        self.latency_us = latency_us
+        self.us_per_kb = us_per_kb
+        self.now: Callable[[], float] = lambda: 0.0
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        entries = args[0] if args and isinstance(args[0], tuple) else ()
+        size = sum(len(entry.data) for entry in entries)
+        ready = self.now() + self.latency_us + size * self.us_per_kb // 1000
+        return Due(self.now, ready, fn, args, kwargs)
+
+
+class Due(Future[Any]):
+    """Done at a moment of virtual time."""
+
+    def __init__(self, now: Callable[[], float], ready: float, fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        super().__init__()
+        self._clock, self._ready, self._work = now, ready, lambda: fn(*args, **kwargs)
+
+    def done(self) -> bool:
+        if not super().done() and self._clock() >= self._ready:
+            self.set_result(self._work())
+        return super().done()
+
+
+def slow_studio(folder: Path, disk: Late, **settings: Any) -> Studio:
+    studio = Studio(folder, executor=disk, **settings)
+    disk.now = lambda: studio.now
+    studio.track("us")
+    studio.feed("us", feed.deliver([Source(Codec.CODEC_H264, feed.video(Codec.CODEC_H264, 360))]))
+    return studio
+
+
+def test_a_disk_that_is_slow_is_told_once_and_costs_nothing(tmp_path: Path) -> None:
+    """Each batch is answered within a second, but what comes meanwhile waits for more than one."""
+    disk = Late(0)
+    studio = slow_studio(tmp_path, disk)
+    studio.run(2_000_000)
+    assert studio.recording.state is RecordingState.ON
+    disk.latency_us = 900_000
+    studio.run(5_500_000)
+    assert studio.states[-1] == (RecordingState.ALARM, "the disk is too slow")
+    told = len(studio.states)
+    studio.run(8_000_000)
+    assert len(studio.states) == told
+    disk.latency_us = 100_000
+    studio.run()
+    assert studio.recording.state is RecordingState.ON
+    assert codes(studio) == list(range(360))
+
+
+def test_a_disk_that_takes_less_than_comes_is_told_and_bounded(tmp_path: Path) -> None:
+    disk = Late(0)
+    studio = slow_studio(tmp_path, disk, hold_bytes=60_000)
+    studio.run(2_000_000)
+    disk.us_per_kb = 100_000
+    studio.run(4_000_000)
+    assert studio.states[-1][0] is RecordingState.ALARM
+    studio.run()
+    assert studio.recorder.counters()["held_bytes"] < 120_000
+    kept = studio.stop()  # slow, but it goes on: nothing is given up
+    assert verify(studio.path, storage=studio.storage).ok
+    assert {gap.cause for gap in kept.tracks[0].gaps} == {"disk"}
+    shown = [p.code or 0 for s in kept.tracks[0].segments for p in feed.watch(studio.path, s)]
+    assert shown == sorted(shown)
+
+
 def test_a_writer_that_does_not_move_is_noticed(tmp_path: Path) -> None:
     studio = studio_on(SickStorage(tmp_path, feed.MASTERS if feed.encrypted else None))
     studio.run(2_000_000)
