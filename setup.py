@@ -103,6 +103,7 @@ class BuildExtensions(build_ext):
             nthreads=cores,
             include_path=[str(tree)],
             force=bool(self.force),
+            quiet=True,
             language_level=3,
             compiler_directives={
                 "boundscheck": False,
