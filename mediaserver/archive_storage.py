@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,15 @@ from mediaserver.recording.storage.keys import KeysError, MasterKeys
 from mediaserver.settings import Config, EncryptionSettings
 
 if TYPE_CHECKING:
+    from mediaserver.recording.storage.logs import LogCopy
     from mediaserver.recording.storage.remote import S3Storage
 
 log = structlog.get_logger("mediaserver.storage")
 
 SWEEP_SECONDS = 3600.0
 """How often all recordings are looked at: whether something was not sent, and what need not be here any more."""
+LOGS_SECONDS = 60.0
+"""How often the bucket gets what is new in the register and the audit trail."""
 
 
 def make_storage(settings: Config, clock: Clock) -> LocalStorage:
@@ -34,25 +38,49 @@ def make_storage(settings: Config, clock: Clock) -> LocalStorage:
     return _s3(settings, clock, root, masters)
 
 
+async def bring_logs_back(storage: LocalStorage, data: Path) -> None:
+    """For a server whose data folder was lost: its register and its audit trail go on where the bucket has them."""
+    try:
+        for name in await asyncio.to_thread(storage.restore_logs, data):
+            log.warning("there was none here, so it was brought back from the bucket", log=name)
+    except OSError as error:
+        log.error("whether the bucket has a register and an audit trail can't be said", reason=str(error))
+
+
 class Sending:
     """Sends recordings while the server runs."""
 
-    def __init__(self, storage: S3Storage, threads: int) -> None:
+    def __init__(self, storage: S3Storage, threads: int, logs: Sequence[LogCopy]) -> None:
+        self.logs = logs
         self._storage = storage
         self._threads = threads
-        self._sweeping: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         self._storage.start(self._threads)
-        self._sweeping = asyncio.create_task(self._sweep(), name="storage sweep")
+        self._tasks.append(asyncio.create_task(self._sweep(), name="storage sweep"))
+        self._tasks += [asyncio.create_task(self._copy(one), name=f"copy of the {one.name}") for one in self.logs]
 
     async def close(self) -> None:
         """What is not up yet goes on at the next start."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._sweeping
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self._storage.stop)
+
+    async def _copy(self, copy: LogCopy) -> None:
+        trouble = ""
+        while True:
+            try:
+                await asyncio.to_thread(copy.send)
+                if trouble:
+                    log.info("the bucket has what is new in a log again", log=copy.name)
+                trouble = ""
+            except OSError as error:
+                if str(error) != trouble:
+                    log.error("the bucket does not get what is new in a log", log=copy.name, reason=str(error))
+                trouble = str(error)
+            await asyncio.sleep(LOGS_SECONDS)
 
     async def _sweep(self) -> None:
         with contextlib.suppress(OSError):  # the bucket's own rules drop them in the end

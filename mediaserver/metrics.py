@@ -24,6 +24,7 @@ from mediaserver.stats import ControlStats, Histogram
 if TYPE_CHECKING:
     from mediaserver.recording.archive import Archive
     from mediaserver.recording.recorder import Recorder
+    from mediaserver.recording.storage.logs import LogCopy
     from mediaserver.recording.storage.uploads import Uploader
     from mediaserver.timestamps import TimeStamps
 
@@ -109,6 +110,7 @@ class Metrics:
         self.time_stamps: TimeStamps | None = None
         self.archive: Archive | None = None
         self.uploader: Uploader | None = None
+        self.log_copies: Sequence[LogCopy] = ()
         self._rooms = rooms
         self._stats = stats
         self._audit = audit
@@ -286,6 +288,8 @@ class Metrics:
             "upload_oldest_seconds", "How long the file waits that waits longest.", [({}, backlog.age_us / 1e6)]
         )
         yield _gauge("upload_failing", "1 while uploads fail.", [({}, int(uploader.failing))])
+        behind = [({"log": one.name}, one.behind) for one in self.log_copies]
+        yield _gauge("upload_log_lines", "Lines of the register and the audit trail that the bucket lacks.", behind)
         yield _counter("upload_failures", "Uploads that failed; they are tried again.", [({}, uploader.failures)])
         yield _counter("uploaded_files", "Media files that the bucket has given back as sent.", [({}, uploader.files)])
         yield _counter("uploaded_bytes", "Bytes of these files.", [({}, uploader.bytes)])

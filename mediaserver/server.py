@@ -17,7 +17,7 @@ from aiohttp import web
 
 from mediaserver import auth, config, tls
 from mediaserver.archive_api import ArchiveApi
-from mediaserver.archive_storage import Sending, make_storage
+from mediaserver.archive_storage import Sending, bring_logs_back, make_storage
 from mediaserver.audit import Action, Audit
 from mediaserver.clock import Clock
 from mediaserver.config import ConfigError
@@ -192,6 +192,8 @@ class MediaServer:
         self.verifier = self._make_verifier()
         data = Path(settings.data.dir)
         self._keys = open_keys(settings.evidence, self._open_data(data))
+        self.storage = make_storage(self.config, self.clock)
+        await bring_logs_back(self.storage, data)
         self.audit = self._open_audit(data)
         self._stack.callback(self.audit.close)
         self.stats = ControlStats()
@@ -281,7 +283,7 @@ class MediaServer:
 
     async def _start_archive(self, folder: Path) -> None:
         self.recordings = Recordings(self.config.recording, self._rooms, self.audit, self._index)
-        self.storage = storage = make_storage(self.config, self.clock)
+        storage = self.storage
         register = Register(storage, self._keys.signer, self.clock.wall_us, lambda: self.audit.head)
         self.audit.witness(lambda: register.head)
         evidence = Evidence(self._keys.trusted, self._keys.signer, register, self.clock.wall_us)
@@ -323,10 +325,12 @@ class MediaServer:
             self._stack.push_async_callback(self._time_stamps.close)
         self.metrics.time_stamps = self._time_stamps
         if leaves:
-            sending = Sending(cast("S3Storage", storage), self.config.storage.uploads)
+            bucket = cast("S3Storage", storage)
+            logs = bucket.logs(folder.parent, lambda: register.head, lambda: self.audit.head)
+            sending = Sending(bucket, self.config.storage.uploads, logs)
             await sending.start()
             self._stack.push_async_callback(sending.close)
-            self.metrics.uploader = cast("S3Storage", storage).uploader
+            self.metrics.uploader, self.metrics.log_copies = bucket.uploader, logs
         recorder.open()
         self._stack.push_async_callback(asyncio.to_thread, recorder.close)
         self.recordings.attach(recorder)

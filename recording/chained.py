@@ -83,13 +83,13 @@ def find_end(path: Path) -> End:
         return End(ORIGIN, 0, b"")
     if not newline:
         return End(ORIGIN, 0, torn)
-    members = _members(last)
+    members = decode(last)
     seq = members["seq"] if members else 0
     return End(Head(seq, hashlib.sha256(last).hexdigest()), size - len(torn), torn)
 
 
-def _members(line: bytes) -> dict[str, Any] | None:
-    """Those of a line of the chain; None where it is none."""
+def decode(line: bytes) -> dict[str, Any] | None:
+    """The members of a line of the chain; None where it is none."""
     try:
         members = msgspec.json.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -133,7 +133,7 @@ class Walk:
                             last = raw[:-1]
                         yield line
         if not self.every and last:
-            self._signature(paths[-1].name, "the last sealed line", last, _members(last) or {})
+            self._signature(paths[-1].name, "the last sealed line", last, decode(last) or {})
 
     def _end(self, path: Path, paths: Sequence[Path], number: int, raw: bytes) -> None:
         if path == paths[-1] and len(raw) < MAX_LINE:
@@ -142,7 +142,7 @@ class Walk:
             self.problems.append(Problem("altered", path.name, f"line {number} does not end"))
 
     def _line(self, file: str, number: int, raw: bytes) -> Line | None:
-        members = _members(raw)
+        members = decode(raw)
         if members is None:
             self.problems.append(Problem("altered", file, f"line {number} is no entry of the chain"))
             # The next line follows it by its bytes, altered or not; its number is one more.

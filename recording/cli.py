@@ -431,6 +431,12 @@ def rebuild(context: typer.Context) -> None:
         def show(progress: Progress) -> None:
             bar.update(task, completed=progress.done, total=progress.total)
 
+        place: Place = context.obj.place
+        try:
+            for name in place.storage.restore_logs(place.data):
+                typer.echo(f"the {name} was brought back from the bucket", err=True)
+        except OSError as error:
+            _fail(str(error))
         count = _with_archive(context, lambda archive: archive.rebuild(show), alone=True)
     typer.echo(f"{count} recordings")
 
@@ -496,6 +502,11 @@ def _verify_all(context: typer.Context, as_json: bool) -> None:
 
     reports, register = _with_archive(context, work)
     audit = verify_trail(place.data, TrustedKeys.load(place.keys))
+    try:
+        elsewhere = place.storage.check_logs(place.data)
+    except OSError as error:
+        _fail(str(error))
+    register, audit = register.joined(elsewhere.get("register")), audit.joined(elsewhere.get("audit"))
     ok = register.ok and audit.ok and all(report.ok for report in reports)
     if as_json:
         _print_json(Everything(ok, reports, register, audit))

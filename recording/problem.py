@@ -26,3 +26,7 @@ class Verdict(msgspec.Struct, frozen=True):
     """The number of the last sealed entry; no signature covers those after it yet."""
     problems: list[Problem]
     notes: list[str] = []
+
+    def joined(self, more: list[Problem] | None) -> Verdict:
+        """With what else was found."""
+        return msgspec.structs.replace(self, ok=False, problems=self.problems + more) if more else self

@@ -167,6 +167,17 @@ class Trail:
         self._size = 0
 
 
+def restore(folder: Path, lines: bytes) -> None:
+    """Lay the whole trail into a folder that has none. Raises OSError."""
+    storage = LocalStorage(folder)
+    whole = lines.splitlines(keepends=True)
+    sealed = [line for line in whole if b'"signature":' in line]
+    last = chained.decode(whole[-1]) or {}
+    if sealed:
+        storage.write_atomic(folder / HEAD, sealed[-1])
+    storage.write_atomic(folder / f"audit-{last.get('seq', 0):012}.log", lines)
+
+
 def parts(folder: Path) -> list[Path]:
     """The files of the trail in the order of their lines."""
     newest = folder / NAME

@@ -19,6 +19,7 @@ import msgspec
 
 from mediaserver.recording import journal, manifest, sidecars
 from mediaserver.recording.manifest import Content, Segment
+from mediaserver.recording.problem import Problem
 from mediaserver.recording.sample import Patch
 from mediaserver.recording.settings import IDENTIFIER
 from mediaserver.recording.storage import keys, sealed
@@ -247,6 +248,16 @@ class LocalStorage:
     def restore(self) -> int:
         """Bring recordings here that only another store has; gives how many."""
         return 0
+
+    def restore_logs(self, data: Path) -> list[str]:
+        """Bring the register and the audit trail into the data folder where there is none and another store has them;
+        gives their names. Raises OSError."""
+        return []
+
+    def check_logs(self, data: Path) -> dict[str, list[Problem]]:
+        """What another store has of the register and the audit trail, and the data folder has not, by the log's name.
+        Raises OSError."""
+        return {}
 
     def stored(self, folder: Path, segment: Segment) -> Reader:
         """A media file as it is stored. Raises OSError."""

@@ -19,14 +19,17 @@ from pathlib import Path
 
 import msgspec
 
-from mediaserver.recording import journal, manifest, sidecars
+from mediaserver.recording import chained, journal, manifest, register, sidecars, trail
+from mediaserver.recording.chained import Head
 from mediaserver.recording.manifest import Manifest, Segment
+from mediaserver.recording.problem import Problem
 from mediaserver.recording.storage import keys
 from mediaserver.recording.storage.cache import Cache
 from mediaserver.recording.storage.face import MARK, Reader, ReaderFile, Unreadable
 from mediaserver.recording.storage.keys import MasterKeys, Tombstone
 from mediaserver.recording.storage.local import LocalReader, LocalStorage
 from mediaserver.recording.storage.locks import Locks
+from mediaserver.recording.storage.logs import AUDIT, REGISTER, LogCopy
 from mediaserver.recording.storage.s3 import Bucket, BucketReader, S3Settings
 from mediaserver.recording.storage.uploads import END, Item, Uploader
 
@@ -177,6 +180,34 @@ class S3Storage(LocalStorage):
             self.write_atomic(folder / manifest.NAME, data)
             count += 1
         return count
+
+    def logs(
+        self,
+        data: Path,
+        register_head: Callable[[], Head] = lambda: chained.ORIGIN,
+        trail_head: Callable[[], Head] = lambda: chained.ORIGIN,
+    ) -> list[LogCopy]:
+        kept = self.root / register.NAME
+        return [
+            LogCopy(REGISTER, self.bucket, self._locks, lambda: [kept] if kept.exists() else [], register_head),
+            LogCopy(AUDIT, self.bucket, self._locks, lambda: trail.parts(data), trail_head),
+        ]
+
+    def restore_logs(self, data: Path) -> list[str]:
+        restored = []
+        for copy in self.logs(data):
+            if copy.is_here or not (lines := copy.fetch()):
+                continue
+            if copy.name == AUDIT:
+                trail.restore(data, lines)
+            else:
+                self.root.mkdir(parents=True, exist_ok=True)
+                self.write_atomic(self.root / register.NAME, lines)
+            restored.append(copy.name)
+        return restored
+
+    def check_logs(self, data: Path) -> dict[str, list[Problem]]:
+        return {copy.name: copy.check() for copy in self.logs(data)}
 
     def mark(self, folder: Path) -> dict[str, str]:
         """What the bucket is known to have of a recording: SHA-256 by name."""

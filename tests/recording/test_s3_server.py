@@ -13,6 +13,7 @@ from aiortc.mediastreams import VideoStreamTrack
 
 from mediaserver import Config, MediaServer
 from mediaserver.config import ConfigError, load
+from mediaserver.recording import register
 from mediaserver.recording.storage.face import MARK
 from mediaserver.recording.storage.s3 import S3Settings
 from tests.mediaserver.conftest import Site
@@ -96,6 +97,19 @@ def test_from_the_cart_to_the_bucket_and_back(tmp_path: Path, bucket: S3Settings
                 (track,) = (await response.json())["tracks"]
             async with s.http.get(f"{api}/tracks/{track['id']}/media", headers=headers) as response:
                 assert (await response.read())[:4] == b"\x1a\x45\xdf\xa3"
+
+            async def copied() -> bool:
+                return all(copy.behind <= 5 for copy in s.server.metrics.log_copies)
+
+            await until(copied)
+        data = tmp_path / "data"
+        for path in (data / "archive" / register.NAME, *data.glob("audit*")):
+            path.unlink()  # a disk was lost, and the folders were brought back from a backup
+        async with opened(settings) as s:
+            kept = (data / "archive" / register.NAME).read_text()
+            assert f'"event":"recording-closed","recording":"{identifier}"' in kept
+            assert "server-started" in next(data.glob("audit-*.log")).read_text()
+            assert (await s.server.archive.verify_register()).problems == []
 
     async def bounded() -> None:
         async with asyncio.timeout(SECONDS):
