@@ -1,11 +1,12 @@
 """What recording costs, per packet: the data plane that hands it over, and the writer that takes it to the disk.
 
-    python -m tests.bench.recorder [--seconds N] [--rounds N]
+    python -m tests.bench.recorder [--seconds N] [--rounds N] [--consultations N]
 
 An ultrasound consultation (H.264 with 5 Mbit/s, VP8 with 2 Mbit/s, stethoscope and voice) through the real engine with
 SRTP, without a socket. The data plane is measured with and without taps turn by turn, on the same packets; the
 writer with hashing and writing into memory, but without waiting for a disk. All is CPU time, the least of the rounds:
-what others take on a shared machine only adds to it.
+what others take on a shared machine only adds to it. At the end so many consultations at once, each with files of
+its own, and what share of a core their writer takes.
 """
 
 from __future__ import annotations
@@ -123,9 +124,9 @@ def forwarded(steps: list[list[tuple[bytes, tuple[str, int]]]], taps: int) -> fl
 
 
 class Written:
-    """What the writer has spent."""
+    """What the writer has spent on so many consultations at once."""
 
-    def __init__(self, folder: Path, steps: list[list[tuple[bytes, tuple[str, int]]]]) -> None:
+    def __init__(self, folder: Path, steps: list[list[tuple[bytes, tuple[str, int]]]], consultations: int = 1) -> None:
         self.now = START
         engine, _ = prepared()
         recorder = Recorder(
@@ -135,9 +136,10 @@ class Written:
             executor=feed.Inline(),
             storage=feed.Unsynced(folder),
         )
-        recording = recorder.start("exam")
-        for index, (source, codec, payload_type, _) in enumerate(TRACKS):
-            self._tap(engine, recording, index, source, codec, payload_type)
+        recordings = [recorder.start(f"exam-{number}") for number in range(consultations)]
+        for number, recording in enumerate(recordings):
+            for index, (source, codec, payload_type, _) in enumerate(TRACKS):
+                self._tap(engine, recording, number, index, source, codec, payload_type)
         self.cpu = 0.0
         for batch in steps:
             self.now += STEP
@@ -149,16 +151,19 @@ class Written:
             engine.transmits()
         self.packets = recorder.counters()["packets"]
         self.bytes = recorder.counters()["fragment_bytes"]
-        kept = recording.snapshot()
-        assert not kept.notes, kept
-        assert not any(track.gaps for track in kept.tracks), kept
-        recording.stop()
+        for recording in recordings:
+            kept = recording.snapshot()
+            assert not kept.notes, kept
+            assert not any(track.gaps for track in kept.tracks), kept
+            recording.stop()
         recorder.step()
 
     @staticmethod
-    def _tap(engine: Engine, recording: Recording, index: int, source: str, codec: Codec, payload_type: int) -> None:
+    def _tap(
+        engine: Engine, recording: Recording, number: int, index: int, source: str, codec: Codec, payload_type: int
+    ) -> None:
         ring = TapRing(4096)
-        engine.add_tap(900 + index, 100 + index, ring)
+        engine.add_tap(900 + number * len(TRACKS) + index, 100 + index, ring)
         kind, rate = ("audio", 48_000) if codec == Codec.CODEC_OPUS else ("video", 90_000)
         payloads = (PayloadParams(payload_type, int(codec), rate),)
         recording.add_track(TrackMeta(str(index), source, kind, payloads, participant="cart"), ring)
@@ -168,6 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.recorder", description=__doc__.split("\n")[0])
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--consultations", type=int, default=100)
     options = parser.parse_args()
     _, peer = prepared()
     sent = datagrams(peer, options.seconds)
@@ -187,6 +193,14 @@ def main() -> None:
     print(f"{count} packets, {count / options.seconds:.0f} a second, {writers[0].bytes >> 20} MiB written")
     print(f"data plane: {alone:.3f} µs a packet without taps, {both:.3f} with")
     print(f"writer: {written:.2f} µs a packet; {1e6 / written / PER_CONSULTATION:.0f} consultations on one core")
+    some = steps[: 10_000_000 // STEP]
+    with tempfile.TemporaryDirectory(dir=feed.MEMORY) as folder:
+        crowd = Written(Path(folder), some, options.consultations)
+    share = crowd.cpu / (len(some) * STEP / 1e6)
+    print(
+        f"{options.consultations} at once: {crowd.cpu / crowd.packets * 1e6:.2f} µs a packet, {share:.2f} of a core, "
+        f"{crowd.bytes >> 20} MiB in {len(some) * STEP / 1e6:.0f} s"
+    )
 
 
 if __name__ == "__main__":
