@@ -10,8 +10,9 @@ from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
 from mediaserver.budgets import DEFAULT_BUDGETS
 from mediaserver.loadtest import svg
+from mediaserver.loadtest.figures import HEAT_STEP
 from mediaserver.loadtest.histogram import bucket_floor
-from mediaserver.loadtest.report import HEAT_STEP, Report
+from mediaserver.loadtest.report import Report
 from mediaserver.loadtest.search import Found
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from mediaserver.loadtest.display import Progress, print_report
+from mediaserver.loadtest.figures import spread
 from mediaserver.loadtest.histogram import HistogramView, histogram_of
 from mediaserver.loadtest.junit import junit
 from mediaserver.loadtest.measure import ProcessSample
@@ -28,7 +29,7 @@ from mediaserver.loadtest.outcome import (
 )
 from mediaserver.loadtest.page import load_page
 from mediaserver.loadtest.peers import SourceTimes, Totals
-from mediaserver.loadtest.report import judge, spread
+from mediaserver.loadtest.report import judge
 from mediaserver.loadtest.scenario import Scenario, of_profile, parse
 
 MS = 1_000_000
