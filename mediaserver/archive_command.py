@@ -7,8 +7,9 @@ from pathlib import Path
 from mediaserver.audit import Action, Audit
 from mediaserver.clock import Clock
 from mediaserver.config import ConfigError, load
-from mediaserver.recording import cli, trail
+from mediaserver.recording import trail
 from mediaserver.recording.cli import app
+from mediaserver.recording.commands import common
 from mediaserver.recording.storage import LocalStorage
 from mediaserver.settings import Config
 
@@ -23,14 +24,14 @@ def _stores(file: Path | None, data: Path | None) -> tuple[LocalStorage, str]:
     try:
         return make_storage(settings, Clock()), settings.catalog.url
     except ConfigError as error:
-        raise cli.BadSettings(str(error)) from None
+        raise common.BadSettings(str(error)) from None
 
 
 def _settings(file: Path | None, data: Path | None) -> Config:
     try:
         return load(file, flags={"data": {"dir": None if data is None else str(data)}})
     except ConfigError as error:
-        raise cli.BadSettings(str(error)) from None
+        raise common.BadSettings(str(error)) from None
 
 
 def _audit(file: Path | None, data: Path | None, action: Action, facts: dict[str, str]) -> None:
@@ -43,11 +44,11 @@ def _audit(file: Path | None, data: Path | None, action: Action, facts: dict[str
     try:
         keys = open_keys(settings.evidence, folder / "keys")
     except ConfigError as error:
-        raise cli.BadSettings(str(error)) from None
+        raise common.BadSettings(str(error)) from None
     audit = Audit(folder / trail.NAME, Clock(), keys.signer, audit_limits(settings.evidence))
     audit.write(action, by="command", **facts)
     audit.close()
 
 
-cli.stores_of = _stores
-cli.write_audit = _audit
+common.stores_of = _stores
+common.write_audit = _audit

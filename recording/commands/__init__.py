@@ -1,0 +1,1 @@
+"""The commands of `mediaserver archive`, in files by what they are about; `recording.cli` lists them."""
