@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from mediaserver.audit import Action, Audit
@@ -10,19 +11,18 @@ from mediaserver.config import ConfigError, load
 from mediaserver.recording import trail
 from mediaserver.recording.cli import app
 from mediaserver.recording.commands import common
-from mediaserver.recording.storage import LocalStorage
+from mediaserver.recording.commands.common import Stores
 from mediaserver.settings import Config
 
 __all__ = ["app"]
 
 
-def _stores(file: Path | None, data: Path | None) -> tuple[LocalStorage, str]:
-    """Where the recordings lie, and the catalog's URL."""
+def _stores(file: Path | None, data: Path | None) -> Stores:
     from mediaserver.archive_storage import make_storage
 
     settings = _settings(file, data)
     try:
-        return make_storage(settings, Clock()), settings.catalog.url
+        return Stores(make_storage(settings, Clock()), settings.catalog.url, settings.retention.policy)
     except ConfigError as error:
         raise common.BadSettings(str(error)) from None
 
@@ -34,7 +34,7 @@ def _settings(file: Path | None, data: Path | None) -> Config:
         raise common.BadSettings(str(error)) from None
 
 
-def _audit(file: Path | None, data: Path | None, action: Action, facts: dict[str, str]) -> None:
+def _audit(file: Path | None, data: Path | None, action: Action, facts: Mapping[str, str]) -> None:
     """One line of the trail, chained and signed as the server's own are. It must not run meanwhile."""
     from mediaserver.evidence import audit_limits, open_keys  # which brings the archive and its libraries with it
 
@@ -46,7 +46,7 @@ def _audit(file: Path | None, data: Path | None, action: Action, facts: dict[str
     except ConfigError as error:
         raise common.BadSettings(str(error)) from None
     audit = Audit(folder / trail.NAME, Clock(), keys.signer, audit_limits(settings.evidence))
-    audit.write(action, by="command", **facts)
+    audit.write(action, **({"by": "command"} | dict(facts)))
     audit.close()
 
 

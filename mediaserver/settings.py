@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from mediaserver.budgets import DEFAULT_BUDGETS, ROBOTIC_ULTRASOUND, Skew, SourceBudget
+from mediaserver.recording.retention import Policy, RetentionClass, RetentionRule
 from mediaserver.sfu.session.model import Source
 
 
@@ -284,6 +285,37 @@ class CatalogSettings(_Section, kw_only=True, frozen=True):
     ] = ""
 
 
+class RetentionSettings(_Section, kw_only=True, frozen=True):
+    """How long recordings are kept (docs/retention.md). Without classes nothing is ever due.
+
+    [[retention.classes]] has `name`, `days` from the consultation's end and `at_end`: dispose, or review. The first of
+    [[retention.rules]] that fits gives a recording its `class`: `room` is a pattern (teaching-*), `source` a source.
+    """
+
+    classes: Annotated[
+        tuple[RetentionClass, ...], _doc('The classes: { name = "standard", days = 3650, at_end = "dispose" }.')
+    ] = ()
+    rules: Annotated[
+        tuple[RetentionRule, ...], _doc('Which recording is in which: { class = "teaching", room = "teaching-*" }.')
+    ] = ()
+    default: Annotated[
+        str, _doc("The class where no rule fits. Empty: such recordings are kept until somebody says otherwise.")
+    ] = ""
+    dispose_every_hours: Annotated[
+        float,
+        _doc(
+            "How often the server disposes of what is due. 0: never by itself, but when it is told to.", ge=0, le=8760
+        ),
+    ] = 0.0
+
+    def __post_init__(self) -> None:
+        self.policy.check()
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(self.classes, self.rules, self.default)
+
+
 class StorageSettings(_Section, kw_only=True, frozen=True):
     """Where recordings end up. Each is written to the local folder first; with S3 it goes up while it is made."""
 
@@ -375,6 +407,7 @@ class Config(_Section, kw_only=True, frozen=True):
     evidence: EvidenceSettings = EvidenceSettings()
     data: DataSettings = DataSettings()
     catalog: CatalogSettings = CatalogSettings()
+    retention: RetentionSettings = RetentionSettings()
     storage: StorageSettings = StorageSettings()
     encryption: EncryptionSettings = EncryptionSettings()
     log: LogSettings = LogSettings()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -22,11 +23,13 @@ from typing import Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
+from mediaserver.recording import decision as decisions
 from mediaserver.recording import journal, manifest, sidecars
 from mediaserver.recording import register as registers
 from mediaserver.recording.catalog import Access, Catalog, CatalogError, Entry, Query
 from mediaserver.recording.catalog.query import matches, parse_cursor
 from mediaserver.recording.chained import Walk
+from mediaserver.recording.disposal import Disposals
 from mediaserver.recording.evidence import NOTHING, SIGNATURE, TIME_STAMP, Evidence
 from mediaserver.recording.export import kinds
 from mediaserver.recording.export.progress import Progress as ExportProgress
@@ -34,7 +37,8 @@ from mediaserver.recording.ledger import Ledger
 from mediaserver.recording.manifest import Manifest, Segment
 from mediaserver.recording.problem import Problem, Verdict
 from mediaserver.recording.recovery import recover_all
-from mediaserver.recording.sidecars import Bookmark, Consent, Hold, Identifiers, Sidecars
+from mediaserver.recording.retention import NO_POLICY, Policy
+from mediaserver.recording.sidecars import Bookmark, Consent, Hold, Identifiers, Retention, Sidecars
 from mediaserver.recording.storage import LocalStorage, Lock, Reader
 from mediaserver.recording.storage.face import Opening
 from mediaserver.recording.storage.keys import KeysError, Tombstone
@@ -49,6 +53,14 @@ _LIVE = "live-"
 
 class UnknownRecording(LookupError):
     """There is no such recording, track or segment; the message says which."""
+
+
+class Disposed(UnknownRecording):
+    """The recording was disposed of; the message says when, by whom and why."""
+
+
+class Held(Exception):
+    """A hold stands; the message says whose."""
 
 
 class StillRecording(Exception):
@@ -90,11 +102,14 @@ class Archive:
         storage: LocalStorage | None = None,
         catalog: str = "",
         on_catalog: Callable[[str], None] = lambda trouble: None,
+        retention: Policy = NO_POLICY,
+        wall_us: Callable[[], int] = lambda: 0,
     ) -> None:
         """`storage` has `folder` as its root; without one everything lies there, in the clear. `evidence` signs what is
         closed here and says whose signatures count; without one neither is looked at. `catalog` is the URL of
         its database, SQLite in the folder by default. `on_catalog` is told why that can't be
-        used, and an empty string when it can again. Raises `CatalogError` for a URL that is none."""
+        used, and an empty string when it can again. `retention` puts recordings that are closed into classes, `wall_us`
+        says when that was. Raises `CatalogError` for a URL that is none."""
         self.folder = folder
         self.failures: list[str] = []
         """What `open` could not close, in words."""
@@ -107,6 +122,10 @@ class Archive:
         self._upkeep = Upkeep(self._storage, self._catalog, on_catalog)
         self._changing = asyncio.Lock()
         self._exports = asyncio.Semaphore(EXPORTS_AT_ONCE)
+        self._exporting: Counter[str] = Counter()
+        self._wall_us = wall_us
+        self.disposals = Disposals(self._storage, self._evidence, self._catalog, self._upkeep, retention, self._signed)
+        self.disposals.users.append(lambda recording: "it is being exported" if self._exporting[recording] else "")
 
     @property
     def catalog_trouble(self) -> str:
@@ -129,7 +148,7 @@ class Archive:
             await self._open_catalog()
             closed, self.failures = await asyncio.to_thread(self._recover)
             for kept in closed:
-                await self._upkeep.enter(kept.id)
+                await self.index(kept.id)
             await self._upkeep.follow()
         except BaseException:
             self._lock.release()
@@ -165,10 +184,16 @@ class Archive:
                 raise ArchiveUnusable(f"the register {register.path} can't be written: {error.strerror}") from error
         failures = self._evidence.resume(self._storage)
         closed, more = recover_all(self._storage, self._evidence)
-        return closed, failures + more
+        return closed, failures + more + self.disposals.resume()[1]
 
     async def index(self, recording: str) -> None:
-        """Enter a recording that was closed; one of which nothing is left goes from the catalog."""
+        """Enter a recording that was closed, and put it into its class of retention; one of which nothing is left goes
+        from the catalog."""
+        folder = self._folder(recording)
+        if folder is not None:
+            # What is not said now is said by the policy when it is looked for.
+            with suppress(OSError, ValueError):
+                await asyncio.to_thread(self.disposals.classify, folder, self._wall_us())
         await self._upkeep.enter(recording)
 
     async def rebuild(self, progress: Callable[[Progress], None] = lambda progress: None) -> int:
@@ -202,6 +227,8 @@ class Archive:
                 return live.snapshot()
         folder = self._folder(recording)
         kept = await asyncio.to_thread(_manifest, folder) if folder else None
+        if folder is None or self._storage.is_leaving(folder):
+            raise self._unknown(recording, folder)
         if kept is None:
             raise UnknownRecording(f"there is no recording {recording}")
         return kept
@@ -401,6 +428,20 @@ class Archive:
         await self._change(recording, "holds.json", lambda was: replace(was, holds=list(map(lifted, was.holds))))
         return count
 
+    async def set_retention(self, recording: str, *, into: str, by: str, reason: str, at_us: int) -> str:
+        """Put a recording into another class of retention; gives the one that it was in, empty for none.
+        Raises ValueError for a class that there is not."""
+        self.disposals.policy.need(into)
+        before = ""
+
+        def how(was: Sidecars) -> Sidecars:
+            nonlocal before
+            before = was.retention.into if was.retention else ""
+            return replace(was, retention=Retention(into=into, by=by, reason=reason, set_us=at_us))
+
+        await self._change(recording, "retention.json", how)
+        return before
+
     async def record_access(self, recording: str, *, who: str, action: str, at_us: int) -> None:
         """Count a look at a recording, for the desk's summary. The audit trail is the evidence, so this one may be
         missing where the catalog can't be used."""
@@ -429,18 +470,34 @@ class Archive:
         exports.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=exports) as name:
             out = Path(name) / f"{recording}{chosen.suffix}"
-            async with self._exports:
-                await _exported(chosen, folder, kept, out, options, progress or ExportProgress(), self._storage)
-            yield out
+            self._exporting[recording] += 1
+            try:
+                async with self._exports:
+                    await _exported(chosen, folder, kept, out, options, progress or ExportProgress(), self._storage)
+                yield out
+            finally:
+                self._exporting[recording] -= 1
+                self._exporting += Counter()  # without those that nobody exports any more
 
     async def erase(self, recording: str, reason: str, now_us: int) -> None:
         """Destroy the key of an encrypted recording: what it holds can never be read again, by anybody. The manifest
-        and a tombstone stay. Raises `UnknownRecording`, `StillRecording` and OSError, `Unreadable` among them."""
+        and a tombstone stay. A hold beats it.
+
+        Raises `UnknownRecording`, `StillRecording`, `Held` and OSError, `Unreadable` among them.
+        """
         kept = await self.get(recording)
         if kept.state == "recording":
             raise StillRecording(f"recording {recording} goes on; it can be erased when it is closed")
-        tombstone = Tombstone(1, recording, now_us, reason)
-        await asyncio.to_thread(self._storage.erase, self._storage.folder(recording), tombstone)
+        folder = self._storage.folder(recording)
+
+        def work() -> None:
+            with sidecars.alone(folder):  # nobody places a hold meanwhile
+                holds = [hold for hold in sidecars.load(folder, self._storage.read).holds if hold.lifted_us is None]
+                if holds:
+                    raise Held(f"recording {recording} is held by {holds[0].by or 'somebody'}: {holds[0].reason}")
+                self._storage.erase(folder, Tombstone(1, recording, now_us, reason))
+
+        await asyncio.to_thread(work)
 
     async def rewrap(self) -> tuple[int, list[str]]:
         """Put every recording's key under the master key in use. Gives how many were, and what failed, in words."""
@@ -469,9 +526,19 @@ class Archive:
         if any(live.id == recording for live in self._live()):
             self._storage.begin(self._storage.folder(recording))  # the recorder may be a moment behind
         folder = self._folder(recording)
-        if folder is None:
-            raise UnknownRecording(f"there is no recording {recording}")
+        if folder is None or self._storage.is_leaving(folder):
+            raise self._unknown(recording, folder)
         return folder
+
+    @staticmethod
+    def _unknown(recording: str, folder: Path | None) -> UnknownRecording:
+        try:
+            left = decisions.read(folder) if folder else None
+        except (OSError, ValueError):
+            left = None
+        if left is not None:
+            return Disposed(f"recording {recording} was {left.words}")
+        return UnknownRecording(f"there is no recording {recording}")
 
     async def _open_catalog(self) -> None:
         try:

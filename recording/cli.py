@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mediaserver.recording.commands import additions, exports, find, trust, upkeep
+from mediaserver.recording.commands import additions, exports, find, keeping, trust, upkeep
 from mediaserver.recording.commands.common import Asked
 
 app = typer.Typer(help="Find, show, export and verify recordings.", no_args_is_help=True, rich_markup_mode=None)
@@ -35,6 +35,6 @@ def archive(
 app.command("list")(find.list_recordings)
 for command in (
     find.show, exports.export, exports.dicom, trust.verify, trust.audit, additions.identify, additions.hold,
-    additions.release, upkeep.rebuild, upkeep.rewrap, upkeep.erase,
+    additions.release, keeping.retention, keeping.retain, keeping.dispose, upkeep.rebuild, upkeep.rewrap, upkeep.erase,
 ):  # fmt: skip
     app.command()(command)

@@ -16,7 +16,7 @@ import msgspec
 from mediaserver.recording import manifest, supplement
 from mediaserver.recording.keys import SIGNATURE_BYTES, SigningKey, TrustedKeys
 from mediaserver.recording.manifest import Manifest
-from mediaserver.recording.register import Event, Register, look_up
+from mediaserver.recording.register import Entry, Event, Register, look_up
 from mediaserver.recording.storage import LocalStorage
 from mediaserver.recording.supplement import Supplement
 
@@ -60,11 +60,17 @@ class Evidence:
         self.registered(folder.name, data)
         return sealed
 
+    def entry(self, recording: str) -> Entry | None:
+        """What the register has of it. Raises OSError."""
+        if self.register is None:
+            return None
+        return look_up(self.register.path.parent, recording, self.trusted)[0]
+
     def has_begun(self, recording: str) -> bool:
         """Whether the register has seen it begin; true where there is none."""
         if self.register is None:
             return True
-        entry, _ = look_up(self.register.path.parent, recording, self.trusted)
+        entry = self.entry(recording)
         return entry is not None and bool(entry.begun)
 
     def registered(self, recording: str, data: bytes) -> None:
@@ -94,7 +100,7 @@ class Evidence:
             folder = storage.find(recording)
             try:
                 data = self._open_pending(path.name, path.read_bytes())
-                if folder is not None:
+                if folder is not None and not storage.is_leaving(folder):
                     self._supplement(storage, folder, name, data)
                 path.unlink()
             except (OSError, ValueError) as error:

@@ -4,7 +4,7 @@ recording-begun         its folder is on the disk
 recording-closed        `sha256` is that of its manifest's bytes
 recording-supplemented  `sha256` is that of its supplement
 recording-discarded     nothing of it had reached the disk
-recording-disposed      it was removed by right: `by` whom, and `reason`
+recording-disposed      it goes by right: `by` whom, `class` and `reason`; `sha256` is that of what is left (`disposal`)
 recording-adopted       it was there before the register was
 """
 
@@ -120,6 +120,8 @@ class Entry:
     supplement: str = ""
     """The SHA-256 of the supplement's bytes."""
     adopted: str = ""
+    disposed: str = ""
+    """The SHA-256 of what a disposal leaves, `disposed.json`."""
     gone: str = ""
     """When it was disposed of or discarded, by whom and why, in words."""
 
@@ -137,6 +139,7 @@ class Entry:
             case "recording-discarded":
                 self.gone = f"discarded at {time}: nothing of it had reached the disk"
             case "recording-disposed":
+                self.disposed = sha256
                 self.gone = f"disposed of at {time} by {facts.get('by')}: {facts.get('reason')}"
 
 

@@ -97,6 +97,19 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         _check("reason", self.reason)
 
 
+class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"into": "class"}):
+    """Which class of retention the recording is in (`retention`), and who said so: a policy or a person."""
+
+    into: str
+    by: str
+    reason: str = ""
+    set_us: int
+
+    def __post_init__(self) -> None:
+        _check("class", self.into)
+        _check("reason", self.reason)
+
+
 class _Identifiers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
     identifiers: Identifiers
@@ -117,6 +130,11 @@ class _Holds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     holds: list[Hold]
 
 
+class _Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: int
+    retention: Retention
+
+
 class Sidecars(msgspec.Struct, frozen=True):
     """All that was added to a recording."""
 
@@ -124,14 +142,15 @@ class Sidecars(msgspec.Struct, frozen=True):
     bookmarks: list[Bookmark] = []
     consents: list[Consent] = []
     holds: list[Hold] = []
+    retention: Retention | None = None
 
     @property
     def held(self) -> bool:
         return any(hold.lifted_us is None for hold in self.holds)
 
 
-NAMES = ("identifiers.json", "bookmarks.json", "consents.json", "holds.json")
-_FILES: dict[str, type] = dict(zip(NAMES, (_Identifiers, _Bookmarks, _Consents, _Holds), strict=True))
+NAMES = ("identifiers.json", "bookmarks.json", "consents.json", "holds.json", "retention.json")
+_FILES: dict[str, type] = dict(zip(NAMES, (_Identifiers, _Bookmarks, _Consents, _Holds, _Retention), strict=True))
 UNREADABLE = "the file holds.json can't be read, so what it said still counts"
 
 
@@ -154,7 +173,9 @@ def change(storage: LocalStorage, folder: Path, name: str, how: Callable[[Sideca
 
     Raises OSError, and ValueError for a file that can't be read: nothing of it is thrown away.
     """
-    with _alone(folder):
+    with alone(folder):
+        if storage.is_leaving(folder):
+            raise ValueError(f"recording {folder.name} is being disposed of")
         changed = how(_with(Sidecars(), name, _read(folder / name, storage.read)))
         content = _content(changed, name)
         if content:
@@ -167,7 +188,7 @@ def change(storage: LocalStorage, folder: Path, name: str, how: Callable[[Sideca
 
 def erase(storage: LocalStorage, folder: Path, name: str) -> None:
     """Remove the file `name`, readable or not. Raises OSError."""
-    with _alone(folder):
+    with alone(folder):
         (folder / f".{name}.new").unlink(missing_ok=True)
         storage.remove(folder / name)
 
@@ -204,7 +225,7 @@ def _content(sidecars: Sidecars, name: str) -> object:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Hold the folder's lock; the server and a command may both change something."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

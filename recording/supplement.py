@@ -10,6 +10,7 @@ import hashlib
 
 import msgspec
 
+from mediaserver.recording import signed
 from mediaserver.recording.keys import SigningKey, Trust, TrustedKeys
 from mediaserver.recording.manifest import Content
 
@@ -42,20 +43,12 @@ class Supplement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def encode(supplement: Supplement) -> bytes:
     """The one way to write it."""
-    return msgspec.json.format(msgspec.json.encode(supplement), indent=1) + b"\n"
+    return signed.encode(supplement)
 
 
 def decode(data: bytes) -> Supplement:
     """Raises ValueError when it is not a supplement of this version, written the one way."""
-    try:
-        supplement = msgspec.json.decode(data, type=Supplement)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ValueError(f"not a supplement: {error}") from error
-    if supplement.version != VERSION:
-        raise ValueError(f"a supplement of version {supplement.version}, not {VERSION}")
-    if encode(supplement) != data:
-        raise ValueError("it is not written as this software writes it")
-    return supplement
+    return signed.decode(data, Supplement, "a supplement", VERSION)
 
 
 def extend(
@@ -66,18 +59,9 @@ def extend(
     content = msgspec.UNSET if plain is None else Content(len(plain), hashlib.sha256(plain).hexdigest())
     addition = Addition(name, len(data), hashlib.sha256(data).hexdigest(), now_us, content)
     files = [*(file for file in before.files if file.name != name), addition]
-    key = signer.id if signer else ""
-    blank = msgspec.structs.replace(before, files=files, key=key, signature="")
-    signature = signer.sign(encode(blank)).hex() if signer else ""
-    return msgspec.structs.replace(blank, signature=signature)
+    return signed.sign(msgspec.structs.replace(before, files=files), signer)
 
 
 def check(supplement: Supplement, trusted: TrustedKeys) -> Trust:
     """Whether a trusted key has signed it."""
-    try:
-        signature = bytes.fromhex(supplement.signature)
-    except ValueError:
-        return Trust.BAD
-    if signature.hex() != supplement.signature:
-        return Trust.BAD  # the same signature, but not the same bytes
-    return trusted.check(supplement.key, signature, encode(msgspec.structs.replace(supplement, signature="")))
+    return signed.check(supplement, trusted)

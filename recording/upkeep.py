@@ -132,7 +132,7 @@ class Upkeep:
 
     async def _catch_up(self) -> None:
         """Enter what is marked and what the catalog has never seen."""
-        for recording in await asyncio.to_thread(self._marked):
+        for recording in await asyncio.to_thread(self.marked):
             await self._enter(recording)
         days = await asyncio.to_thread(self._days)
         for prefix, folders in days:
@@ -141,7 +141,8 @@ class Upkeep:
             for start in range(0, len(missing), BATCH):
                 await self._enter_folders(missing[start : start + BATCH])
 
-    def _marked(self) -> list[str]:
+    def marked(self) -> list[str]:
+        """The recordings whose entries are older than their folders, and those whose disposal was interrupted."""
         with suppress(FileNotFoundError):
             return sorted(path.name for path in self._marks.iterdir())
         return []
@@ -158,8 +159,9 @@ class Upkeep:
                 await self._catalog.remove(recording)
             else:
                 await self._catalog.put_many([entry])
-        with suppress(FileNotFoundError):
-            (self._marks / recording).unlink()
+        if folder is None or not _goes(self._storage, folder):
+            with suppress(FileNotFoundError):
+                (self._marks / recording).unlink()
 
     async def _enter_folders(self, folders: list[Path], *, mark: tuple[str, str] | None = None) -> None:
         found = await asyncio.to_thread(lambda: [(folder.name, read(self._storage, folder)) for folder in folders])
@@ -184,8 +186,15 @@ class Upkeep:
             self._on_change(trouble)
 
 
+def _goes(storage: LocalStorage, folder: Path) -> bool:
+    """Its disposal has begun and not ended."""
+    return storage.is_leaving(folder) and (folder / manifest.NAME).exists()
+
+
 def read(storage: LocalStorage, folder: Path) -> Entry | None:
-    """What a folder says of itself; None when its manifest can't be read."""
+    """What a folder says of itself; None when its manifest can't be read, or it goes."""
+    if storage.is_leaving(folder):
+        return None
     try:
         return Entry(manifest.decode((folder / manifest.NAME).read_bytes()), sidecars.load(folder, storage.read))
     except (OSError, ValueError):

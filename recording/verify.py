@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from mediaserver.recording import chain, journal, manifest, sidecars, supplement, timestamp
+from mediaserver.recording import chain, journal, manifest, sidecars, signed, supplement, timestamp
+from mediaserver.recording import decision as decisions
 from mediaserver.recording.evidence import SIGNATURE, TIME_STAMP
 from mediaserver.recording.keys import Trust, TrustedKeys
 from mediaserver.recording.manifest import Content, Manifest, Segment
@@ -99,6 +100,8 @@ def verify(folder: Path, checks: Checks = Checks(), storage: Storage | None = No
     OSError when the store can't be asked.
     """
     found = _Findings(folder, checks, storage or LocalStorage(folder.parent))
+    if (folder / wrapped.DISPOSED).exists():
+        return _disposed(found)
     kept = _manifest(found)
     segments = [segment for track in kept.tracks for segment in track.segments] if kept else []
     good = list(_segments(found, segments))
@@ -119,6 +122,41 @@ def verify(folder: Path, checks: Checks = Checks(), storage: Storage | None = No
         found.notes,
         found.opened,
     )
+
+
+def _disposed(found: _Findings) -> Report:
+    """Nothing but the decision should be there."""
+    name, entry = wrapped.DISPOSED, found.checks.entry
+    data = found.read(name) or b""
+    try:
+        decision = decisions.decode(data)
+    except ValueError as error:
+        found.add("altered", name, str(error))
+    else:
+        if decision.recording != found.folder.name:
+            found.add("swapped", name, f"it is the disposal of {decision.recording}")
+        match signed.check(decision, found.checks.trusted):
+            case Trust.UNKNOWN if found.checks.signed and not decision.key:
+                found.add("unsigned", name, "no key has signed it")
+            case Trust.UNKNOWN if decision.key:
+                found.add("unknown-key", name, f"it names the key {decision.key}, which is not trusted here")
+            case Trust.BAD:
+                found.add("altered", name, f"{decision.key} has not signed it")
+            case _:
+                found.signed_by = decision.key
+        found.notes.append(decision.words)
+    others = sorted(path.name for path in found.folder.iterdir() if path.name != name)
+    if manifest.NAME in others:
+        found.add("open", name, "its disposal was interrupted; it goes on when a server starts")
+    else:
+        if found.checks.registered and not (entry and entry.disposed):
+            found.add("missing", manifest.NAME, "the register of the archive has no disposal of it")
+        elif entry and entry.disposed != hashlib.sha256(data).hexdigest():
+            found.add("altered", name, "it is not the one that the register has")
+        for other in others:
+            found.add("added", other, "the recording was disposed of")
+    problems = found.problems
+    return Report(found.folder.name, not problems, 0, 0, problems, found.signed_by, notes=found.notes)
 
 
 def _manifest(found: _Findings) -> Manifest | None:

@@ -83,11 +83,12 @@ class _Recording(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecordingView(_Recording, frozen=True, kw_only=True):
-    """A recording in a list; `held`: it must not be disposed of."""
+    """A recording in a list; `held`: it must not be disposed of. `retention` is the class that it was given."""
 
     tracks: list[TrackView]
     identifiers: Identifiers | None = None
     held: bool = False
+    retention: str = ""
 
 
 class RecordingDetail(_Recording, frozen=True, kw_only=True):
@@ -132,6 +133,7 @@ def view(manifest: Manifest, sidecars: Sidecars | None = None) -> RecordingView:
         ],
         identifiers=sidecars.identifiers if sidecars else None,
         held=sidecars is not None and sidecars.held,
+        retention=sidecars.retention.into if sidecars and sidecars.retention else "",
     )
 
 

@@ -34,6 +34,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     """Each of its words must begin a word of a participant's name."""
     has_gaps: bool | None = None
     on_hold: bool | None = None
+    retention: str = ""
+    """The class that it was given."""
     rooms: Collection[str] | None = None
     """Only these rooms; None: all."""
     limit: int = 50
@@ -70,6 +72,8 @@ def conditions(query: Query) -> Iterator[ColumnElement[bool]]:
     """What the columns say, exactly."""
     if query.room:
         yield recordings.c.room == query.room
+    if query.retention:
+        yield recordings.c.retention == query.retention
     if query.rooms is not None:
         yield recordings.c.room.in_(sorted(query.rooms))
     if query.from_us is not None:
@@ -111,6 +115,9 @@ def matches(entry: Entry, query: Query) -> bool:
     kept, known = entry.manifest, entry.sidecars.identifiers
     if query.room not in ("", kept.room) or (query.rooms is not None and kept.room not in query.rooms):
         return False
+    own = entry.sidecars.retention
+    if query.retention and (own is None or own.into != query.retention):
+        return False
     if query.to_us is not None and kept.started_us > query.to_us:
         return False
     if query.from_us is not None and kept.state != "recording" and kept.ended_us < query.from_us:
@@ -119,8 +126,8 @@ def matches(entry: Entry, query: Query) -> bool:
         wanted = getattr(query, name)
         if wanted and (known is None or getattr(known, name) != wanted):
             return False
-    own = terms.of(kept, entry.sidecars)
-    return all(any(_occurs(term, own) for term in group) for group in [*term_groups(query), *column_groups(query)])
+    found = terms.of(kept, entry.sidecars)
+    return all(any(_occurs(term, found) for term in group) for group in [*term_groups(query), *column_groups(query)])
 
 
 def _occurs(term: Term, own: set[str]) -> bool:

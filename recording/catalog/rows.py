@@ -41,6 +41,7 @@ def recording_row(entry: Entry, place: int) -> Row:
         "digest": kept.digest,
         "gaps": sum(len(track.gaps) for track in kept.tracks),
         "held": entry.sidecars.held,
+        "retention": entry.sidecars.retention.into if entry.sidecars.retention else "",
         "terms": " ".join(sorted(terms.of(kept, entry.sidecars))),
     }
 

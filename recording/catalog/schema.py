@@ -25,10 +25,12 @@ recordings = Table(
     C("started_us", BigInteger, nullable=False), C("ended_us", BigInteger, nullable=False),
     C("length_us", BigInteger, nullable=False), C("digest", String(64), nullable=False),
     C("gaps", Integer, nullable=False), C("held", Boolean, nullable=False),
+    C("retention", String(64), nullable=False, server_default=""),
     C("terms", Text().with_variant(TSVECTOR(), "postgresql"), nullable=False),
     Index("recordings_id", "id", unique=True),
     Index("recordings_room", "room", "place"),
     Index("recordings_length", "length_us"),
+    Index("recordings_retention", "retention", "ended_us"),
     Index("recordings_terms", "terms", postgresql_using="gin", postgresql_with={"fastupdate": "off"})
     .ddl_if("postgresql"),
 )  # fmt: skip

@@ -231,4 +231,5 @@ def _view(row: Row[Any], own: list[TrackView]) -> RecordingView:
         tracks=own,
         identifiers=None if row.known_recording is None else Identifiers(**known),
         held=row.held,
+        retention=row.retention,
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
-from sqlalchemy import Table, bindparam, delete, insert, select, text, update
+from sqlalchemy import Table, bindparam, delete, false, func, insert, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -96,6 +96,20 @@ class Catalog:
             if connection.dialect.name == "sqlite":
                 await connection.execute(text("INSERT INTO found(found) VALUES ('optimize')"))
             await connection.execute(text("ANALYZE"))
+
+    async def due(self, cutoffs: Mapping[str, int], after: str, limit: int) -> list[str]:
+        """The recordings of each class that ended by its time (Unix time in µs), in the order of their ids, from behind
+        the id `after` on. The class "" is of those that were given none."""
+        over = [(recordings.c.retention == name) & (recordings.c.ended_us <= end) for name, end in cutoffs.items()]
+        page = select(recordings.c.id).where(recordings.c.id > after, or_(false(), *over))
+        async with self._reading() as connection:
+            return list(await connection.scalars(page.order_by(recordings.c.id).limit(limit)))
+
+    async def retained(self) -> dict[str, int]:
+        """How many recordings each class has."""
+        counted = select(recordings.c.retention, func.count()).group_by(recordings.c.retention)
+        async with self._reading() as connection:
+            return {row[0]: row[1] for row in await connection.execute(counted)}
 
     async def room(self, recording: str) -> str | None:
         """The room of a recording; None when it is unknown."""

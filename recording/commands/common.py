@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, NoReturn, TypeVar
 
@@ -14,6 +14,7 @@ import typer
 
 from mediaserver.recording import views
 from mediaserver.recording.keys import PRIVATE, TrustedKeys, read_private
+from mediaserver.recording.retention import NO_POLICY, Policy
 
 # The archive brings the database's library with it: it is not wanted for a help text.
 if TYPE_CHECKING:
@@ -26,14 +27,27 @@ DAY_US = 86_400_000_000
 ResultT = TypeVar("ResultT")
 
 
+Noted = Literal["archive-erase", "archive-delete", "archive-retention"]
+"""What a command writes into the audit trail."""
+
+
+class Stores(NamedTuple):
+    """Where recordings lie, the catalog's URL, and how long they are kept."""
+
+    storage: LocalStorage
+    catalog: str = ""
+    retention: Policy = NO_POLICY
+
+
 class Place(NamedTuple):
-    """The server's data folder, where the keys are whose signatures count, the catalog's URL, and where recordings
-    lie."""
+    """The server's data folder, where the keys are whose signatures count, the catalog's URL, where recordings lie and
+    how long."""
 
     data: Path
     keys: Path
     catalog: str
     storage: LocalStorage
+    retention: Policy
 
 
 class Asked(NamedTuple):
@@ -47,11 +61,11 @@ class Asked(NamedTuple):
     @property
     def place(self) -> Place:
         try:
-            storage, catalog = stores_of(self.config, self.data)
+            stores = stores_of(self.config, self.data)
         except BadSettings as error:
             fail(str(error))
-        data = storage.root.parent
-        return Place(data, self.keys or data / "keys", self.catalog or catalog, storage)
+        data = stores.storage.root.parent
+        return Place(data, self.keys or data / "keys", self.catalog or stores.catalog, stores.storage, stores.retention)
 
 
 Identifier = Annotated[str, typer.Argument(metavar="ID", help="The recording, as `list` shows it.")]
@@ -62,19 +76,24 @@ class BadSettings(Exception):
     """The settings can't be used; the message says why."""
 
 
-def _plain_stores(config: Path | None, data: Path | None) -> tuple[LocalStorage, str]:
+def _plain_stores(config: Path | None, data: Path | None) -> Stores:
     from mediaserver.recording.storage import LocalStorage
 
-    return LocalStorage((data or Path("data")) / "archive"), ""
+    return Stores(LocalStorage((data or Path("data")) / "archive"))
 
 
-def _no_audit(config: Path | None, data: Path | None, action: Literal["archive-erase"], facts: dict[str, str]) -> None:
+def _no_audit(
+    config: Path | None,
+    data: Path | None,
+    action: Noted,
+    facts: Mapping[str, str],
+) -> None:
     raise BadSettings("there is no audit trail here that this could be written to")
 
 
 # What only a server's settings can say; `mediaserver.archive_command` puts it here.
-stores_of: Callable[[Path | None, Path | None], tuple[LocalStorage, str]] = _plain_stores
-write_audit: Callable[[Path | None, Path | None, Literal["archive-erase"], dict[str, str]], None] = _no_audit
+stores_of: Callable[[Path | None, Path | None], Stores] = _plain_stores
+write_audit: Callable[[Path | None, Path | None, Noted, Mapping[str, str]], None] = _no_audit
 
 
 def with_archive(context: typer.Context, work: Callable[[Archive], Awaitable[ResultT]], alone: bool = False) -> ResultT:
@@ -82,7 +101,14 @@ def with_archive(context: typer.Context, work: Callable[[Archive], Awaitable[Res
 
     Without `alone` a server may own the archive already, or take it meanwhile.
     """
-    from mediaserver.recording.archive import Archive, ArchiveInUse, ArchiveUnusable, StillRecording, UnknownRecording
+    from mediaserver.recording.archive import (
+        Archive,
+        ArchiveInUse,
+        ArchiveUnusable,
+        Held,
+        StillRecording,
+        UnknownRecording,
+    )
     from mediaserver.recording.catalog import BadCursor, CatalogError
 
     place: Place = context.obj.place
@@ -90,7 +116,14 @@ def with_archive(context: typer.Context, work: Callable[[Archive], Awaitable[Res
     folder = storage.root
 
     async def run() -> ResultT:
-        archive = Archive(folder, evidence=evidence_of(place), storage=storage, catalog=place.catalog)
+        archive = Archive(
+            folder,
+            evidence=evidence_of(place),
+            storage=storage,
+            catalog=place.catalog,
+            retention=place.retention,
+            wall_us=wall_us,
+        )
         try:
             await archive.open()
             for failure in archive.failures:
@@ -118,7 +151,7 @@ def with_archive(context: typer.Context, work: Callable[[Archive], Awaitable[Res
         fail(f"the catalog can't be used: {error}")
     except BadCursor:
         raise
-    except (ArchiveUnusable, StillRecording, BadSettings, ValueError) as error:
+    except (ArchiveUnusable, Held, StillRecording, BadSettings, ValueError) as error:
         fail(str(error))
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))

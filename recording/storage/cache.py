@@ -49,6 +49,11 @@ class Cache:
         finally:
             beside.unlink(missing_ok=True)
 
+    def drop(self, sha256: str) -> None:
+        """It must not be kept any more."""
+        with self._turn:
+            (self._folder / sha256).unlink(missing_ok=True)
+
     def _trim(self, keep: Path) -> None:
         newest = keep.stat().st_mtime
         for path in self._folder.glob("*.new"):  # of a process that was killed

@@ -19,6 +19,8 @@ from mediaserver.recording.storage.face import MissingKey, Unreadable
 
 NAME = "keys.json"
 TOMBSTONE = "erased.json"
+DISPOSED = "disposed.json"
+"""What is left of a recording that was disposed of; while it is, the decision that it goes."""
 VERSION = 1
 KEY_BYTES = 32
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,64}")

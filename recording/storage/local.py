@@ -298,15 +298,42 @@ class LocalStorage:
         if self.tombstone(folder) is None:
             self.write_atomic(folder / keys.TOMBSTONE, msgspec.json.encode(tombstone) + b"\n")
         if path.exists():
-            # A file system that writes in place then holds the key no longer; others may, until they use the space.
-            file = self.open(path)
-            try:
-                file.write(bytes(file.size), 0)
-                file.sync()
-            finally:
-                file.close()
+            self._overwrite(path)
             path.unlink()
         self.sync_folder(folder)
+
+    def kept_by(self, folder: Path) -> str:
+        """What another store says against a disposal, in words; empty when nothing does. Raises OSError."""
+        return ""
+
+    def dispose(self, folder: Path, decision: bytes) -> None:
+        """Remove all of a recording but `decision`, which stands as `keys.DISPOSED` before anything goes; its key goes
+        first and its manifest last, so that an interruption can be seen. It can be done again. Raises OSError."""
+        self.write_atomic(folder / keys.DISPOSED, decision)
+        key = folder / keys.NAME
+        if key.exists():
+            self._overwrite(key)
+            key.unlink()
+            self.sync_folder(folder)
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == manifest.NAME):
+            if path.name == manifest.NAME:
+                self.sync_folder(folder)
+            if path.name != keys.DISPOSED:
+                path.unlink()
+        self.sync_folder(folder)
+
+    def is_leaving(self, folder: Path) -> bool:
+        """It is being disposed of, or was."""
+        return (folder / keys.DISPOSED).exists()
+
+    def _overwrite(self, path: Path) -> None:
+        """A file system that writes in place then holds the key no longer; others may, until they use the space."""
+        file = self.open(path)
+        try:
+            file.write(bytes(file.size), 0)
+            file.sync()
+        finally:
+            file.close()
 
     def rewrap(self, folder: Path) -> bool:
         """Put a recording's key under the master key in use; False when it is already, or has none. Raises OSError."""

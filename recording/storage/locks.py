@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from mediaserver.recording.storage.s3 import CONNECT_SECONDS, REQUEST_SECONDS, S
 
 ResultT = TypeVar("ResultT")
 Work = Callable[[Any], Coroutine[Any, Any, ResultT]]
+_UNLOCKED = ("NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError", "InvalidRequest")
 _GONE = ("NoSuchKey", "NoSuchVersion", "404")
 
 
@@ -63,6 +64,34 @@ class Locks:
                         await client.delete_object(Bucket=bucket, Key=key, VersionId=version["VersionId"])
 
         self._call(work)
+
+    def delete_below(self, prefix: str) -> None:
+        """Every version of all objects below a prefix, a folder. Raises PermissionError when one is locked."""
+        bucket = self._settings.bucket
+
+        async def work(client: Any) -> None:
+            async for version in _versions(client, bucket, prefix, "Versions", "DeleteMarkers"):
+                await client.delete_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])
+
+        self._call(work)
+
+    def kept_by(self, prefix: str) -> str:
+        """What keeps objects below a prefix from being deleted now, in words; empty when nothing does."""
+        bucket, now = self._settings.bucket, datetime.fromtimestamp(self._wall_us() // 1_000_000, UTC)
+
+        async def work(client: Any) -> str:
+            until: tuple[datetime, str] | None = None
+            async for version in _versions(client, bucket, prefix, "Versions"):
+                target = {"Bucket": bucket, "Key": version["Key"], "VersionId": version["VersionId"]}
+                found = await _asked(client.get_object_legal_hold(**target))
+                if found.get("LegalHold", {}).get("Status") == "ON":
+                    return f"the bucket has a legal hold on {version['Key'].removeprefix(prefix)}"
+                kept = (await _asked(client.get_object_retention(**target))).get("Retention", {})
+                if kept.get("RetainUntilDate") and kept["RetainUntilDate"] > now:
+                    until = max(until or (now, ""), (kept["RetainUntilDate"], str(kept.get("Mode", "")).lower()))
+            return f"the bucket keeps it until {until[0]:%Y-%m-%d %H:%M} UTC ({until[1]} retention)" if until else ""
+
+        return self._call(work)
 
     def abort_unfinished(self, prefix: str) -> int:
         """Drop the parts of uploads that a crash has interrupted; gives how many uploads there were."""
@@ -120,3 +149,22 @@ class Locks:
                 raise OSError(f"S3: {error}") from None
             raise error
         return result[0]
+
+
+async def _versions(client: Any, bucket: str, prefix: str, *kinds: str) -> AsyncIterator[dict[str, Any]]:
+    """A list that was made before the first is given, so that they can be deleted meanwhile."""
+    found = []
+    async for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
+        found += [version for kind in kinds for version in page.get(kind, [])]
+    for version in found:
+        yield version
+
+
+async def _asked(answer: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    """What is said of a lock; nothing where the object or the bucket has none."""
+    try:
+        return await answer
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code", "") in _UNLOCKED:
+            return {}
+        raise

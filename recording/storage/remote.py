@@ -38,6 +38,8 @@ CACHE = ".fetched"
 ERASABLE = frozenset({keys.NAME, *sidecars.NAMES})
 """What is never locked in the bucket: a key that can't be destroyed would keep a recording from ever being erased, and
 whom a recording is about may have to be forgotten."""
+LEAVE_SECONDS = 60.0
+"""How long a disposal waits for what is just being sent."""
 _CHUNK = 1 << 20
 _DAY_US = 86_400_000_000
 
@@ -121,6 +123,23 @@ class S3Storage(LocalStorage):
             super().erase(folder, tombstone)
             self._locks.delete_all(self.bucket.key(self._object(folder, keys.NAME)))
 
+    def kept_by(self, folder: Path) -> str:
+        """Retention and legal hold of its objects."""
+        return self._locks.kept_by(self.bucket.key(self._object(folder, "")))
+
+    def dispose(self, folder: Path, decision: bytes) -> None:
+        """From the bucket first, every version. Raises PermissionError when it is locked there."""
+        self.write_atomic(folder / keys.DISPOSED, decision)  # from here on nothing of it is sent any more
+        if not self.uploader.forget(folder.name, LEAVE_SECONDS):
+            raise OSError(f"a file of recording {folder.name} is still being sent")
+        kept = _manifest(folder)
+        self._locks.delete_all(self.bucket.key(self._object(folder, keys.NAME)))
+        self._locks.delete_below(self.bucket.key(self._object(folder, "")))
+        for segment in _segments(kept) if kept else []:
+            self._cache.drop(segment.sha256)
+        self._sent.pop(folder.name, None)
+        super().dispose(folder, decision)
+
     # Sending
 
     def start(self, threads: int) -> None:
@@ -169,7 +188,8 @@ class S3Storage(LocalStorage):
         found = [name for name in self.bucket.names() if name.endswith(f"/{manifest.NAME}")]
         for name in found:
             folder = self.root / Path(name).parent
-            if folder != self.folder(folder.name) or (folder / manifest.NAME).exists():
+            known = (folder / manifest.NAME).exists() or self.is_leaving(folder)
+            if folder != self.folder(folder.name) or known:
                 continue
             data = b"".join(self.bucket.chunks(name))
             media = {segment.file for segment in _segments(manifest.decode(data))}
@@ -251,6 +271,8 @@ class S3Storage(LocalStorage):
 
     def _upload(self, item: Item) -> bool:
         folder = self.folder(item.recording)
+        if self.is_leaving(folder):
+            return True
         if item.name != END:
             with suppress(FileNotFoundError):  # media that can't be opened is of no use
                 self._ensure_key(folder)

@@ -84,6 +84,15 @@ class UploadQueue:
         item.not_before = now + FIRST_RETRY_US
         self._waiting[item.recording, item.name] = item
 
+    def forget(self, recording: str) -> bool:
+        """Nothing of the recording waits any more; whether nothing is under way either."""
+        for key in [key for key in self._waiting if key[0] == recording]:
+            del self._waiting[key]
+        for key, item in self._flying.items():
+            if key[0] == recording:
+                item.again = False
+        return not any(key[0] == recording for key in self._flying)
+
     def has_files(self, recording: str) -> bool:
         """Files of the recording wait or are under way, its end apart."""
         return any(
@@ -149,6 +158,11 @@ class Uploader:
             self._queue.put(recording, name, self._monotonic(), size, sha256)
             self._ready.notify()
 
+    def forget(self, recording: str, timeout: float) -> bool:
+        """Send nothing of a recording any more; False when something still was under way after `timeout` seconds."""
+        with self._ready:
+            return self._ready.wait_for(lambda: self._queue.forget(recording), timeout)
+
     def has_files(self, recording: str) -> bool:
         with self._ready:
             return self._queue.has_files(recording)
@@ -173,6 +187,7 @@ class Uploader:
 
     def _succeed(self, item: Item, done: bool) -> None:
         with self._ready:
+            self._ready.notify_all()
             now = self._monotonic()
             if not done:
                 self._queue.back(item, now)
@@ -186,6 +201,7 @@ class Uploader:
 
     def _fail(self, item: Item, text: str) -> None:
         with self._ready:
+            self._ready.notify_all()
             self.failures += 1
             self._queue.failed(item, self._monotonic())
             first, self.failing = not self.failing, True
