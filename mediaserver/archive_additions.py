@@ -88,13 +88,13 @@ class Additions:
     async def _identify(self, request: web.Request) -> web.StreamResponse:
         kept = await self._allowed(request, "identify")
         identifiers = await body(request, Identifiers)
-        with _keeping():
+        with keeping():
             await self._archive.set_identifiers(kept.id, identifiers)
         return web.Response(status=204)
 
     async def _erase(self, request: web.Request) -> web.StreamResponse:
         kept = await self._allowed(request, "erase")
-        with _keeping():
+        with keeping():
             await self._archive.erase_identifiers(kept.id)
         return web.Response(status=204)
 
@@ -113,7 +113,7 @@ class Additions:
             raise BadRequest("the moment lies behind the recording's end")
         if len((await self._archive.added(kept.id)).bookmarks) >= MOST:
             raise Problem(409, f"a recording has at most {MOST} bookmarks; remove one first")
-        with _keeping():
+        with keeping():
             made = await self._archive.add_bookmark(
                 kept.id,
                 at_us=kept.started_us + wanted.at_ms * 1000,
@@ -126,7 +126,7 @@ class Additions:
 
     async def _remove_bookmark(self, request: web.Request) -> web.StreamResponse:
         kept = await self._allowed(request, "unmark")
-        with _keeping():
+        with keeping():
             await self._archive.remove_bookmark(kept.id, request.match_info["bookmark"])
         return web.Response(status=204)
 
@@ -139,7 +139,7 @@ class Additions:
         wanted = await body(request, HoldRequest)
         if len((await self._archive.added(kept.id)).holds) >= MOST:
             raise Problem(409, f"a recording has at most {MOST} holds")
-        with _keeping():
+        with keeping():
             made = await self._archive.place_hold(
                 kept.id, reason=wanted.reason, by=self._who(request), at_us=self._wall_us()
             )
@@ -147,7 +147,7 @@ class Additions:
 
     async def _lift_hold(self, request: web.Request) -> web.StreamResponse:
         kept = await self._allowed(request, "lift")
-        with _keeping():
+        with keeping():
             lifted = await self._archive.lift_hold(
                 kept.id, by=self._who(request), at_us=self._wall_us(), hold=request.match_info["hold"]
             )
@@ -163,7 +163,7 @@ class Additions:
 
 
 @contextmanager
-def _keeping() -> Iterator[None]:
+def keeping() -> Iterator[None]:
     """What can't be written is said in words."""
     try:
         yield

@@ -10,7 +10,9 @@ The server mounts it with::
 `archive` is a `mediaserver.recording.archive.Archive`. `authorize(request, action, recording)` is awaited before
 anything is read; it raises `aiohttp.web.HTTPUnauthorized` or `HTTPForbidden`, and is the place to write the audit
 log. `action` is one of `Action`; `recording` is the identifier, None for a list. It returns the set of rooms the
-caller is limited to, or None for all. `who(request)` is whose name is written beside bookmarks and holds.
+caller is limited to, or None for all. `confirm(request, action, recording, room)` may refuse once the room is known.
+`who(request)` is whose name is written beside bookmarks and holds. `tell` puts on record what is done with a reason,
+and `glass` opens recordings in an emergency (`archive_keeping`).
 
 Errors are problem details (RFC 9457).
 """
@@ -26,6 +28,7 @@ from aiohttp import web
 
 from mediaserver import ranged
 from mediaserver.archive_additions import Additions, bookmark_view
+from mediaserver.archive_keeping import Glass, Keeping, NoGlass, Tell
 from mediaserver.archive_operations import (
     ARCHIVE,
     Action,
@@ -38,9 +41,10 @@ from mediaserver.archive_operations import (
 )
 from mediaserver.archive_timeline import timeline
 from mediaserver.exchange import BadRequest, answer, asked, body
+from mediaserver.keeping_operations import KEEPING
 from mediaserver.problems import Problem, problem_response
 from mediaserver.recording import manifest, views
-from mediaserver.recording.archive import Archive, StillRecording, UnknownRecording
+from mediaserver.recording.archive import Archive, Disposed, StillRecording, UnknownRecording
 from mediaserver.recording.catalog import CatalogError, Query
 from mediaserver.recording.export.jobs import DiskFull, Exports, TooManyExports, UnknownExport
 from mediaserver.recording.export.join import ExportError, check
@@ -65,6 +69,7 @@ STILL_AGE = "private, max-age=3600"
 
 _REFUSALS: Mapping[type[Exception], tuple[int, Mapping[str, str]]] = {
     BadRequest: (400, {}),
+    Disposed: (410, {}),
     UnknownRecording: (404, {}),
     UnknownExport: (404, {}),
     NoStill: (404, {}),
@@ -109,11 +114,19 @@ class ArchiveApi:
         *,
         wall_us: Callable[[], int],
         who: Callable[[web.Request], str] = lambda request: "",
+        confirm: Callable[[web.Request, Action, str, str], None] = lambda request, action, recording, room: None,
+        tell: Tell = lambda request, action, recording, facts: None,
+        glass: Glass | None = None,
     ) -> None:
         self._archive = archive
         self._authorize = authorize
+        self._confirm = confirm
         self._additions = Additions(archive, self._allowed, wall_us=wall_us, who=who)
+        self._keeping = Keeping(
+            archive, authorize, self._allowed, wall_us=wall_us, who=who, tell=tell, glass=glass or NoGlass()
+        )
         self.exports = Exports(archive.folder / ".exports", wall_us)
+        archive.disposals.users.append(self.exports.use_of)
         self.stills = Stills()
 
     def routes(self) -> list[web.RouteDef]:
@@ -136,9 +149,10 @@ class ArchiveApi:
             "getExport": self._get_export,
             "removeExport": self._remove_export,
             **self._additions.handlers(),
+            **self._keeping.handlers(),
         }
         # GET answers HEAD too.
-        return [web.route(one.method, one.path, _telling(handlers[one.name])) for one in ARCHIVE]
+        return [web.route(one.method, one.path, _telling(handlers[one.name])) for one in (*ARCHIVE, *KEEPING)]
 
     async def close(self) -> None:
         await self.exports.close()
@@ -163,6 +177,7 @@ class ArchiveApi:
             participant=wanted.participant,
             has_gaps=wanted.gaps,
             on_hold=wanted.held,
+            retention=wanted.retention,
             rooms=rooms,
             limit=wanted.limit,
             offset=wanted.offset,
@@ -290,8 +305,14 @@ class ArchiveApi:
         """The recording, when the caller may see it. One in another room looks as if it were not there."""
         recording = request.match_info["recording"]
         rooms = await self._authorize(request, action, recording)
-        kept = await self._archive.get(recording)
+        try:
+            kept = await self._archive.get(recording)
+        except Disposed:
+            if rooms is None:
+                raise
+            raise UnknownRecording(f"there is no recording {recording}") from None
         _check_room(rooms, kept.room, recording)
+        self._confirm(request, action, recording, kept.room)
         return kept
 
     async def _session_report(self, recording: str) -> SessionReport | None:

@@ -18,10 +18,11 @@ from mediaserver.recording.views import RecordingDetail, RecordingList
 
 Action = Literal[
     "list", "show", "play", "verify", "export", "follow", "fetch", "discard", "look", "identify", "erase", "bookmark",
-    "unmark", "hold", "lift", "review",
+    "unmark", "hold", "lift", "review", "due", "retain", "dispose", "destroy", "break", "broken",
 ]  # fmt: skip
 """What somebody does to a recording, as rights and the audit trail tell it: follow, fetch and discard an export; look
-at what was added; review who has looked."""
+at what was added; review who has looked; see what is due; retain by another class; dispose; destroy the key; break the
+glass; review who has."""
 
 MAX_LIMIT = 500
 MAX_TEXT = 200
@@ -53,6 +54,7 @@ class SearchQuery(msgspec.Struct, frozen=True, kw_only=True, rename={"from_": "f
     participant: Annotated[Text, _says("Words that begin words of a participant's name.")] = ""
     gaps: Annotated[bool | None, _says("Whether something is missing.")] = None
     held: Annotated[bool | None, _says("Whether a hold stands.")] = None
+    retention: Annotated[Text, _says("The class of retention that it was given.")] = ""
     limit: Annotated[int, _says("Recordings of one answer.", ge=0, le=MAX_LIMIT)] = 50
     offset: Annotated[int, _says("How many to leave out.", ge=0, le=1 << 31)] = 0
     cursor: Annotated[Text, _says("Where the page before has ended, as its answer says; goes before `offset`.")] = ""
@@ -154,7 +156,7 @@ def _check_line(text: str) -> None:
 
 
 EVERY = "/api/archive/recordings"
-ONE = f"{EVERY}/{{recording}}"
+ONE: str = f"{EVERY}/{{recording}}"
 TRACK = f"{ONE}/tracks/{{track}}"
 EXPORTS = f"{ONE}/exports"
 EXPORT = f"{EXPORTS}/{{export}}"

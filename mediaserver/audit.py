@@ -49,6 +49,8 @@ Action = Literal[
     "archive-retention",
     "archive-due",
     "break-glass",
+    "break-glass-reviewed",
+    "archive-broken-glass",
     "removed",
     "room-closed",
     "server-started",

@@ -22,6 +22,7 @@ from mediaserver.spells import SpellBook
 from mediaserver.stats import ControlStats, Histogram
 
 if TYPE_CHECKING:
+    from mediaserver.break_glass import BreakGlass
     from mediaserver.recording.archive import Archive
     from mediaserver.recording.recorder import Recorder
     from mediaserver.recording.storage.logs import LogCopy
@@ -111,6 +112,7 @@ class Metrics:
         self.archive: Archive | None = None
         self.uploader: Uploader | None = None
         self.log_copies: Sequence[LogCopy] = ()
+        self.break_glass: BreakGlass | None = None
         self._rooms = rooms
         self._stats = stats
         self._audit = audit
@@ -260,6 +262,11 @@ class Metrics:
         if self.archive is not None:
             usable = float(not self.archive.catalog_trouble)
             yield _gauge("catalog_usable", "1 while the archive's database can be used, else 0.", [({}, usable)])
+        glass = self.break_glass
+        if glass is not None:
+            yield _counter("break_glass", "Recordings opened in an emergency.", [({}, glass.count)])
+            yield _gauge("break_glass_unreviewed", "Those that nobody has looked into yet.", [({}, glass.unreviewed)])
+            yield _gauge("break_glass_unalerted", "Those that the webhook does not know of.", [({}, glass.unalerted)])
 
     def _recorder(self) -> Iterator[Metric]:
         stamps = self.time_stamps

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from mediaserver.archive_operations import ARCHIVE
+from mediaserver.keeping_operations import KEEPING
 from mediaserver.openapi import Operation
 from mediaserver.webapp import PAGES, RoomList
 
@@ -138,4 +139,4 @@ _MEDIA = (
     *_ended("whep"),
 )  # fmt: skip
 
-OPERATIONS = (*_PAGES, *_OPERATORS, *_MEDIA, *ARCHIVE)
+OPERATIONS = (*_PAGES, *_OPERATORS, *_MEDIA, *ARCHIVE, *KEEPING)

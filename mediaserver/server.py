@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import secrets
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -16,9 +16,12 @@ import structlog
 from aiohttp import web
 
 from mediaserver import auth, config, tls
+from mediaserver.archive_access import ArchiveAccess
 from mediaserver.archive_api import ArchiveApi
+from mediaserver.archive_schedule import DisposalSchedule
 from mediaserver.archive_storage import Sending, bring_logs_back, make_storage
-from mediaserver.audit import Action, Audit
+from mediaserver.audit import Audit
+from mediaserver.break_glass import BreakGlass
 from mediaserver.clock import Clock
 from mediaserver.config import ConfigError
 from mediaserver.events import EventStream
@@ -48,7 +51,7 @@ from mediaserver.sfu.wire import gcm
 from mediaserver.signalling import Signalling
 from mediaserver.spells import SpellBook
 from mediaserver.stats import ControlStats
-from mediaserver.webapp import WebApp, archive_rooms, token_of
+from mediaserver.webapp import WebApp, token_of
 from mediaserver.whip import Whip
 
 if TYPE_CHECKING:
@@ -60,33 +63,6 @@ SHUTDOWN_SECONDS = 3.0
 """How long open HTTP requests and sockets may take to end."""
 DRAIN_SECONDS = 1.0
 """How long the workers may take to say goodbye to the peers."""
-PLAY_SECONDS = 600
-PLAYS = 1000
-
-_ARCHIVE_ACTIONS: Mapping[str, Action] = {
-    "list": "archive-list",
-    "show": "archive-show",
-    "play": "archive-play",
-    "verify": "archive-verify",
-    "export": "archive-export",
-    "identify": "archive-identify",
-    "erase": "archive-erase",
-    "look": "archive-show",
-    "bookmark": "archive-bookmark",
-    "unmark": "archive-bookmark-removed",
-    "hold": "archive-hold",
-    "lift": "archive-hold-lifted",
-    "review": "archive-accesses",
-    "follow": "archive-export-followed",
-    "fetch": "archive-export-fetched",
-    "discard": "archive-export-removed",
-}
-_LOOKS = frozenset(("show", "play", "export", "fetch"))
-"""What counts as an access in the catalog's summary."""
-_REPEATED = frozenset({"play", "look", "follow", "fetch"})
-"""What a page or a player does again and again for one look."""
-_ARCHIVISTS = frozenset({"erase", "hold", "lift", "review"})
-"""What only archivists and operators do."""
 
 
 class MediaServer:
@@ -111,7 +87,6 @@ class MediaServer:
         self._stack = contextlib.AsyncExitStack()
         self._ready = False
         self._ports: tuple[Endpoint, ...] = ()
-        self._plays: dict[tuple[object, ...], int] = {}
 
     # What an application uses
 
@@ -307,6 +282,8 @@ class MediaServer:
                 storage=storage,
                 catalog=self.config.catalog.url,
                 on_catalog=self._on_catalog,
+                retention=self.config.retention.policy,
+                wall_us=self.clock.wall_us,
             )
             await self.archive.open()
         except CatalogError as error:
@@ -319,6 +296,7 @@ class MediaServer:
         for failure in self.archive.failures:
             log.error("a recording of an earlier run could not be closed", reason=failure)
         self._stack.push_async_callback(self.archive.close)
+        self._start_keeping(folder.parent)
         self._time_stamps = time_stamps(self.config.evidence, self.archive, self._keys)
         if self._time_stamps is not None:
             self._time_stamps.start()
@@ -337,6 +315,19 @@ class MediaServer:
         self.metrics.recorder = recorder
         self.metrics.archive = self.archive
         self._stack.push_async_callback(self.recordings.close)
+
+    def _start_keeping(self, data: Path) -> None:
+        try:
+            self._break_glass = BreakGlass(self.config.breakglass, data, self.clock)
+        except OSError as error:
+            raise StartError(f"{error.filename}: {error.strerror}; choose another folder with --data DIR") from None
+        self._break_glass.start()
+        self._stack.push_async_callback(self._break_glass.close)
+        self.metrics.break_glass = self._break_glass
+        if hours := self.config.retention.dispose_every_hours:
+            schedule = DisposalSchedule(self.archive, self.audit, self.clock, hours)
+            schedule.start()
+            self._stack.push_async_callback(schedule.close)
 
     def _on_catalog(self, trouble: str) -> None:
         if trouble:
@@ -378,7 +369,11 @@ class MediaServer:
             IceServers(settings.signalling.ice_servers, self.clock),
         )
         app = WebApp(self).app
-        desk = ArchiveApi(self.archive, self._authorize_archive, wall_us=self.clock.wall_us, who=self._who)
+        access = ArchiveAccess(self.grant, self.archive, self.audit, self.clock, self._break_glass, self.stats.denials)
+        desk = ArchiveApi(
+            self.archive, access.authorize, wall_us=self.clock.wall_us, who=access.who, confirm=access.confirm,
+            tell=access.tell, glass=access,
+        )  # fmt: skip
         self._stack.push_async_callback(desk.close)
         app.add_routes(desk.routes())
         addresses = [http.endpoint.host] if http.endpoint.host else machine_addresses()
@@ -417,46 +412,6 @@ class MediaServer:
     def grant(self, request: web.Request) -> auth.Grant:
         """The grant of a request's token. Raises `AuthError`."""
         return self.verifier.verify(token_of(request), self.clock.wall())
-
-    def _who(self, request: web.Request) -> str:
-        """The name that stands beside what the caller adds to a recording."""
-        grant = self.grant(request)
-        return grant.name or str(grant.role)
-
-    async def _authorize_archive(
-        self, request: web.Request, action: str, recording: str | None
-    ) -> Collection[str] | None:
-        try:
-            grant = self.grant(request)
-            rooms = archive_rooms(grant)
-            if action in _ARCHIVISTS and grant.role not in auth.ROOMLESS_ROLES:
-                raise auth.AuthError("forbidden", "this is for archivists and operators")
-        except auth.AuthError as error:
-            self.stats.denials["archive"] += 1
-            self.audit.write("denied", via="archive", recording=recording, address=request.remote, reason=error.message)
-            raise
-        who = {"by": str(grant.role), "name": grant.name or None, "room": grant.room}
-        if action not in _REPEATED or self._first_play((action, recording, request.remote, *who.values())):
-            self.audit.write(_ARCHIVE_ACTIONS[action], recording=recording, address=request.remote, **who)
-            if recording is not None and action in _LOOKS:
-                await self._count_access(recording, action, grant.name or str(grant.role), rooms)
-        return rooms
-
-    async def _count_access(self, recording: str, action: str, who: str, rooms: Collection[str] | None) -> None:
-        with contextlib.suppress(CatalogError):
-            room = await self.archive.room(recording)
-            if room is not None and (rooms is None or room in rooms):
-                await self.archive.record_access(recording, who=who, action=action, at_us=self.clock.wall_us())
-
-    def _first_play(self, play: tuple[object, ...]) -> bool:
-        """A player asks for many ranges; the audit trail has one line of it in `PLAY_SECONDS`."""
-        now = self.clock.monotonic_us()
-        last = self._plays.pop(play, None)
-        while len(self._plays) >= PLAYS:
-            del self._plays[next(iter(self._plays))]
-        fresh = last is None or now - last > PLAY_SECONDS * 1e6
-        self._plays[play] = now if last is None or fresh else last
-        return fresh
 
     def _account(self, live: LiveRoom, event: RoomEvent) -> None:
         """Counts and the audit trail of joins and leaves."""

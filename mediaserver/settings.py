@@ -316,6 +316,28 @@ class RetentionSettings(_Section, kw_only=True, frozen=True):
         return Policy(self.classes, self.rules, self.default)
 
 
+class BreakGlassSettings(_Section, kw_only=True, frozen=True):
+    """Opening a recording that the token does not reach, in an emergency (docs/retention.md)."""
+
+    roles: Annotated[
+        tuple[Literal["doctor", "archivist", "operator"], ...],
+        _doc("Whose tokens may do so: doctor, archivist, operator. Empty: nobody's."),
+    ] = ()
+    minutes: Annotated[float, _doc("How long it is open then, to that token alone.", gt=0, le=1440)] = 30.0
+    least_reason: Annotated[int, _doc("The least number of characters of the reason.", ge=1, le=200)] = 20
+    webhook: Annotated[
+        str, _doc("http(s) URL that takes an alert by POST as JSON; until it does, again. Empty: none.")
+    ] = ""
+    restricted: Annotated[
+        tuple[str, ...],
+        _doc("Patterns of rooms whose recordings tokens for all rooms don't open either: psychiatry-*."),
+    ] = ()
+
+    def __post_init__(self) -> None:
+        if self.webhook and not self.webhook.startswith(("http://", "https://")):
+            raise ValueError(f'webhook: "{self.webhook}" is not http://HOST or https://HOST')
+
+
 class StorageSettings(_Section, kw_only=True, frozen=True):
     """Where recordings end up. Each is written to the local folder first; with S3 it goes up while it is made."""
 
@@ -408,6 +430,7 @@ class Config(_Section, kw_only=True, frozen=True):
     data: DataSettings = DataSettings()
     catalog: CatalogSettings = CatalogSettings()
     retention: RetentionSettings = RetentionSettings()
+    breakglass: BreakGlassSettings = BreakGlassSettings()
     storage: StorageSettings = StorageSettings()
     encryption: EncryptionSettings = EncryptionSettings()
     log: LogSettings = LogSettings()

@@ -1,6 +1,7 @@
 /** The archive's page: find a recording, and open it. */
 
 import { ArchiveClient, of } from "./archive-client.js";
+import { GlassSheet, RetentionSheet } from "./oversight.js";
 import { RecordingView } from "./recording.js";
 import { SOURCES, profile } from "./sources.js";
 import * as ui from "./ui.js";
@@ -11,6 +12,8 @@ const STATES = { recording: "Being recorded", recovered: "Recovered after a cras
 
 /** @type {ArchiveClient} */
 let client;
+/** @type {GlassSheet} */
+let glass;
 /** Where the next page of results begins; empty when there is none. */
 let cursor = "";
 /** @type {RecordingView | null} */
@@ -114,6 +117,7 @@ async function show(id) {
     view.root.querySelector("#play")?.focus({ preventScroll: true });
     document.title = `${recording.room} – Archive`;
   } catch (error) {
+    glass.field.value = id;
     ui.notify(`The recording can't be opened: ${error.message}`, "alarm");
   }
 }
@@ -195,6 +199,12 @@ async function start() {
   decorate();
   const entered = await ui.entrance(byId("entrance"), false);
   client = new ArchiveClient(entered.token);
+  glass = new GlassSheet(client, show);
+  const sheets = { retention: new RetentionSheet(client), glass };
+  for (const [name, sheet] of Object.entries(sheets)) {
+    byId(name).hidden = false;
+    byId(name).addEventListener("click", () => sheet.open());
+  }
   byId("archive").hidden = false;
   if (entered.room) field("room").value = entered.room;
   await search();

@@ -14,6 +14,7 @@ export class Keeping {
   #path;
   #list = element("ul", { class: "holds" });
   #looks = element("ul", { class: "holds accesses" });
+  #retention = element("p", { class: "hint retention" });
 
   /** @param {import("./archive-client.js").ArchiveClient} client @param {{ id: string }} recording */
   constructor(client, { id }) {
@@ -29,7 +30,9 @@ export class Keeping {
     const looks = element("details", { class: "panel" }, element("summary", {}, "Who has looked"), this.#looks);
     looks.addEventListener("toggle", () => looks.open && this.#showLooks());
     const holds = element("details", { class: "panel" }, element("summary", {}, "Holds"), form, this.#list);
-    this.root = element("div", { class: "strip" }, holds, looks);
+    const kept = element("details", { class: "panel" }, element("summary", {}, "How long it is kept"), this.#retention, this.#retainForm(), this.#eraseForm());
+    kept.addEventListener("toggle", () => kept.open && this.#showRetention());
+    this.root = element("div", { class: "strip" }, holds, kept, looks);
     this.#load();
   }
 
@@ -58,6 +61,46 @@ export class Keeping {
     const lift = element("button", { "aria-label": `Lift the hold: ${reason}` }, "Lift");
     lift.addEventListener("click", () => this.#change(this.#path("holds", id), { method: "DELETE" }));
     return element("li", {}, element("span", {}, words), lift);
+  }
+
+  /** Two words and a button; what it does is asked of the server with both. */
+  #form(label, words, ask) {
+    const first = label && element("input", { maxlength: 64, required: true, placeholder: label, "aria-label": label });
+    const reason = element("input", { maxlength: 256, required: true, placeholder: "Why", "aria-label": `Why: ${words}` });
+    const form = element("form", { class: "hold-form", autocomplete: "off" }, ...[first, reason, element("button", {}, words)].filter(Boolean));
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      try {
+        await ask(reason.value.trim(), first ? first.value.trim() : "");
+        form.reset();
+        await this.#showRetention();
+      } catch (error) {
+        notify(error.message, "alarm");
+      }
+    });
+    return form;
+  }
+
+  #retainForm() {
+    return this.#form("Class", "Change the class", (reason, name) => this.#client.ask(this.#path("retention"), { method: "PUT", body: { class: name, reason } }));
+  }
+
+  /** It can't be taken back, so it is asked for once more. */
+  #eraseForm() {
+    return this.#form("", "Destroy its key", async (reason) => {
+      if (!confirm("Nobody will ever be able to play this recording again. Destroy its key?")) return;
+      await this.#client.ask(this.#path("erasure"), { method: "POST", body: { reason } });
+      notify("The key is destroyed.");
+    });
+  }
+
+  async #showRetention() {
+    try {
+      const { class: name, by, reason, since } = await this.#client.ask(this.#path("retention"));
+      write(this.#retention, name ? `${name} (${by}, ${at(since)})${reason ? `: ${reason}` : ""}` : "It was given no class; the server's rules count.");
+    } catch (error) {
+      write(this.#retention, error.message);
+    }
   }
 
   async #showLooks() {

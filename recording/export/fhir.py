@@ -78,6 +78,8 @@ _KINDS = {
     "archive-erase": _Kind("110110", "deidentify", "U", "notice"),
     "archive-audit": _Kind("110101", "access", "R"),
     "break-glass": _Kind("110113", "110127", "E", "alert"),
+    "break-glass-reviewed": _Kind("110113", "110101", "E", "notice"),
+    "archive-broken-glass": _Kind("110101", "access", "R"),
     "trail-cut": _Kind("110113", "110101", "E", "critical", "12"),
     "trail-lost": _Kind("110113", "110101", "E", "error", "8"),
     "trail-torn": _Kind("110113", "110101", "E", "warning", "4"),

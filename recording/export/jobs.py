@@ -116,6 +116,10 @@ class Exports:
         """The exports of a recording, the newest first."""
         return [job.view for job in reversed(self._jobs.values()) if job.view.recording == recording]
 
+    def use_of(self, recording: str) -> str:
+        """Why the recording is in use, in words: a job of it, or its result, is there. Empty: it is not."""
+        return "an export of it is there" if self.of(recording) else ""
+
     def get(self, recording: str, identifier: str) -> ExportView:
         """Raises `UnknownExport`."""
         return self._find(recording, identifier).view
