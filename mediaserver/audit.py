@@ -48,6 +48,7 @@ Action = Literal[
     "archive-audit",
     "archive-retention",
     "archive-due",
+    "identifiers-refused",
     "break-glass",
     "break-glass-reviewed",
     "archive-broken-glass",

@@ -10,12 +10,14 @@ import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import jwt
 import msgspec
 from jwt.warnings import InsecureKeyLengthWarning
+from msgspec import Meta
 
+from mediaserver.recording.sidecars import Identifiers
 from mediaserver.sfu.session.model import Right, Role
 
 if TYPE_CHECKING:
@@ -61,6 +63,10 @@ class Grant(msgspec.Struct, frozen=True):
     rights: frozenset[Right]
     name: str
     expires: float
+    identifiers: Identifiers | None = None
+    """Whom and what the consultation is about."""
+    retention: str = ""
+    """The class of retention of what is recorded."""
 
     def allows_room(self, room: str) -> bool:
         return self.room in (ANY_ROOM, room)
@@ -82,6 +88,8 @@ class _Claims(msgspec.Struct):
     rights: list[Right] | None = None
     name: str = ""
     nbf: float | None = None
+    identifiers: Identifiers | None = None
+    retention: Annotated[str, Meta(max_length=64)] = ""
 
 
 def valid_room(room: str) -> bool:
@@ -134,7 +142,15 @@ class Verifier:
         if not valid_room(claims.room) and not (claims.room == ANY_ROOM and claims.role in ROOMLESS_ROLES):
             raise AuthError("unauthorized", "the token's room is no valid name of a room")
         rights = ROLE_RIGHTS[claims.role] if claims.rights is None else frozenset(claims.rights)
-        return Grant(claims.room, claims.role, rights, clean_name(claims.name), claims.exp)
+        return Grant(
+            claims.room,
+            claims.role,
+            rights,
+            clean_name(claims.name),
+            claims.exp,
+            claims.identifiers,
+            claims.retention,
+        )
 
     def _claims(self, token: str) -> _Claims:
         payload = self._payload(token)
@@ -176,6 +192,8 @@ def mint(
     rights: Iterable[Right] | None = None,
     name: str = "",
     ttl: float = DEFAULT_TTL,
+    identifiers: Identifiers | None = None,
+    retention: str = "",
 ) -> str:
     """A token signed with HS256. Raises `ValueError` for a room that no token may have."""
     if room == ANY_ROOM and role not in ROOMLESS_ROLES:
@@ -189,6 +207,10 @@ def mint(
     claims |= {"iat": int(now), "exp": int(now + ttl)}
     if name:
         claims["name"] = name
+    if identifiers is not None:
+        claims["identifiers"] = {key: text for key, text in msgspec.to_builtins(identifiers).items() if text}
+    if retention:
+        claims["retention"] = retention
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InsecureKeyLengthWarning)
         return jwt.encode(claims, secret, algorithm="HS256")

@@ -16,6 +16,7 @@ import structlog
 from aiohttp import web
 
 from mediaserver import auth, config, tls
+from mediaserver.about import About
 from mediaserver.archive_access import ArchiveAccess
 from mediaserver.archive_api import ArchiveApi
 from mediaserver.archive_schedule import DisposalSchedule
@@ -38,6 +39,7 @@ from mediaserver.recording.catalog import CatalogError
 from mediaserver.recording.evidence import Evidence
 from mediaserver.recording.recorder import Recorder, RecordingSettings
 from mediaserver.recording.register import Register
+from mediaserver.recording.sidecars import Identifiers
 from mediaserver.recordings import Recordings
 from mediaserver.relays import IceServers
 from mediaserver.rooms import LiveRoom, RoomEvent, Rooms
@@ -130,11 +132,17 @@ class MediaServer:
         rights: Iterable[Right | str] | None = None,
         name: str = "",
         ttl: float = auth.DEFAULT_TTL,
+        identifiers: Identifiers | None = None,
+        retention: str = "",
     ) -> str:
-        """A token signed with this server's secret. Raises `ValueError` when it has public keys only."""
+        """A token signed with this server's secret; with `identifiers` and `retention` for what is recorded in the
+        room (`about`). Raises `ValueError` when it has public keys only."""
         wanted = None if rights is None else [Right(right) for right in rights]
         now = self.clock.wall()
-        return auth.mint(self._secret, room=room, role=Role(role), now=now, rights=wanted, name=name, ttl=ttl)
+        return auth.mint(
+            self._secret, room=room, role=Role(role), now=now, rights=wanted, name=name, ttl=ttl,
+            identifiers=identifiers, retention=retention,
+        )  # fmt: skip
 
     def subscribe(self, callback: Callable[[LiveRoom, RoomEvent], None]) -> Callable[[], None]:
         """Call back for every event, on the loop, in order. Returns what ends it."""
@@ -321,6 +329,9 @@ class MediaServer:
             self._break_glass = BreakGlass(self.config.breakglass, data, self.clock)
         except OSError as error:
             raise StartError(f"{error.filename}: {error.strerror}; choose another folder with --data DIR") from None
+        about = About(self.archive, self.audit, self.clock)
+        self._rooms.observe(about.on_event)
+        self._stack.push_async_callback(about.close)
         self._break_glass.start()
         self._stack.push_async_callback(self._break_glass.close)
         self.metrics.break_glass = self._break_glass

@@ -376,6 +376,14 @@ class Archive:
         known = identifiers if identifiers != Identifiers() else None
         await self._change(recording, "identifiers.json", lambda was: replace(was, identifiers=known))
 
+    async def fill_identifiers(self, recording: str, identifiers: Identifiers) -> None:
+        """Add what is not known yet of whom and what a recording is about."""
+
+        def how(was: Sidecars) -> Sidecars:
+            return replace(was, identifiers=sidecars.filled(was.identifiers or Identifiers(), identifiers))
+
+        await self._change(recording, "identifiers.json", how)
+
     async def erase_identifiers(self, recording: str) -> None:
         """Forget whom a recording is about, on the disk and in the catalog."""
         folder = await asyncio.to_thread(self._folder_to_change, recording)

@@ -35,6 +35,7 @@ def archive(
 app.command("list")(find.list_recordings)
 for command in (
     find.show, exports.export, exports.dicom, trust.verify, trust.audit, additions.identify, additions.hold,
-    additions.release, keeping.retention, keeping.retain, keeping.dispose, upkeep.rebuild, upkeep.rewrap, upkeep.erase,
+    additions.release, keeping.retention, keeping.retain, keeping.dispose, keeping.glass, upkeep.rebuild,
+    upkeep.rewrap, upkeep.erase,
 ):  # fmt: skip
     app.command()(command)

@@ -52,6 +52,18 @@ class Identifiers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return [text for text in (*known, self.study_description, self.referring) if text]
 
 
+def filled(given: Identifiers, others: Identifiers) -> Identifiers:
+    """`given`, and what it leaves open from the others."""
+    names = Identifiers.__struct_fields__
+    return Identifiers(**{name: getattr(given, name) or getattr(others, name) for name in names})
+
+
+def contradicts(given: Identifiers, known: Identifiers) -> bool:
+    """Both say something of the same, and not the same."""
+    pairs = ((getattr(given, name), getattr(known, name)) for name in Identifiers.__struct_fields__)
+    return any(one and other and one != other for one, other in pairs)
+
+
 class Bookmark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A moment of a recording; `track` is empty where it is about all of them."""
 
@@ -166,6 +178,11 @@ def load(folder: Path, read: Callable[[Path], bytes] = Path.read_bytes) -> Sidec
                 unknown = Hold(id="unreadable", reason=UNREADABLE, by="", placed_us=0)
                 found = msgspec.structs.replace(found, holds=[unknown])
     return found
+
+
+def read_identifiers(folder: Path, read: Callable[[Path], bytes] = Path.read_bytes) -> Identifiers:
+    """Those of a recording, where there are any. Raises OSError, and ValueError for a file that can't be read."""
+    return _with(Sidecars(), "identifiers.json", _read(folder / "identifiers.json", read)).identifiers or Identifiers()
 
 
 def change(storage: LocalStorage, folder: Path, name: str, how: Callable[[Sidecars], Sidecars]) -> Sidecars:

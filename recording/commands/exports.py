@@ -87,11 +87,12 @@ def dicom(
     from mediaserver.recording.export.dicom import options, outbox
     from mediaserver.recording.export.dicom.send import send
     from mediaserver.recording.export.progress import ExportError
+    from mediaserver.recording.sidecars import Identifiers
 
     given = context.params
     try:
         chosen = options.from_flags(
-            {name: given[name] for name in options.Identifiers.__struct_fields__},
+            {name: given[name] for name in Identifiers.__struct_fields__ if name in given},
             transcode=transcode, h264=h264, voices=voices, drop=drop, masks=mask, deidentify=deidentify, key=key,
             time_source=time_source,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""`archive retention`, `archive retain` and `archive dispose`."""
+"""`archive retention`, `archive retain`, `archive dispose` and `archive glass`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.table import Column, Table
 
 from mediaserver.recording.commands import common
 from mediaserver.recording.commands.common import DAY_US, AsJson, Identifier, fail, print_json, wall_us, with_archive
+from mediaserver.recording.views import iso
 
 if TYPE_CHECKING:
     from mediaserver.recording.archive import Archive
@@ -101,6 +102,27 @@ def dispose(
         typer.echo(f"{counts or 'nothing is due'}; {report.bytes / 1e6:.1f} MB {what}")
     if report.counts.get("failed"):
         fail("not all of it could be done; the same command goes on")
+
+
+def glass(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show who opened a recording by breaking the glass, and who has looked into it, the newest first."""
+    from mediaserver.recording.openings import NAME, fold
+
+    try:
+        found = fold(context.obj.place.data / NAME)
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}")
+    openings = sorted(found, key=lambda one: one.opened.at_us, reverse=True)
+    if as_json:
+        print_json([{"opened": one.opened, "alerted": one.alerted, "reviewed": one.reviewed} for one in openings])
+        return
+    table = Table(Column("recording", no_wrap=True), "opened", "until", "who", "role", "why", "reviewed")
+    for one in openings:
+        opened, reviewed = one.opened, one.reviewed
+        review = f"{reviewed.by}, {iso(reviewed.at_us)}: {reviewed.note}" if reviewed else ""
+        moments = iso(opened.at_us), iso(opened.until_us)
+        table.add_row(opened.recording, *moments, opened.who, opened.role, opened.reason, review)
+    _print(table)
 
 
 def _show(cases: Sequence[Case]) -> None:

@@ -75,6 +75,7 @@ _KINDS = {
     "archive-retention": _Kind("110110", "amend", "U", "notice"),
     "archive-due": _Kind("110112", "access", "E"),
     "archive-identify": _Kind("110110", "amend", "U", "notice"),
+    "identifiers-refused": _Kind("110110", "amend", "U", "warning", "8"),
     "archive-erase": _Kind("110110", "deidentify", "U", "notice"),
     "archive-audit": _Kind("110101", "access", "R"),
     "break-glass": _Kind("110113", "110127", "E", "alert"),

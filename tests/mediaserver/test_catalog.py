@@ -10,7 +10,9 @@ from aiortc.mediastreams import VideoStreamTrack
 
 from mediaserver import StartError
 from mediaserver.config import ConfigError
-from mediaserver.settings import CatalogSettings, RecordingSettings
+from mediaserver.recording.retention import RetentionClass
+from mediaserver.recording.sidecars import Identifiers
+from mediaserver.settings import CatalogSettings, RecordingSettings, RetentionSettings
 from tests.mediaserver.conftest import Open, Site, run
 from tests.mediaserver.test_end_to_end import publish
 from tests.mediaserver.test_recordings import ended, listed, recording
@@ -64,6 +66,42 @@ def test_an_app_says_whom_a_consultation_is_about(site: Open, tmp_path: Path) ->
         assert "archive-identify" in actions
         assert "archive-erase" in actions
         assert "Karenina" not in (tmp_path / "data" / "audit.log").read_text()
+
+    run(main())
+
+
+def test_a_token_says_whom_a_consultation_is_about(site: Open, tmp_path: Path) -> None:
+    """And what it says is nowhere but in the recording's own files."""
+    anna = Identifiers(**ANNA)
+    classes = RetentionSettings(classes=(RetentionClass(name="teaching", days=9),))
+
+    async def main() -> None:
+        async with site(recording=RecordingSettings(policy="on"), retention=classes) as s:
+            cart = await s.doctor("Cart", "cart", identifiers=anna, retention="teaching")
+            sender, _ = await publish(cart, {"camera": VideoStreamTrack()})
+            name = (await recording(cart, "on"))["recording"]
+            added = Identifiers(patient_id="MRN-1", modality="US")
+            doctor = await s.doctor("Dr. A", identifiers=added)
+            assert "MRN-1" not in str(doctor.joined)
+            await s.doctor("Dr. B", identifiers=Identifiers(patient_id="MRN-2", sex="F"))
+            await sender.close()
+            assert (await cart.ask("leave"))["type"] == "ok"
+            s.server.rooms["r"].close()
+            await ended(s)
+            (found,) = await listed(s, patient="MRN-1", retention="teaching")
+            assert found["id"] == name
+            assert {key: text for key, text in found["identifiers"].items() if text} == ANNA | {"modality": "US"}
+            path = s.server.archive.path(name)
+            assert b"MRN-1" not in (path / "manifest.json").read_bytes()
+            async with s.http.get(f"{s.url}/metrics") as response:
+                assert "MRN" not in await response.text()
+            assert (await ask(s, "DELETE", f"/{name}/identifiers", s.bearer("archivist", "*")))[0] == 204
+            assert not any(b"MRN-1" in file.read_bytes() for file in path.iterdir())
+        lines = audit(tmp_path)
+        assert [line["by"] for line in lines if line["event"] == "archive-identify"] == ["token", "token"]
+        assert [line["class"] for line in lines if line["event"] == "archive-retention"][:1] == ["teaching"]
+        assert len([line for line in lines if line["event"] == "identifiers-refused"]) == 1
+        assert "MRN" not in (tmp_path / "data" / "audit.log").read_text()
 
     run(main())
 

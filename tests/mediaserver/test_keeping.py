@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from typer.testing import CliRunner
 
+from mediaserver import archive_command
 from mediaserver.archive_schedule import DisposalSchedule
 from mediaserver.codecs.payload import Codec
 from mediaserver.config import ConfigError, load
@@ -215,6 +218,9 @@ def test_breaking_the_glass(site: Open, tmp_path: Path, monkeypatch: pytest.Monk
     assert (broken["name"], broken["reason"], broken["by"]) == ("Dr. No", REASON, "doctor")
     assert [line["event"] for line in lines if line.get("via") == "break-glass"] == ["archive-show", "archive-play"]
     assert [line["name"] for line in lines if line["event"] == "break-glass-reviewed"] == ["Eve"]
+    listed = CliRunner().invoke(archive_command.app, ["--data", str(tmp_path / "data"), "glass", "--json"])
+    (one,) = json.loads(listed.output)
+    assert (one["opened"]["who"], one["reviewed"]["by"], one["alerted"]) == ("Dr. No", "Eve", True)
     assert b"eyJ" not in (tmp_path / "data" / "break-glass.jsonl").read_bytes(), "no token is kept"
 
 

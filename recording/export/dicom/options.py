@@ -11,33 +11,12 @@ from typing import Literal
 import msgspec
 
 from mediaserver.recording.export.progress import ExportError
+from mediaserver.recording.sidecars import Identifiers, read_identifiers
 
 Box = tuple[int, int, int, int]
 """x, y, width, height in pixels."""
 
-SIDECAR = "identifiers.json"
 _MASK = re.compile(r"(?:([a-z]+):)?(\d+),(\d+),([1-9]\d*),([1-9]\d*)")
-
-
-class Identifiers(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom and what a recording is about. Names are as DICOM writes them: family^given."""
-
-    patient_id: str = ""
-    patient_issuer: str = ""
-    """Who gave out the patient's id."""
-    patient_name: str = ""
-    birth_date: str = ""
-    """YYYY-MM-DD."""
-    sex: str = ""
-    """M, F or O."""
-    encounter: str = ""
-    """The visit's number: it becomes the Admission ID."""
-    accession: str = ""
-    study_uid: str = ""
-    """The Study Instance UID of the order, where there is one; else it is derived from the recording's id."""
-    study_description: str = ""
-    referring: str = ""
-    """The referring physician's name."""
 
 
 _LONGEST = {
@@ -64,29 +43,12 @@ def check(identifiers: Identifiers) -> None:
         raise ExportError(f"study_uid is no UID: {identifiers.study_uid!r}")
 
 
-class _Sidecar(msgspec.Struct, frozen=True):
-    version: int
-    identifiers: Identifiers
-
-
 def beside(folder: Path, read: Callable[[Path], bytes] = Path.read_bytes) -> Identifiers:
     """Those that lie with the recording, where there are any. Raises `ExportError`."""
-    path = folder / SIDECAR
     try:
-        found = msgspec.json.decode(read(path), type=_Sidecar)
-    except FileNotFoundError:
-        return Identifiers()
-    except (OSError, msgspec.MsgspecError) as error:
-        raise ExportError(f"{SIDECAR} can't be read: {error}") from error
-    if found.version != 1:
-        raise ExportError(f"{SIDECAR} is of version {found.version}, not 1")
-    return found.identifiers
-
-
-def filled(given: Identifiers, beside: Identifiers) -> Identifiers:
-    """`given`, and what it leaves open from those beside the recording."""
-    names = Identifiers.__struct_fields__
-    return Identifiers(**{name: getattr(given, name) or getattr(beside, name) for name in names})
+        return read_identifiers(folder, read)
+    except (OSError, ValueError) as error:
+        raise ExportError(str(error)) from error
 
 
 class BoxMask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,7 +65,9 @@ class DicomOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Nothing is transcoded and nothing is left out unless it says so here."""
 
     identifiers: Identifiers = Identifiers()
-    """What is left open here is taken from the recording's identifiers.json."""
+    """What is left open here is taken from the recording's identifiers.json. Names are as DICOM writes them,
+    family^given; the encounter becomes the Admission ID, and without a study UID one is derived from the recording's
+    id."""
     transcode: bool = False
     """What DICOM has no place for is transcoded: VP8, VP9 and AV1 to H.264, voices to AAC."""
     h264: Literal["", "relabel", "transcode", "refuse"] = ""

@@ -24,11 +24,12 @@ from mediaserver.recording.export.dicom import clip, objects, timing, waveform
 from mediaserver.recording.export.dicom.coding import Coding, Pictures, judge
 from mediaserver.recording.export.dicom.deidentify import Pseudonyms, deidentify
 from mediaserver.recording.export.dicom.objects import KINDS, PHOTOGRAPHIC, SOUND, Series
-from mediaserver.recording.export.dicom.options import DicomOptions, beside, check, filled
+from mediaserver.recording.export.dicom.options import DicomOptions, beside, check
 from mediaserver.recording.export.dicom.timing import Unit
 from mediaserver.recording.export.dicom.uids import uid
 from mediaserver.recording.export.progress import ExportError, Progress
 from mediaserver.recording.manifest import Manifest, Segment, Track
+from mediaserver.recording.sidecars import filled
 from mediaserver.recording.storage import Storage
 
 TRANSCODED_US = 20 * 60 * 1_000_000

@@ -18,8 +18,9 @@ from mediaserver.codecs.payload import Codec
 from mediaserver.recording.export import avc, kinds
 from mediaserver.recording.export.dicom import coding, deidentify, waveform
 from mediaserver.recording.export.dicom.objects import UTC_FRAME
-from mediaserver.recording.export.dicom.options import BoxMask, DicomOptions, Identifiers
+from mediaserver.recording.export.dicom.options import BoxMask, DicomOptions
 from mediaserver.recording.export.progress import ExportCancelled, ExportError, Progress
+from mediaserver.recording.sidecars import Identifiers
 from tests.codecs import media
 from tests.recording import feed
 from tests.recording.dicom import consultation
