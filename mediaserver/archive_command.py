@@ -7,12 +7,13 @@ from pathlib import Path
 
 from mediaserver.audit import Action, Audit
 from mediaserver.clock import Clock
-from mediaserver.config import ConfigError, load
+from mediaserver.config import ConfigError, load, read_text
 from mediaserver.recording import trail
 from mediaserver.recording.cli import app
 from mediaserver.recording.commands import common
 from mediaserver.recording.commands.common import Stores
-from mediaserver.settings import Config
+from mediaserver.recording.keys import SigningKey, read_private
+from mediaserver.settings import Config, EvidenceSettings
 
 __all__ = ["app"]
 
@@ -22,9 +23,19 @@ def _stores(file: Path | None, data: Path | None) -> Stores:
 
     settings = _settings(file, data)
     try:
-        return Stores(make_storage(settings, Clock()), settings.catalog.url, settings.retention.policy)
-    except ConfigError as error:
+        signer = _signer(settings.evidence)
+        return Stores(make_storage(settings, Clock()), settings.catalog.url, settings.retention.policy, signer)
+    except ValueError as error:
         raise common.BadSettings(str(error)) from None
+
+
+def _signer(settings: EvidenceSettings) -> SigningKey | None:
+    """The key that the settings name; none is made here. Raises ValueError."""
+    if settings.key:
+        return read_private(settings.key, "evidence.key")
+    if settings.key_file:
+        return read_private(read_text(settings.key_file), f"evidence.key_file {settings.key_file}")
+    return None
 
 
 def _settings(file: Path | None, data: Path | None) -> Config:

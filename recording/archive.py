@@ -180,6 +180,8 @@ class Archive:
         if register is not None:
             try:
                 register.open()
+                if register.is_new:
+                    self._evidence.adopt(self._storage)
             except OSError as error:
                 raise ArchiveUnusable(f"the register {register.path} can't be written: {error.strerror}") from error
         failures = self._evidence.resume(self._storage)
@@ -389,7 +391,7 @@ class Archive:
         folder = await asyncio.to_thread(self._folder_to_change, recording)
         async with self._changing:
             await asyncio.to_thread(self._upkeep.mark, recording)
-            await asyncio.to_thread(sidecars.erase, self._storage, folder, "identifiers.json")
+            await asyncio.to_thread(sidecars.erase, self._storage, folder, "identifiers.json", self._evidence)
             await self._upkeep.enter(recording)
 
     async def add_bookmark(
@@ -526,7 +528,7 @@ class Archive:
         folder = await asyncio.to_thread(self._folder_to_change, recording)
         async with self._changing:
             await asyncio.to_thread(self._upkeep.mark, recording)
-            changed = await asyncio.to_thread(sidecars.change, self._storage, folder, name, how)
+            changed = await asyncio.to_thread(sidecars.change, self._storage, folder, name, how, self._evidence)
             await self._upkeep.enter(recording)
         return changed
 

@@ -16,13 +16,14 @@ from typing import Literal
 
 import msgspec
 
+from mediaserver.recording import additions, journal, manifest, sidecars, signed
 from mediaserver.recording import decision as decisions
-from mediaserver.recording import journal, manifest, sidecars, signed
 from mediaserver.recording.catalog import Catalog
 from mediaserver.recording.decision import Decision
 from mediaserver.recording.evidence import Evidence
 from mediaserver.recording.keys import Trust
 from mediaserver.recording.manifest import Manifest
+from mediaserver.recording.register import Entry
 from mediaserver.recording.retention import DAY_US, Policy
 from mediaserver.recording.sidecars import Retention, Sidecars
 from mediaserver.recording.storage import LocalStorage
@@ -31,6 +32,8 @@ from mediaserver.recording.upkeep import BATCH, Upkeep
 from mediaserver.recording.views import iso
 
 BY_POLICY = "policy"
+
+_TRUSTED = frozenset({"holds.json", "retention.json", sidecars.ADDITIONS})
 
 State = Literal["due", "review", "kept", "disposed", "failed"]
 """due: nothing keeps it; review: somebody has to name it; kept: `reason` says by what; failed: it goes on later."""
@@ -92,6 +95,8 @@ class Disposals:
         self._upkeep = upkeep
         self._signed = signed
         self._turn = asyncio.Lock()
+        self._entries: dict[str, Entry] | None = None
+        """What the register says, once a look at what is due has needed it."""
 
     # To look
 
@@ -108,6 +113,7 @@ class Disposals:
     async def due(self, now_us: int) -> list[Case]:
         """What is over its time at `now_us`, and what keeps it. Raises `CatalogError` and OSError."""
         found: list[Case] = []
+        self._entries = None
         cutoffs = self._cutoffs(now_us)
         after = ""
         while ids := await self._catalog.due(cutoffs, after, BATCH):
@@ -138,6 +144,7 @@ class Disposals:
                 for recording in (await asyncio.to_thread(self.resume))[0]:
                     await self._upkeep.enter(recording)
             if only:
+                self._entries = None
                 cases = await asyncio.to_thread(lambda: [self._named(one, now_us) for one in only])
             else:
                 cases = await self.due(now_us)
@@ -164,11 +171,12 @@ class Disposals:
                 with sidecars.alone(folder):
                     for beside in folder.glob(".*.new"):  # of a change that never came to its end
                         beside.unlink()
+                    self._evidence.settle(self._storage, folder)
                     if self._storage.is_leaving(folder) and (folder / manifest.NAME).exists():
                         self._resume(folder)
                         gone.append(recording)
             except (OSError, ValueError) as error:
-                failures.append(f"the disposal of recording {recording} does not go on: {error}")
+                failures.append(f"what was interrupted in recording {recording} does not go on: {error}")
         return gone, failures
 
     def classify(self, folder: Path, now_us: int) -> bool:
@@ -186,7 +194,7 @@ class Disposals:
                 return was
             return msgspec.structs.replace(was, retention=Retention(into=name, by=BY_POLICY, set_us=now_us))
 
-        sidecars.change(self._storage, folder, "retention.json", how)
+        sidecars.change(self._storage, folder, "retention.json", how, self._evidence)
         return True
 
     def _cutoffs(self, now_us: int) -> dict[str, int]:
@@ -224,6 +232,11 @@ class Disposals:
             bytes=sum(segment.bytes for segment in media),
         )
 
+    def _registered(self) -> dict[str, Entry]:
+        if self._entries is None:
+            self._entries = self._evidence.entries(self._storage.root)
+        return self._entries
+
     def _named(self, recording: str, now_us: int) -> Case:
         case = self._judge(recording, now_us, named=True)
         if case is not None:
@@ -245,6 +258,14 @@ class Disposals:
             return "kept", "it is in no class of retention"
         if due_us > now_us:
             return "kept", f"it is not due before {iso(due_us)}"
+        if self._signed:
+            registered = self._registered().get(folder.name)
+            wrong = additions.problems(
+                folder, self._evidence.trusted, signs=True, registered=registered.additions if registered else None
+            )
+            # Who could change or remove a file could so lift a hold, or shorten its time.
+            if said := "; ".join(f"{one.name} is {one.kind}" for one in wrong if one.name in _TRUSTED):
+                return "kept", f"what was added to it can't be trusted: {said}"
         holds = [hold for hold in added.holds if hold.lifted_us is None]
         if holds:
             said = "; ".join(f"{one.by or 'somebody'} since {iso(one.placed_us)[:10]}: {one.reason}" for one in holds)

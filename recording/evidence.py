@@ -13,10 +13,14 @@ from pathlib import Path
 
 import msgspec
 
-from mediaserver.recording import manifest, supplement
-from mediaserver.recording.keys import SIGNATURE_BYTES, SigningKey, TrustedKeys
+from mediaserver.recording import additions, manifest, signed, supplement
+from mediaserver.recording import register as registers
+from mediaserver.recording.additions import Additions
+from mediaserver.recording.chained import Walk
+from mediaserver.recording.keys import SIGNATURE_BYTES, SigningKey, Trust, TrustedKeys
 from mediaserver.recording.manifest import Manifest
 from mediaserver.recording.register import Entry, Event, Register, look_up
+from mediaserver.recording.sidecars import ADDITIONS, NAMES
 from mediaserver.recording.storage import LocalStorage
 from mediaserver.recording.supplement import Supplement
 
@@ -25,6 +29,8 @@ SIGNATURE = "manifest.sig"
 TIME_STAMP = "manifest.tsr"
 """The time stamp (RFC 3161) of manifest.json's bytes: a TimeStampResp in DER."""
 _PENDING = ".pending"
+_AMENDED = ".amended"
+"""A folder of empty files by the names of recordings whose additions the register lacks."""
 
 
 class Evidence:
@@ -66,6 +72,12 @@ class Evidence:
             return None
         return look_up(self.register.path.parent, recording, self.trusted)[0]
 
+    def entries(self, root: Path) -> dict[str, Entry]:
+        """What the register of the archive at `root` has of each; nothing where there is none. Raises OSError."""
+        if not (root / registers.NAME).exists():
+            return {}
+        return registers.read_all(root, Walk(self.trusted, every=False))[0]
+
     def has_begun(self, recording: str) -> bool:
         """Whether the register has seen it begin; true where there is none."""
         if self.register is None:
@@ -92,9 +104,92 @@ class Evidence:
             self._supplement(storage, folder, name, stored)
             path.unlink()
 
+    # What people add (`sidecars.Keeper`)
+
+    @property
+    def signs(self) -> bool:
+        return self.signer is not None
+
+    def check(self, folder: Path, name: str) -> None:
+        """Nothing is changed that is not as it was left: that would be to sign what somebody else has written."""
+        if not self.trusted.ids:
+            return
+        if self.signer is None:
+            raise ValueError("the key that signs is not here: give the server's settings (--config)")
+        wrong = [one for one in additions.problems(folder, self.trusted, signs=True) if one.name in (name, ADDITIONS)]
+        if wrong:
+            raise ValueError(f"{wrong[0].name} of recording {folder.name} is {wrong[0].kind}: {wrong[0].detail}")
+
+    def keep(self, storage: LocalStorage, folder: Path, name: str, stored: bytes | None) -> None:
+        """Write or remove a sidecar, and sign that it is so; the caller holds the folder's lock."""
+        before = self._additions(folder)
+        sha256 = hashlib.sha256(stored).hexdigest() if stored is not None else ""
+        if self.signer is not None:
+            before = additions.begun(additions.settled(folder, before), name, sha256)
+            storage.replace(folder / ADDITIONS, signed.encode(signed.sign(before, self.signer)))
+        if stored is not None:
+            storage.replace(folder / name, stored)
+        else:
+            storage.remove(folder / name)
+        if self.signer is not None:
+            self._settle(storage, folder, before)
+
+    def settle(self, storage: LocalStorage, folder: Path) -> None:
+        """After a crash: what was being changed is as the disk has it. Raises OSError."""
+        kept = self._additions(folder)
+        if self.signer is not None and not kept.is_settled:
+            self._settle(storage, folder, kept)
+
+    def adopt(self, storage: LocalStorage) -> None:
+        """Sign what people have added to an archive that is older than its keys. Raises OSError."""
+        for folder in storage.folders() if self.signer is not None else ():
+            there = [additions.Listed(name, sha) for name in NAMES if (sha := additions.digest(folder / name))]
+            if there and not (folder / ADDITIONS).exists():
+                self._settle(storage, folder, Additions(additions.VERSION, folder.name, 1, there))
+
+    def _additions(self, folder: Path) -> Additions:
+        """What was signed here; of anything else only nothing counts."""
+        empty = Additions(additions.VERSION, folder.name, 0, [])
+        try:
+            kept = additions.decode((folder / ADDITIONS).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return empty
+        genuine = self.signer is None or signed.check(kept, self.trusted) is Trust.GOOD
+        return kept if genuine and kept.recording == folder.name else empty
+
+    def _settle(self, storage: LocalStorage, folder: Path, kept: Additions) -> None:
+        data = signed.encode(signed.sign(additions.settled(folder, kept), self.signer))
+        storage.replace(folder / ADDITIONS, data)
+        if self.register is not None and self.register.is_open:
+            self._amended(folder, kept.number, data)
+        elif self.register is not None:  # a server owns it, and enters it when it starts
+            marks = storage.root / _AMENDED
+            marks.mkdir(exist_ok=True)
+            (marks / folder.name).touch()
+
+    def _amended(self, folder: Path, number: int, data: bytes) -> None:
+        self.note("recording-amended", folder.name, number=str(number), sha256=hashlib.sha256(data).hexdigest())
+
+    def _enter_amended(self, storage: LocalStorage) -> list[str]:
+        """What commands have changed while the register was another's."""
+        failures = []
+        for mark in sorted((storage.root / _AMENDED).glob("[!.]*")):
+            folder = storage.find(mark.name)
+            try:
+                if folder is not None and (folder / ADDITIONS).exists():
+                    data = (folder / ADDITIONS).read_bytes()
+                    kept = additions.decode(data)
+                    if kept.recording != mark.name or signed.check(kept, self.trusted) is not Trust.GOOD:
+                        raise ValueError("it is not what this server has signed")
+                    self._amended(folder, kept.number, data)
+                mark.unlink()
+            except (OSError, ValueError) as error:
+                failures.append(f"{ADDITIONS} of recording {mark.name} could not be registered: {error}")
+        return failures
+
     def resume(self, storage: LocalStorage) -> list[str]:
         """Carry out what an earlier run was interrupted in; gives in words what can't be."""
-        failures = []
+        failures = self._enter_amended(storage) if self.signer is not None else []
         for path in sorted((storage.root / _PENDING).glob("[!.]*+*")):
             recording, _, name = path.name.partition("+")
             folder = storage.find(recording)

@@ -3,6 +3,7 @@
 recording-begun         its folder is on the disk
 recording-closed        `sha256` is that of its manifest's bytes
 recording-supplemented  `sha256` is that of its supplement
+recording-amended       what people added has changed: `number` of the change, `sha256` of the list (`additions`)
 recording-discarded     nothing of it had reached the disk
 recording-disposed      it goes by right: `by` whom, `class` and `reason`; `sha256` is that of what is left (`disposal`)
 recording-adopted       it was there before the register was
@@ -32,6 +33,7 @@ Event = Literal[
     "recording-begun",
     "recording-closed",
     "recording-supplemented",
+    "recording-amended",
     "recording-discarded",
     "recording-disposed",
     "recording-adopted",
@@ -59,10 +61,16 @@ class Register:
         self._file: StoredFile | None = None
         self._size = 0
         self._head = chained.ORIGIN
+        self.is_new = False
+        """It has begun when it was opened."""
 
     @property
     def head(self) -> Head:
         return self._head
+
+    @property
+    def is_open(self) -> bool:
+        return self._file is not None
 
     def open(self) -> None:
         """Go on where it ends. A new one takes in what the archive holds. Raises OSError."""
@@ -76,6 +84,7 @@ class Register:
         if end.head == chained.ORIGIN and not end.torn:
             self._storage.sync_folder(self.path.parent)
             self._append("register-begun")
+            self.is_new = True
             for folder in self._storage.folders():
                 path = folder / manifest.NAME
                 if path.is_file():
@@ -120,6 +129,8 @@ class Entry:
     supplement: str = ""
     """The SHA-256 of the supplement's bytes."""
     adopted: str = ""
+    additions: tuple[int, str] | None = None
+    """Number and SHA-256 of the last list of additions."""
     disposed: str = ""
     """The SHA-256 of what a disposal leaves, `disposed.json`."""
     gone: str = ""
@@ -136,6 +147,8 @@ class Entry:
                 self.adopted, self.manifest = time, sha256
             case "recording-supplemented":
                 self.supplement = sha256
+            case "recording-amended" if str(facts.get("number")).isdigit():
+                self.additions = int(facts["number"]), sha256
             case "recording-discarded":
                 self.gone = f"discarded at {time}: nothing of it had reached the disk"
             case "recording-disposed":

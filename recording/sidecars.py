@@ -11,7 +11,8 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -125,26 +126,45 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class _Identifiers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
     identifiers: Identifiers
+    salt: str = ""
 
 
 class _Bookmarks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
     bookmarks: list[Bookmark]
+    salt: str = ""
 
 
 class _Consents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
     consents: list[Consent]
+    salt: str = ""
 
 
 class _Holds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
     holds: list[Hold]
+    salt: str = ""
 
 
 class _Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
     retention: Retention
+    salt: str = ""
+
+
+class Keeper(Protocol):
+    """Who writes the files, such as `evidence.Evidence`, which signs them."""
+
+    @property
+    def signs(self) -> bool:
+        """Their hashes are kept, so each has a salt: of what was erased none must tell what it was."""
+
+    def check(self, folder: Path, name: str) -> None:
+        """Raises ValueError when the file is not as it was left here, and OSError."""
+
+    def keep(self, storage: LocalStorage, folder: Path, name: str, stored: bytes | None) -> None:
+        """Put the file there, or take it away. Raises OSError."""
 
 
 class Sidecars(msgspec.Struct, frozen=True):
@@ -162,6 +182,8 @@ class Sidecars(msgspec.Struct, frozen=True):
 
 
 NAMES = ("identifiers.json", "bookmarks.json", "consents.json", "holds.json", "retention.json")
+ADDITIONS = "additions.json"
+"""Names them with their SHA-256 where the archive signs (`additions`)."""
 _FILES: dict[str, type] = dict(zip(NAMES, (_Identifiers, _Bookmarks, _Consents, _Holds, _Retention), strict=True))
 UNREADABLE = "the file holds.json can't be read, so what it said still counts"
 
@@ -185,29 +207,37 @@ def read_identifiers(folder: Path, read: Callable[[Path], bytes] = Path.read_byt
     return _with(Sidecars(), "identifiers.json", _read(folder / "identifiers.json", read)).identifiers or Identifiers()
 
 
-def change(storage: LocalStorage, folder: Path, name: str, how: Callable[[Sidecars], Sidecars]) -> Sidecars:
+def change(
+    storage: LocalStorage, folder: Path, name: str, how: Callable[[Sidecars], Sidecars], keeper: Keeper
+) -> Sidecars:
     """Replace the file `name` by what `how` makes of it, one process at a time; gives all that there is then.
 
-    Raises OSError, and ValueError for a file that can't be read: nothing of it is thrown away.
+    Raises OSError, and ValueError for a file that can't be read or is not as it was left: nothing of it is thrown away.
     """
     with alone(folder):
         if storage.is_leaving(folder):
             raise ValueError(f"recording {folder.name} is being disposed of")
-        changed = how(_with(Sidecars(), name, _read(folder / name, storage.read)))
-        content = _content(changed, name)
-        if content:
-            data = msgspec.json.encode({"version": VERSION, name.removesuffix(".json"): content})
-            storage.write(folder / name, msgspec.json.format(data, indent=1) + b"\n")
-        else:
-            storage.remove(folder / name)
+        keeper.check(folder, name)
+        was = _with(Sidecars(), name, _read(folder / name, storage.read))
+        changed = how(was)
+        if changed != was:
+            keeper.keep(storage, folder, name, _stored(storage, folder, name, _content(changed, name), keeper.signs))
     return load(folder, storage.read)
 
 
-def erase(storage: LocalStorage, folder: Path, name: str) -> None:
+def erase(storage: LocalStorage, folder: Path, name: str, keeper: Keeper) -> None:
     """Remove the file `name`, readable or not. Raises OSError."""
     with alone(folder):
         (folder / f".{name}.new").unlink(missing_ok=True)
-        storage.remove(folder / name)
+        keeper.keep(storage, folder, name, None)
+
+
+def _stored(storage: LocalStorage, folder: Path, name: str, content: object, salted: bool) -> bytes | None:
+    """The bytes of a file as they are to be stored; None where it says nothing."""
+    if not content:
+        return None
+    members = {"version": VERSION, name.removesuffix(".json"): content} | ({"salt": token_hex(16)} if salted else {})
+    return storage.encode(folder / name, msgspec.json.format(msgspec.json.encode(members), indent=1) + b"\n")
 
 
 def _check(name: str, text: str) -> None:

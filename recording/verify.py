@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from mediaserver.recording import chain, journal, manifest, sidecars, signed, supplement, timestamp
+from mediaserver.recording import additions, chain, journal, manifest, sidecars, signed, supplement, timestamp
 from mediaserver.recording import decision as decisions
 from mediaserver.recording.evidence import SIGNATURE, TIME_STAMP
 from mediaserver.recording.keys import Trust, TrustedKeys
@@ -67,7 +67,7 @@ class _Findings:
     storage: Storage
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    known: set[str] = field(default_factory=lambda: {*_BESIDE, *sidecars.NAMES})
+    known: set[str] = field(default_factory=lambda: {*_BESIDE, *sidecars.NAMES, sidecars.ADDITIONS})
     signed_by: str = ""
     time_stamp: str = ""
     opened: int = 0
@@ -108,6 +108,7 @@ def verify(folder: Path, checks: Checks = Checks(), storage: Storage | None = No
     if kept:
         _chain(found, kept, segments)
     _supplement(found, kept)
+    _additions(found)
     _time_stamp(found)
     _strays(found, kept)
     _register(found)
@@ -307,6 +308,12 @@ def _supplement(found: _Findings, kept: Manifest | None) -> None:
             found.add("missing", addition.name, "the supplement has it")
         elif hashlib.sha256(content).hexdigest() != addition.sha256:
             found.add("altered", addition.name, "its SHA-256 is not that of the supplement")
+
+
+def _additions(found: _Findings) -> None:
+    checks = found.checks
+    registered = checks.entry.additions if checks.entry else None
+    found.problems += additions.problems(found.folder, checks.trusted, signs=checks.signed, registered=registered)
 
 
 def _time_stamp(found: _Findings) -> None:

@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from mediaserver.recording import views
-from mediaserver.recording.keys import PRIVATE, TrustedKeys, read_private
+from mediaserver.recording.keys import PRIVATE, SigningKey, TrustedKeys, read_private
 from mediaserver.recording.retention import NO_POLICY, Policy
 
 # The archive brings the database's library with it: it is not wanted for a help text.
@@ -37,6 +37,8 @@ class Stores(NamedTuple):
     storage: LocalStorage
     catalog: str = ""
     retention: Policy = NO_POLICY
+    signer: SigningKey | None = None
+    """The key that signs, where it is not the one in the data folder."""
 
 
 class Place(NamedTuple):
@@ -48,6 +50,7 @@ class Place(NamedTuple):
     catalog: str
     storage: LocalStorage
     retention: Policy
+    signer: SigningKey | None
 
 
 class Asked(NamedTuple):
@@ -65,7 +68,14 @@ class Asked(NamedTuple):
         except BadSettings as error:
             fail(str(error))
         data = stores.storage.root.parent
-        return Place(data, self.keys or data / "keys", self.catalog or stores.catalog, stores.storage, stores.retention)
+        return Place(
+            data,
+            self.keys or data / "keys",
+            self.catalog or stores.catalog,
+            stores.storage,
+            stores.retention,
+            stores.signer,
+        )
 
 
 Identifier = Annotated[str, typer.Argument(metavar="ID", help="The recording, as `list` shows it.")]
@@ -164,7 +174,7 @@ def evidence_of(place: Place) -> Evidence | None:
 
     trusted, private = TrustedKeys.load(place.keys), place.data / "keys" / PRIVATE
     try:
-        signer = read_private(private.read_text(), str(private))
+        signer = place.signer or read_private(private.read_text(), str(private))
     except (FileNotFoundError, PermissionError):
         return Evidence(trusted) if trusted.ids else None
     register = Register(place.storage, signer, wall_us)

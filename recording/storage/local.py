@@ -175,7 +175,7 @@ class LocalStorage:
         """The journal has served; with `whole` the folder goes too, as nothing was recorded."""
         (folder / journal.NAME).unlink(missing_ok=True)
         if whole:
-            for name in (keys.NAME, *sidecars.NAMES):
+            for name in (keys.NAME, *sidecars.NAMES, sidecars.ADDITIONS):
                 (folder / name).unlink(missing_ok=True)
             folder.rmdir()
             folder = folder.parent

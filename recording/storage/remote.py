@@ -35,7 +35,7 @@ from mediaserver.recording.storage.uploads import END, Item, Uploader
 
 VERSION = 1
 CACHE = ".fetched"
-ERASABLE = frozenset({keys.NAME, *sidecars.NAMES})
+ERASABLE = frozenset({keys.NAME, *sidecars.NAMES, sidecars.ADDITIONS})
 """What is never locked in the bucket: a key that can't be destroyed would keep a recording from ever being erased, and
 whom a recording is about may have to be forgotten."""
 LEAVE_SECONDS = 60.0

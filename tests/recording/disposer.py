@@ -1,5 +1,6 @@
-"""Disposes of a recording in copies of an archive, one after the other, and is killed in each at another step: before
-the first change of the disk, before the second, until nothing is left to be killed at. For `test_retention`.
+"""Disposes of a recording, or places a hold, in copies of an archive, one after the other, and is killed in each at
+another step: before the first change of the disk, before the second, until nothing is left to be killed at. For
+`test_retention`.
 
 Prints the exit statuses as JSON. Each try is a fork, so that the libraries are loaded once."""
 
@@ -39,12 +40,15 @@ def killed_at(step: int) -> None:
         setattr(os, name, counted(getattr(os, name)))
 
 
-def dispose(root: Path, key: Path, name: str, kind: str, step: int) -> None:
+def act(root: Path, key: Path, name: str, kind: str, step: int, action: str) -> None:
     kept = Kept(root, LocalStorage(root, feed.MASTERS if kind == "encrypted" else None))
     kept.key = read_private(key.read_text(), "key")
 
     async def work(kept: Kept) -> None:
         killed_at(step)
+        if action == "hold":
+            await kept.archive.place_hold(name, reason="a lawsuit", by="Eve", at_us=1)
+            return
         report = await kept.dispose()
         assert [case.state for case in report.cases] == ["disposed"], (name, report)
 
@@ -52,7 +56,7 @@ def dispose(root: Path, key: Path, name: str, kind: str, step: int) -> None:
 
 
 def main() -> None:
-    folder, key, name, kind = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
+    folder, key, name, kind, action = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]
     statuses: list[int] = []
     while not statuses or statuses[-1]:
         step = len(statuses) + 1
@@ -62,7 +66,7 @@ def main() -> None:
         if child == 0:
             status = 1
             try:
-                dispose(root, key, name, kind, step)
+                act(root, key, name, kind, step, action)
                 status = 0
             finally:
                 os._exit(status)

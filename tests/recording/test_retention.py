@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import pytest
 from typer.testing import CliRunner
 
 from mediaserver import archive_command
-from mediaserver.recording import manifest, register
+from mediaserver.recording import manifest, register, sidecars
 from mediaserver.recording.archive import Archive, Disposed, Held
 from mediaserver.recording.catalog import Query
 from mediaserver.recording.disposal import Case, DisposalReport
+from mediaserver.recording.evidence import Evidence
 from mediaserver.recording.keys import TrustedKeys, make_key
 from mediaserver.recording.retention import DAY_US, Policy, RetentionClass, RetentionRule
 from mediaserver.recording.storage import LocalStorage
@@ -171,22 +173,31 @@ def test_what_is_over_its_time_goes_and_can_be_explained(tmp_path: Path, storage
 
 
 def test_both_catalogs_say_what_is_due(tmp_path: Path, catalog_url: str) -> None:
-    async def work(kept: Kept) -> None:
-        old, new = await kept.record(), await kept.record("teach-2")
-        (kept.storage.folder(old) / "retention.json").unlink()  # as of a recording from before there were classes
-        await kept.archive.index(old)
-        assert one(await kept.dispose(dry_run=True)).retention == "standard"
-        before = await kept.archive.set_retention(new, into="short", by="Eve", reason="asked for", at_us=1)
-        assert before == "teaching"
+    kept = Kept(tmp_path, LocalStorage(tmp_path), Policy(), catalog_url)
+    names: list[str] = []
+
+    async def before(kept: Kept) -> None:
+        names.append(await kept.record())
+        assert await kept.archive.disposals.due(LATER) == []
+
+    async def after(kept: Kept) -> None:
+        (old,) = names
+        new = await kept.record("teach-2")
+        case = one(await kept.dispose(dry_run=True))
+        assert (case.recording, case.retention) == (old, "standard"), "given none, it is the policy that counts"
+        was = await kept.archive.set_retention(new, into="short", by="Eve", reason="asked for", at_us=1)
+        assert was == "teaching"
         assert await kept.found(retention="short") == [new]
         due = await kept.archive.disposals.due(LATER)
         assert {case.recording: case.retention for case in due} == {old: "standard", new: "short"}
         with pytest.raises(ValueError, match="no retention class"):
             await kept.archive.set_retention(new, into="long", by="Eve", reason="x", at_us=1)
-        (await kept.dispose())
+        await kept.dispose()
         assert await kept.found() == []
 
-    Kept(tmp_path, LocalStorage(tmp_path), url=catalog_url).run(work)
+    kept.run(before)
+    kept.policy = POLICY
+    kept.run(after)
 
 
 def test_what_keeps_it(tmp_path: Path) -> None:
@@ -198,9 +209,11 @@ def test_what_keeps_it(tmp_path: Path) -> None:
         assert one(await kept.dispose(name)).state == "kept", "named or not"
         with pytest.raises(Held, match=r"Dr\. Law: a lawsuit"):
             await kept.archive.erase(name, "the patient has asked for it", 1)
+        genuine = (kept.storage.folder(name) / "holds.json").read_bytes()
         (kept.storage.folder(name) / "holds.json").write_bytes(b"{")
-        assert "can't be read" in one(await kept.dispose()).reason
-        (kept.storage.folder(name) / "holds.json").unlink()
+        assert "can't be trusted: holds.json is altered" in one(await kept.dispose()).reason
+        (kept.storage.folder(name) / "holds.json").write_bytes(genuine)
+        await kept.archive.lift_hold(name, by="Dr. Law", at_us=feed.WALL_START)
         async with kept.archive.export(name, "mkv"):
             assert one(await kept.dispose()).reason == "in use: it is being exported"
         assert "not due before 2026-10-01" in one(await kept.dispose(name, now_us=feed.WALL_START)).reason
@@ -288,9 +301,9 @@ def test_a_decision_that_nobody_made_is_none(tmp_path: Path) -> None:
     kept.run(look)
 
 
-@pytest.mark.parametrize("kind", ["plain", "encrypted"])
-def test_killed_at_every_step_it_is_untouched_or_gone(tmp_path: Path, kind: str) -> None:
-    """A process that disposes is killed before its first change of the disk, its second, and so on."""
+def killed(tmp_path: Path, kind: str, action: str) -> Iterator[tuple[Kept, str]]:
+    """Archives with a recording, in which a process was killed before its first change of the disk, its second, and so
+    on, until it was not killed any more."""
     masters = feed.MASTERS if kind == "encrypted" else None
     pristine = tmp_path / "0"
     kept = Kept(pristine, LocalStorage(pristine, masters))
@@ -302,28 +315,128 @@ def test_killed_at_every_step_it_is_untouched_or_gone(tmp_path: Path, kind: str)
     kept.run(fill)
     key = tmp_path / "key"
     key.write_bytes(kept.key.pem())
-    command = [sys.executable, "-m", "tests.recording.disposer", str(tmp_path), str(key), names[0], kind]
+    command = [sys.executable, "-m", "tests.recording.disposer", str(tmp_path), str(key), names[0], kind, action]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert done.returncode == 0, done.stderr
     runs = json.loads(done.stdout.splitlines()[-1])
     assert len(runs) > 10
     assert runs[-1] == 0, "at last nothing killed it"
-
-    async def look(kept: Kept) -> None:
-        (name,) = names
-        verdict = await kept.archive.verify_register()
-        assert verdict.ok, verdict
-        if (kept.storage.folder(name) / manifest.NAME).exists():
-            assert (await kept.archive.verify(name)).ok
-            assert await kept.found() == [name]
-            assert one(await kept.dispose()).state == "disposed"
-        await kept.gone(name)
-
     for number in range(1, len(runs) + 1):
         root = tmp_path / str(number)
         again = Kept(root, LocalStorage(root, masters))
         again.key = kept.key
-        again.run(look)
+        yield again, names[0]
+
+
+@pytest.mark.parametrize("kind", ["plain", "encrypted"])
+def test_killed_at_every_step_it_is_untouched_or_gone(tmp_path: Path, kind: str) -> None:
+    for kept, name in killed(tmp_path, kind, "dispose"):
+
+        async def look(kept: Kept, name: str = name) -> None:
+            assert (await kept.archive.verify_register()).ok
+            if (kept.storage.folder(name) / manifest.NAME).exists():
+                report = await kept.archive.verify(name)
+                assert report.ok, report
+                assert await kept.found() == [name]
+                assert one(await kept.dispose()).state == "disposed"
+            await kept.gone(name)
+
+        kept.run(look)
+
+
+def test_killed_at_every_step_a_hold_stands_or_not(tmp_path: Path) -> None:
+    stood = []
+    for kept, name in killed(tmp_path, "plain", "hold"):
+
+        async def look(kept: Kept, name: str = name) -> None:
+            report = await kept.archive.verify(name)
+            assert report.ok, report
+            held = (await kept.archive.added(name)).held
+            stood.append(held)
+            assert await kept.found(on_hold=True) == ([name] if held else [])
+            assert one(await kept.dispose()).state == ("kept" if held else "disposed")
+
+        kept.run(look)
+    assert stood == sorted(stood)
+    assert not stood[0]
+    assert stood[-1]
+
+
+def spoil_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (lambda folder, old: spoil_byte(folder / "holds.json"), ("altered", "holds.json")),
+        (lambda folder, old: spoil_byte(folder / "identifiers.json"), ("altered", "identifiers.json")),
+        (lambda folder, old: spoil_byte(folder / "bookmarks.json"), ("altered", "bookmarks.json")),
+        (lambda folder, old: spoil_byte(folder / "retention.json"), ("altered", "retention.json")),
+        (lambda folder, old: spoil_byte(folder / "additions.json"), ("altered", "additions.json")),
+        (lambda folder, old: (folder / "holds.json").unlink(), ("missing", "holds.json")),
+        (lambda folder, old: (folder / "additions.json").unlink(), ("missing", "additions.json")),
+        (lambda folder, old: (folder / "consents.json").write_bytes(b"{}"), ("added", "consents.json")),
+        (lambda folder, old: shutil.copytree(old, folder, dirs_exist_ok=True), ("altered", "additions.json")),
+    ],
+)
+def test_an_edit_of_what_people_added_is_named_and_changes_nothing(
+    tmp_path: Path, spoil: Callable[[Path, Path], None], named: tuple[str, str]
+) -> None:
+    async def work(kept: Kept) -> None:
+        name = await kept.record()
+        archive, folder = kept.archive, kept.storage.folder(name)
+        hold = await archive.place_hold(name, reason="a lawsuit", by="Eve", at_us=1)
+        await archive.set_identifiers(name, sidecars.Identifiers(patient_id="MRN-1"))
+        await archive.add_bookmark(name, at_us=1, by="Eve", now_us=1, text="here")
+        old = tmp_path / "old"
+        await archive.lift_hold(name, by="Eve", at_us=2, hold=hold.id)
+        shutil.copytree(folder, old)  # as it was while no hold stood
+        await archive.place_hold(name, reason="another lawsuit", by="Eve", at_us=3)
+        report = await archive.verify(name)
+        assert report.ok, report
+        spoil(folder, old)
+        report = await archive.verify(name)
+        assert named in {(problem.kind, problem.name) for problem in report.problems}, report
+        assert one(await kept.dispose()).state == "kept"
+        if named in (("altered", "holds.json"), ("missing", "holds.json")):
+            with pytest.raises(ValueError, match=r"holds\.json"):
+                await archive.lift_hold(name, by="Eve", at_us=4)
+
+    Kept(tmp_path / "archive", LocalStorage(tmp_path / "archive")).run(work)
+
+
+def test_what_a_command_changes_beside_a_server_is_registered_later(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, LocalStorage(tmp_path))
+
+    async def beside(kept: Kept) -> None:
+        name = await kept.record()
+        trusted = TrustedKeys([kept.key.public])
+        closed = register.Register(kept.storage, kept.key, lambda: 1)
+        other = Archive(tmp_path, evidence=Evidence(trusted, kept.key, closed, lambda: 1), storage=kept.storage)
+        await other.open_to_read()
+        await other.place_hold(name, reason="a lawsuit", by="Eve", at_us=1)
+        await other.close()
+        keyless = Archive(tmp_path, evidence=Evidence(trusted), storage=kept.storage)
+        await keyless.open_to_read()
+        with pytest.raises(ValueError, match="the key that signs is not here"):
+            await keyless.place_hold(name, reason="a lawsuit", by="Eve", at_us=1)
+        await keyless.close()
+        assert (await kept.archive.verify(name)).ok
+        assert "held by Eve" in one(await kept.dispose()).reason
+
+    async def after(kept: Kept) -> None:
+        (name,) = await kept.found()
+        entry = kept.evidence.entry(name)
+        assert entry is not None
+        assert entry.additions is not None
+        assert entry.additions[0] == 2, "the class, then the hold"
+        assert (await kept.archive.verify(name)).ok
+
+    kept.run(beside)
+    kept.run(after)
 
 
 def test_by_command(tmp_path: Path) -> None:
