@@ -46,9 +46,9 @@ from mediaserver.problems import Problem, problem_response
 from mediaserver.recording import manifest, views
 from mediaserver.recording.archive import Archive, Disposed, StillRecording, UnknownRecording
 from mediaserver.recording.catalog import CatalogError, Query
+from mediaserver.recording.export import kinds
 from mediaserver.recording.export.jobs import DiskFull, Exports, TooManyExports, UnknownExport
-from mediaserver.recording.export.join import ExportError, check
-from mediaserver.recording.export.work import Order
+from mediaserver.recording.export.progress import ExportError
 from mediaserver.recording.manifest import Manifest, Segment
 from mediaserver.recording.placing import media_ms, places
 from mediaserver.recording.stills import NoStill, Stills, StillsBusy
@@ -59,7 +59,6 @@ from mediaserver.session_report import SessionReport
 Authorize = Callable[[web.Request, Action, str | None], Awaitable[Collection[str] | None]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-EXPORT_TYPES = {"mkv": "video/x-matroska", "mp4": "video/mp4"}
 BUSY_SECONDS = 2
 EXPORTS_BUSY_SECONDS = 60
 CATALOG_SECONDS = 5
@@ -257,7 +256,7 @@ class ArchiveApi:
         kept = await self._allowed(request, "export")
         async with self._archive.export(kept.id, container) as path:
             response = web.StreamResponse()
-            response.content_type = EXPORT_TYPES[container]
+            response.content_type = kinds.find(container).content_type
             response.content_length = path.stat().st_size
             response.headers["Content-Disposition"] = f'attachment; filename="{path.name}"'
             await response.prepare(request)
@@ -266,12 +265,18 @@ class ArchiveApi:
 
     async def _begin_export(self, request: web.Request) -> web.StreamResponse:
         kept = await self._allowed(request, "export")
-        kind = (await body(request, ExportRequest)).kind
+        wanted = await body(request, ExportRequest)
+        kind = kinds.find(wanted.kind)
+        if wanted.transcode and kind.options is not kinds.Mp4Options:
+            raise BadRequest(f"{kind.name} takes everything as it is: `transcode` is for mp4")
+        options = kinds.Mp4Options(transcode=wanted.transcode) if kind.options is kinds.Mp4Options else kind.options()
         if kept.state == "recording":
             raise StillRecording(f"recording {kept.id} goes on; it can be exported when it is closed")
-        check(kept, kind)
+        kinds.check(kind, kept, options)
         size = sum(segment.bytes for track in kept.tracks for segment in track.segments)
-        view = await self.exports.begin(kept.id, lambda: self._order(kept), kind, size)
+        view = await self.exports.begin(
+            kept.id, lambda: self._archive.order(kept, kind.name, options), wanted.kind, size
+        )
         response = answer(view, status=202)
         response.headers["Location"] = f"{request.path}/{view.id}"
         return response
@@ -291,15 +296,14 @@ class ArchiveApi:
         if path is None:
             return problem_response(409, f"the export is {view.state}; it has no result")
         headers = {"Content-Disposition": f'attachment; filename="{path.name}"'}
-        return await ranged.send(request, lambda: LocalReader(path), view.sha256, EXPORT_TYPES[view.kind], headers)
+        return await ranged.send(
+            request, lambda: LocalReader(path), view.sha256, kinds.find(view.kind).content_type, headers
+        )
 
     async def _remove_export(self, request: web.Request) -> web.StreamResponse:
         kept = await self._allowed(request, "discard")
         await self.exports.remove(kept.id, request.match_info["export"])
         return web.Response(status=204)
-
-    def _order(self, kept: Manifest) -> Order:
-        return Order.of(kept, partial(self._archive.opening, kept.id))
 
     async def _allowed(self, request: web.Request, action: Action) -> Manifest:
         """The recording, when the caller may see it. One in another room looks as if it were not there."""

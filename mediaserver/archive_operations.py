@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from mediaserver.archive_timeline import BookmarkView, Timeline
 from mediaserver.openapi import RANGED, Operation
-from mediaserver.recording.export.jobs import ExportView
+from mediaserver.recording.export.jobs import ExportView, JobKind
 from mediaserver.recording.export.join import Format
 from mediaserver.recording.sidecars import LONGEST, Identifiers
 from mediaserver.recording.stills import LEAST, MOST
@@ -80,9 +80,11 @@ class ExportQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`kind`: mkv takes every codec, mp4 all but VP8."""
+    """`kind`: mkv takes every codec, mp4 all but VP8, which it takes as H.264 with `transcode`; zip has all files and a
+    page that verifies them."""
 
-    kind: Format = "mkv"
+    kind: JobKind = "mkv"
+    transcode: bool = False
 
 
 class ExportList(msgspec.Struct, frozen=True):
@@ -245,7 +247,8 @@ ARCHIVE: tuple[Operation, ...] = (
     Operation(
         method="GET", path=f"{EXPORT}/result", name="getExport", tag=_TAG, headers=RANGES,
         summary="The file of an export, by ranges, with its SHA-256 as a strong ETag.",
-        answers={200: ("All of the file.", "video/x-matroska, video/mp4"), **RANGED}, refusals=(404, 409),
+        answers={200: ("All of the file.", "video/x-matroska, video/mp4, application/zip"), **RANGED},
+        refusals=(404, 409),
     ),
     Operation(
         method="DELETE", path=EXPORT, name="removeExport", tag=_TAG,

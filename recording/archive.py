@@ -33,6 +33,7 @@ from mediaserver.recording.disposal import Disposals
 from mediaserver.recording.evidence import NOTHING, SIGNATURE, TIME_STAMP, Evidence
 from mediaserver.recording.export import kinds
 from mediaserver.recording.export.progress import Progress as ExportProgress
+from mediaserver.recording.export.work import Order
 from mediaserver.recording.ledger import Ledger
 from mediaserver.recording.manifest import Manifest, Segment
 from mediaserver.recording.problem import Problem, Verdict
@@ -266,6 +267,10 @@ class Archive:
     def opening(self, recording: str, segment: Segment) -> Opening:
         """As `media`, for another process that will read much of it. It may have to be fetched."""
         return self._storage.opening(self._storage.folder(recording), segment)
+
+    def order(self, kept: Manifest, kind: str, options: Struct) -> Order:
+        """What a process needs to export a recording. It blocks, for files may have to be fetched. Raises OSError."""
+        return Order.of(kept, self._storage, kind, options)
 
     async def verify(self, recording: str) -> Report:
         """Read every byte. Raises `UnknownRecording` and `StillRecording`."""

@@ -7,6 +7,7 @@ const LOOK_EVERY_MS = 700;
 const KINDS = {
   mkv: "MKV: all tracks in one file, every codec",
   mp4: "MP4: all tracks in one file, not for VP8",
+  zip: "ZIP: all its files, with a page that verifies them",
 };
 const STATES = { queued: "Waits for its turn", running: "Is made", done: "Ready", failed: "Failed" };
 

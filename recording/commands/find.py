@@ -29,6 +29,7 @@ def list_recordings(
     state: Annotated[str, typer.Option(help="Only recording, complete or recovered.")] = "",
     gaps: Annotated[bool | None, typer.Option("--gaps/--no-gaps", help="Only with gaps, or without.")] = None,
     held: Annotated[bool | None, typer.Option("--held/--not-held", help="Only on hold, or not.")] = None,
+    into: Annotated[str, typer.Option("--class", help="Only of this class of retention.")] = "",
     since: Annotated[str, typer.Option("--from", metavar="TIME", help="A date or a time (RFC 3339).")] = "",
     until: Annotated[str, typer.Option("--to", metavar="TIME", help="The same; a date is meant to its end.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=MAX_LIMIT, help="At most so many, the newest first.")] = 1000,
@@ -40,7 +41,7 @@ def list_recordings(
 
     query = Query(
         room=room, source=source, text=text, patient_id=patient, patient_name=name, encounter=encounter,
-        accession=accession, participant=participant, state=state, has_gaps=gaps, on_hold=held,
+        accession=accession, participant=participant, state=state, has_gaps=gaps, on_hold=held, retention=into,
         from_us=read_time(since, "--from"), to_us=read_time(until, "--to", to_its_end=True), limit=limit, cursor=cursor,
     )  # fmt: skip
     try:

@@ -18,10 +18,10 @@ from typing import BinaryIO
 import msgspec
 
 from mediaserver.recording import journal
-from mediaserver.recording.export.media import PLAIN
+from mediaserver.recording.export.media import PLAIN, Files
 from mediaserver.recording.export.progress import ExportError
 from mediaserver.recording.manifest import Manifest, Segment
-from mediaserver.recording.storage import LocalReader, Reader, Storage, keys
+from mediaserver.recording.storage import LocalReader, Reader, keys
 from mediaserver.recording.storage.sealed import MAGIC, BytesReader
 
 PAGE = "verify.html"
@@ -33,7 +33,7 @@ def bundle(
     manifest: Manifest,
     stream: BinaryIO,
     progress: Callable[[float], None] = lambda share: None,
-    storage: Storage = PLAIN,
+    storage: Files = PLAIN,
 ) -> list[str]:
     """Write the zip. Gives the names of media files that are not as the manifest says: they are in it all the same.
     `storage` is where the files lie; what is encrypted there is in the clear in the zip.
@@ -72,7 +72,7 @@ def _facts(segment: Segment) -> tuple[int, str]:
     return (segment.bytes, segment.sha256) if content is msgspec.UNSET else (content.bytes, content.sha256)
 
 
-def _names(folder: Path, media: Mapping[str, Segment], storage: Storage) -> Sequence[str]:
+def _names(folder: Path, media: Mapping[str, Segment], storage: Files) -> Sequence[str]:
     """All files of the recording, those that explain it first."""
     missing = [name for name, segment in media.items() if not _is_there(folder, segment, storage)]
     if missing:
@@ -83,14 +83,14 @@ def _names(folder: Path, media: Mapping[str, Segment], storage: Storage) -> Sequ
     return sorted(kept | media.keys(), key=lambda name: (not name.endswith(".json"), name))
 
 
-def _small(path: Path, storage: Storage) -> Reader:
+def _small(path: Path, storage: Files) -> Reader:
     """Nobody says how large it is, unless it is sealed: then it was sealed as a whole."""
     with path.open("rb") as stream:
         is_sealed = stream.read(len(MAGIC)) == MAGIC
     return BytesReader(storage.read(path)) if is_sealed else LocalReader(path)
 
 
-def _is_there(folder: Path, segment: Segment, storage: Storage) -> bool:
+def _is_there(folder: Path, segment: Segment, storage: Files) -> bool:
     if (folder / segment.file).is_symlink():
         return False
     try:

@@ -13,8 +13,8 @@ from typing import Literal
 
 import msgspec
 
-from mediaserver.recording.export.join import Format
-from mediaserver.recording.export.work import Line, Order
+from mediaserver.recording.export import kinds
+from mediaserver.recording.export.work import Line, Order, encode
 from mediaserver.recording.views import iso
 
 AT_ONCE = 2
@@ -25,6 +25,10 @@ RESERVE_BYTES = 1 << 30
 """What an export leaves free on the disk, so that consultations go on being recorded."""
 
 State = Literal["queued", "running", "done", "failed"]
+
+
+JobKind = Literal["mkv", "mp4", "zip"]
+"""The kinds of export that are one file."""
 
 
 class UnknownExport(LookupError):
@@ -43,12 +47,12 @@ class ExportView(msgspec.Struct, frozen=True, kw_only=True):
     """How an export stands. `progress` is a share of 1; times are RFC 3339 in UTC.
 
     `bytes` and `sha256` are those of the result, once it is there; `expires` says when it goes. `error` says why it
-    failed.
+    failed, `warnings` what should be known of the result.
     """
 
     id: str
     recording: str
-    kind: Format
+    kind: JobKind
     state: State
     progress: float
     created: str
@@ -56,6 +60,7 @@ class ExportView(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int = 0
     sha256: str = ""
     error: str = ""
+    warnings: list[str] = []
 
 
 class _Job:
@@ -90,7 +95,7 @@ class Exports:
         self._reserve_bytes = reserve_bytes
         self._jobs: dict[str, _Job] = {}
 
-    async def begin(self, recording: str, order: Callable[[], Order], kind: Format, size: int) -> ExportView:
+    async def begin(self, recording: str, order: Callable[[], Order], kind: JobKind, size: int) -> ExportView:
         """Export a recording with `size` bytes of media. `order` is called on a thread when its turn has come.
 
         Raises `TooManyExports`, `DiskFull` and OSError.
@@ -100,7 +105,7 @@ class Exports:
                 f"{self._most} exports are waiting or wait to be fetched; remove one or come back later"
             )
         identifier = secrets.token_hex(8)
-        out = self._folder / identifier / f"{recording}.{kind}"
+        out = self._folder / identifier / f"{recording}{kinds.find(kind).suffix}"
         created = iso(self._wall_us())
         view = ExportView(id=identifier, recording=recording, kind=kind, state="queued", progress=0.0, created=created)
         job = self._jobs[identifier] = _Job(view, out)
@@ -155,7 +160,7 @@ class Exports:
                 job.change(state="running")
                 last = await self._work(job, await _carried_out(order))
             if last.sha256:
-                job.change(state="done", progress=1.0, bytes=last.bytes, sha256=last.sha256)
+                job.change(state="done", progress=1.0, bytes=last.bytes, sha256=last.sha256, warnings=last.warnings)
             else:
                 job.change(state="failed", error=last.error or "the export ended without a word")
         except OSError as error:
@@ -166,10 +171,10 @@ class Exports:
 
     async def _work(self, job: _Job, order: Order) -> Line:
         """The last line of the process; it is killed when the job is."""
-        text = msgspec.json.encode(order)
+        text = encode(order)
         try:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "mediaserver.recording.export.work", str(job.out), job.view.kind,
+                sys.executable, "-m", "mediaserver.recording.export.work", str(job.out),
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
                 pass_fds=[opening.fd for opening in order.files.values()],
             )  # fmt: skip

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,9 @@ from mediaserver.recording.export.dicom.options import DicomOptions
 from mediaserver.recording.export.progress import ExportError, Progress
 from mediaserver.recording.manifest import Manifest
 from mediaserver.recording.storage import LocalStorage
+
+if TYPE_CHECKING:
+    from mediaserver.recording.export.media import Files
 
 
 class NoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,7 +33,7 @@ class Mp4Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What MP4 can't hold becomes H.264; without it that is an error."""
 
 
-Run = Callable[[Path, Manifest, Path, Any, Progress, LocalStorage], None]
+Run = Callable[[Path, Manifest, Path, Any, Progress, "Files"], None]
 
 
 class Kind(NamedTuple):
@@ -47,7 +50,7 @@ class Kind(NamedTuple):
 
 def export(
     kind: Kind, folder: Path, manifest: Manifest, out: Path, options: msgspec.Struct | None = None,
-    progress: Progress | None = None, storage: LocalStorage | None = None,
+    progress: Progress | None = None, storage: Files | None = None,
 ) -> None:  # fmt: skip
     """Export the closed recording in `folder` to `out`, a file or (for a kind without suffix) a folder that is there.
     `storage` is where its files lie and what knows its key; without one they are in `folder`, in the clear.
@@ -63,6 +66,14 @@ def export(
     progress(1)
 
 
+def check(kind: Kind, manifest: Manifest, options: msgspec.Struct) -> None:
+    """Raises `ExportError` for what can be told before anything is read."""
+    if kind.name in ("mkv", "mp4"):
+        from mediaserver.recording.export import join
+
+        join.check(manifest, kind.name, isinstance(options, Mp4Options) and options.transcode)  # type: ignore[arg-type]
+
+
 def find(name: str) -> Kind:
     """Raises `ExportError`."""
     try:
@@ -71,25 +82,19 @@ def find(name: str) -> Kind:
         raise ExportError(f"there is no export {name}: choose {', '.join(KINDS)}") from None
 
 
-def _mkv(
-    folder: Path, manifest: Manifest, out: Path, options: NoOptions, progress: Progress, storage: LocalStorage
-) -> None:
+def _mkv(folder: Path, manifest: Manifest, out: Path, options: NoOptions, progress: Progress, storage: Files) -> None:
     from mediaserver.recording.export.join import join
 
     join(folder, manifest, out, "mkv", progress, source=storage)
 
 
-def _mp4(
-    folder: Path, manifest: Manifest, out: Path, options: Mp4Options, progress: Progress, storage: LocalStorage
-) -> None:
+def _mp4(folder: Path, manifest: Manifest, out: Path, options: Mp4Options, progress: Progress, storage: Files) -> None:
     from mediaserver.recording.export.join import join
 
     join(folder, manifest, out, "mp4", progress, options.transcode, storage)
 
 
-def _zip(
-    folder: Path, manifest: Manifest, out: Path, options: NoOptions, progress: Progress, storage: LocalStorage
-) -> None:
+def _zip(folder: Path, manifest: Manifest, out: Path, options: NoOptions, progress: Progress, storage: Files) -> None:
     from mediaserver.recording.export.bundle import bundle
 
     with out.open("wb") as stream:
@@ -98,7 +103,7 @@ def _zip(
 
 
 def _dicom(
-    folder: Path, manifest: Manifest, out: Path, options: DicomOptions, progress: Progress, storage: LocalStorage
+    folder: Path, manifest: Manifest, out: Path, options: DicomOptions, progress: Progress, storage: Files
 ) -> None:
     try:
         from mediaserver.recording.export.dicom.study import export_study

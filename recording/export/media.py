@@ -18,7 +18,7 @@ from av.container import InputContainer
 from mediaserver.recording import raw
 from mediaserver.recording.export.progress import ExportError
 from mediaserver.recording.manifest import Segment, Track
-from mediaserver.recording.storage import LocalStorage, ReaderFile, Unreadable
+from mediaserver.recording.storage import LocalStorage, Reader, ReaderFile, Unreadable
 from mediaserver.recording.timeline import wall_at
 
 MICROSECOND = Fraction(1, 1_000_000)
@@ -29,6 +29,19 @@ class Source(Protocol):
 
     def fetch(self, folder: Path, segment: Segment) -> Path | ReaderFile:
         """A media file in the clear. Raises OSError."""
+
+
+class Files(Source, Protocol):
+    """As well for who wants a recording's files as such. Everything raises OSError."""
+
+    def stored(self, folder: Path, segment: Segment) -> Reader:
+        """A media file as it lies in the store."""
+
+    def media(self, folder: Path, segment: Segment) -> Reader:
+        """A media file in the clear."""
+
+    def read(self, path: Path) -> bytes:
+        """A small file of the recording, in the clear."""
 
 
 PLAIN = LocalStorage(Path())

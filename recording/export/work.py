@@ -1,6 +1,6 @@
 """An export in a process of its own, so that it takes no time from consultations and can be stopped at any moment.
 
-    python -m mediaserver.recording.export.work OUT FORMAT <order
+    python -m mediaserver.recording.export.work OUT <order
 
 It inherits the files that the order (`Order`, as JSON) speaks of, and is told their keys by the pipe alone. Prints its
 progress as lines of JSON: `{"progress": 0.25}`, and at the end `{"sha256": ..., "bytes": ...}` or `{"error": ...}`. It
@@ -12,17 +12,17 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import msgspec
 
-from mediaserver.recording.export.join import ExportError, Format, join
-from mediaserver.recording.export.media import playable
+from mediaserver.recording.export import kinds
+from mediaserver.recording.export.progress import ExportError, Progress
 from mediaserver.recording.manifest import Manifest, Segment
-from mediaserver.recording.storage import ReaderFile
+from mediaserver.recording.storage import LocalReader, Reader, ReaderFile, Storage
 from mediaserver.recording.storage.face import Opening
+from mediaserver.recording.storage.sealed import MAGIC, SealedReader
 
 NICE = 10
 
@@ -34,22 +34,35 @@ class Line(msgspec.Struct, omit_defaults=True):
     sha256: str = ""
     bytes: int = 0
     error: str = ""
+    warnings: list[str] = []
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What is to be exported: the manifest, and by name the files, whose descriptors are this process's until
-    `close`."""
+    """What is to be exported, and how: the manifest, by name the media files, whose descriptors are this process's
+    until `close`, and in the clear the small files that are encrypted in the recording's folder. It serves as
+    `media.Files`."""
 
     manifest: Manifest
+    folder: Path
+    kind: str
+    options: dict[str, Any]
     files: dict[str, Opening]
+    small: dict[str, bytes]
 
     @classmethod
-    def of(cls, manifest: Manifest, opener: Callable[[Segment], Opening]) -> Order:
+    def of(
+        cls, manifest: Manifest, storage: Storage, kind: str = "mkv", options: msgspec.Struct | None = None
+    ) -> Order:
         """Raises OSError."""
-        order = cls(manifest, {})
+        folder = _folder(storage, manifest.id)
+        chosen = {} if options is None else msgspec.to_builtins(options)
+        order = cls(manifest, folder, kind, chosen, {}, {})
         try:
-            for segment in [segment for track in manifest.tracks for segment in playable(track)]:
-                order.files[segment.file] = opener(segment)
+            for segment in [segment for track in manifest.tracks for segment in track.segments]:
+                order.files[segment.file] = storage.opening(folder, segment)
+            for path in folder.iterdir():
+                if path.suffix == ".json" and path.name not in order.files and _is_sealed(path):
+                    order.small[path.name] = storage.read(path)
         except BaseException:
             order.close()
             raise
@@ -59,10 +72,37 @@ class Order(msgspec.Struct, frozen=True):
         """As `Storage.fetch`, in the process that was handed it."""
         return self.files[segment.file].open()
 
+    def stored(self, folder: Path, segment: Segment) -> Reader:
+        """As `Storage.stored`."""
+        return LocalReader(Path(f"/proc/self/fd/{self.files[segment.file].fd}"))
+
+    def media(self, folder: Path, segment: Segment) -> Reader:
+        """As `Storage.media`."""
+        opening = self.files[segment.file]
+        stored = self.stored(folder, segment)
+        return stored if opening.key is None else SealedReader(stored, opening.key, opening.name)
+
+    def read(self, path: Path) -> bytes:
+        """As `Storage.read`."""
+        found = self.small.get(path.name)
+        return path.read_bytes() if found is None else found
+
     def close(self) -> None:
         for opening in self.files.values():
             os.close(opening.fd)
         self.files.clear()
+
+
+def _folder(storage: Storage, recording: str) -> Path:
+    folder = storage.find(recording)
+    if folder is None:
+        raise FileNotFoundError(f"there is no recording {recording}")
+    return folder
+
+
+def _is_sealed(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(len(MAGIC)) == MAGIC
 
 
 def tell(line: Line) -> None:
@@ -70,26 +110,17 @@ def tell(line: Line) -> None:
     sys.stdout.buffer.flush()
 
 
-class _Progress:
-    """Tells each hundredth once."""
-
-    def __init__(self) -> None:
-        self._told = 0
-
-    def __call__(self, share: float) -> None:
-        if int(share * 100) > self._told:
-            self._told = int(share * 100)
-            tell(Line(progress=self._told / 100))
-
-
-def work(order: Order, out: Path, container: Format) -> Line:
+def work(order: Order, out: Path) -> Line:
     """Make the file, and give its last line."""
-
     try:
-        join(out.parent, order.manifest, out, container, _Progress(), source=order)
+        kind = kinds.find(order.kind)
+        options = msgspec.convert(order.options, kind.options)
+        progress = Progress(lambda share: tell(Line(progress=share)))
+        kinds.export(kind, order.folder, order.manifest, out, options, progress, order)
         with out.open("rb") as made:
             digest = hashlib.file_digest(made, "sha256").hexdigest()
-        return Line(progress=1.0, sha256=digest, bytes=out.stat().st_size)
+        size = out.stat().st_size
+        return Line(progress=1.0, sha256=digest, bytes=size, warnings=progress.warnings)
     except (ExportError, ValueError) as error:
         return Line(error=str(error))
     except OSError as error:
@@ -100,9 +131,18 @@ def work(order: Order, out: Path, container: Format) -> Line:
 
 def main() -> None:
     os.nice(NICE)
-    out, container = sys.argv[1:]
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
-    tell(work(order, Path(out), cast(Format, container)))
+    (out,) = sys.argv[1:]
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order, dec_hook=_decoded)
+    tell(work(order, Path(out)))
+
+
+def encode(order: Order) -> bytes:
+    """For the process's standard input."""
+    return msgspec.json.encode(order, enc_hook=str)
+
+
+def _decoded(kind: type, value: Any) -> Any:
+    return kind(value)
 
 
 if __name__ == "__main__":

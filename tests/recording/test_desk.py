@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import io
 import os
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -208,6 +209,47 @@ def test_export_as_a_job(tmp_path: Path) -> None:
     assert {"export", "follow", "fetch", "discard"} <= {action for action, _ in desk.actions}
 
 
+@pytest.mark.parametrize("kept", ["plain", "encrypted"])
+def test_a_zip_and_a_transcoded_mp4_are_jobs_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str) -> None:
+    monkeypatch.setattr(feed, "encrypted", kept == "encrypted")
+    studio = record(tmp_path)
+    url = f"{API}/{studio.recording.id}/exports"
+
+    async def made(client: ClientSession, order: dict[str, Any]) -> tuple[str, bytes]:
+        async with client.post(url, json=order) as response:
+            assert response.status == 202, await response.text()
+            where = response.headers["Location"]
+        while True:
+            async with client.get(where) as response:
+                view = await response.json()
+            if view["state"] in ("done", "failed"):
+                break
+            await asyncio.sleep(0.05)
+        assert view["state"] == "done", view
+        async with client.get(f"{where}/result") as response:
+            return response.content_type, await response.read()
+
+    async def work(client: ClientSession) -> None:
+        identifiers = {"patient_id": "MRN-1"}
+        async with client.put(f"{API}/{studio.recording.id}/identifiers", json=identifiers) as response:
+            assert response.status == 204
+        kind, data = await made(client, {"kind": "zip"})
+        assert kind == "application/zip"
+        with zipfile.ZipFile(io.BytesIO(data)) as found:
+            names = {Path(name).name for name in found.namelist()}
+            assert {"camera-1.webm", "manifest.json", "identifiers.json", "verify.html"} <= names
+            assert b"MRN-1" in found.read(f"{studio.recording.id}/identifiers.json")
+        async with client.post(url, json={"kind": "mp4"}) as response:
+            assert response.status == 422, "VP8"
+        async with client.post(url, json={"kind": "zip", "transcode": True}) as response:
+            assert response.status == 400
+        kind, data = await made(client, {"kind": "mp4", "transcode": True})
+        with av.open(io.BytesIO(data)) as container:
+            assert container.streams.video[0].codec_context.name == "h264"
+
+    Desk(Archive(tmp_path, storage=studio.storage)).run(work)
+
+
 async def until(done: Callable[[], bool]) -> None:
     for _ in range(6000):
         if done():
@@ -221,7 +263,7 @@ def test_exports_are_bounded_stopped_and_expire(tmp_path: Path) -> None:
     source = studio.path
 
     async def main() -> None:
-        order = partial(Order.of, manifest.decode((source / manifest.NAME).read_bytes()), partial(opening, source))
+        order = partial(Order.of, manifest.decode((source / manifest.NAME).read_bytes()), studio.storage)
         exports = Exports(tmp_path / "out", lambda: feed.WALL_START, at_once=1, most=3, keep_seconds=0.2)
         first, second, third = [await exports.begin("r", order, "mkv", 0) for _ in range(3)]
         with pytest.raises(TooManyExports):

@@ -30,7 +30,6 @@ from mediaserver.recording.export.dicom.uids import uid
 from mediaserver.recording.export.progress import ExportError, Progress
 from mediaserver.recording.manifest import Manifest, Segment, Track
 from mediaserver.recording.sidecars import filled
-from mediaserver.recording.storage import Storage
 
 TRANSCODED_US = 20 * 60 * 1_000_000
 """The longest object of pictures that are encoded again: at the encoder's greatest rate it stays under 4 GiB."""
@@ -52,7 +51,7 @@ class Work:
 @dataclass
 class _Study:
     folder: Path
-    storage: Storage
+    storage: media.Files
     manifest: Manifest
     out: Path
     options: DicomOptions
@@ -67,7 +66,7 @@ def export_study(
     out: Path,
     options: DicomOptions,
     progress: Progress,
-    storage: Storage = media.PLAIN,
+    storage: media.Files = media.PLAIN,
 ) -> None:
     """Write the objects into the folder `out`, which is made where it is not there. `storage` is where the recording's
     files lie.
@@ -128,7 +127,7 @@ def _mixed(tracks: list[Track], options: DicomOptions) -> list[Track]:
 
 
 def _works(
-    folder: Path, storage: Storage, manifest: Manifest, tracks: list[Track], options: DicomOptions
+    folder: Path, storage: media.Files, manifest: Manifest, tracks: list[Track], options: DicomOptions
 ) -> Iterator[Work]:
     """Each file with what is to become of it. All that stands in the way is said at once."""
     problems = []
@@ -146,7 +145,7 @@ def _works(
         raise ExportError("\n".join(dict.fromkeys(problems)))
 
 
-def _plan(folder: Path, storage: Storage, work: Work, options: DicomOptions) -> None:
+def _plan(folder: Path, storage: media.Files, work: Work, options: DicomOptions) -> None:
     with media.opened(folder, work.segment, storage) as container:
         extradata = container.streams.video[0].codec_context.extradata or b""
         try:
