@@ -15,6 +15,7 @@ import msgspec
 
 from mediaserver.recording import journal
 from mediaserver.recording.entry import Entry
+from mediaserver.recording.keys import SigningKey
 from mediaserver.recording.ledger import Ledger
 from mediaserver.recording.storage import LocalStorage, StoredFile
 from mediaserver.recording.storage.sealed import SealedFile
@@ -37,9 +38,10 @@ class RecordingFiles:
         ledger: Ledger,
         on_sync: Callable[[Callable[[], None]], None],
         on_begun: Callable[[], None] = lambda: None,
+        signer: SigningKey | None = None,
     ) -> None:
         """`on_sync` is called with each sync that has to be carried out: it runs and times it. `on_begun` is called
-        once, when the first commit is on the disk."""
+        once, when the first commit is on the disk. With a `signer` the journal's head is signed with each commit."""
         self.folder = folder
         self._storage = storage
         self._ledger = ledger
@@ -47,6 +49,9 @@ class RecordingFiles:
         self._on_begun = on_begun
         self._journal: StoredFile | None = None
         self._journal_size = 0
+        self._signer = signer
+        self._digest = hashlib.sha256()
+        """Of the journal."""
         self._growing: dict[str, _Growing] = {}
 
     def commit(self, entries: Sequence[Entry]) -> None:
@@ -60,7 +65,7 @@ class RecordingFiles:
             self._on_sync(growing.file.sync)
         if born:
             self._on_sync(lambda: self._storage.sync_folder(self.folder))
-        text = b"".join(journal.encode(line) for line in lines)
+        text, digest = self._headed(b"".join(journal.encode(line) for line in lines))
         # What a failed commit left behind the end must not be read as lines after a crash.
         if self._journal.size > self._journal_size:
             self._journal.truncate(self._journal_size)
@@ -68,9 +73,21 @@ class RecordingFiles:
         self._on_sync(self._journal.sync)
         begun = self._journal_size == 0
         self._journal_size += len(text)
+        self._digest = digest
         self._settle(lines, touched)
         if begun:
             self._on_begun()
+
+    def _headed(self, text: bytes) -> tuple[bytes, hashlib._Hash]:
+        """The lines of a commit with a signed head behind them, and the digest of the journal that ends so."""
+        digest = self._digest.copy()
+        digest.update(text)
+        if self._signer is not None:
+            size = self._journal_size + len(text)
+            head = journal.encode(journal.sign_head(self.folder.name, size, digest.hexdigest(), self._signer))
+            digest.update(head)
+            text += head
+        return text, digest
 
     def _write(self, entries: Sequence[Entry]) -> tuple[list[journal.AnyRecord], dict[str, _Growing], bool]:
         """Write the media. Gives the lines with their hashes, the files as they will stand, and whether any is new."""

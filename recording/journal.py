@@ -6,8 +6,11 @@ alike. A line about media is written only after the media itself is on the disk.
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 
+from mediaserver.recording.keys import SigningKey, Trust, TrustedKeys
 from mediaserver.recording.manifest import Content
 
 NAME = "journal.jsonl"
@@ -145,14 +148,40 @@ class Sealed(Record, frozen=True, tag="sealed"):
     content: Content | msgspec.UnsetType = msgspec.UNSET
 
 
+class Head(Record, frozen=True, tag="head"):
+    """The end of what was written at once, where the recorder signs. `sha256` is that of the journal's first `bytes`
+    bytes, all before this line; the signature is over `head_text`, in hexadecimal."""
+
+    bytes: int
+    sha256: str
+    key: str
+    signature: str
+
+
 class Ended(Record, frozen=True, tag="end"):
     ended_us: int
 
 
 AnyRecord = (
-    Begun | Joined | Added | Payloads | Opened | Written | Reported | Lost | Noted | Closed | Dropped | Sealed | Ended
+    Begun
+    | Joined
+    | Added
+    | Payloads
+    | Opened
+    | Written
+    | Reported
+    | Lost
+    | Noted
+    | Closed
+    | Dropped
+    | Sealed
+    | Ended
+    | Head
 )
 
+ALTERED = "the journal was altered before the recording was closed"
+"""How the note of a recovery begins that has found so."""
+_HEAD = b'{"what":"head",'
 _decoder = msgspec.json.Decoder(AnyRecord)
 
 
@@ -171,3 +200,51 @@ def decode(data: bytes) -> list[AnyRecord]:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             break
     return records
+
+
+def head_text(recording: str, size: int, sha256: str) -> bytes:
+    """What the signature of a head is over."""
+    return f"mediaserver journal {recording} {size} {sha256}\n".encode()
+
+
+def sign_head(recording: str, size: int, sha256: str, signer: SigningKey) -> Head:
+    return Head(size, sha256, signer.id, signer.sign(head_text(recording, size, sha256)).hex())
+
+
+def check(data: bytes, recording: str, trusted: TrustedKeys) -> str:
+    """What is wrong with a journal by its signed heads, in words; empty when nothing is. What stands behind the last
+    head was on its way to the disk when the recorder died, and nothing vouches for it."""
+    digest = hashlib.sha256()
+    offset, heads = 0, 0
+    for line in data.splitlines(keepends=True):
+        if line.startswith(_HEAD):
+            heads += 1
+            if wrong := _check_head(line, recording, offset, digest.hexdigest(), trusted):
+                return f"head {heads} {wrong}"
+        digest.update(line)
+        offset += len(line)
+    return "" if heads else "no head of it is signed"
+
+
+def behind_head(data: bytes) -> int:
+    """How many whole lines stand behind the last head, where there is one."""
+    lines = [line for line in data.splitlines(keepends=True) if line.endswith(b"\n")]
+    heads = [number for number, line in enumerate(lines, 1) if line.startswith(_HEAD)]
+    return len(lines) - heads[-1] if heads else 0
+
+
+def _check_head(line: bytes, recording: str, offset: int, sha256: str, trusted: TrustedKeys) -> str:
+    try:
+        head = _decoder.decode(line)
+        signature = bytes.fromhex(head.signature) if isinstance(head, Head) else b""
+    except (msgspec.MsgspecError, ValueError):
+        return "can't be read"
+    if not isinstance(head, Head) or (head.bytes, head.sha256) != (offset, sha256):
+        return "is not over what stands before it"
+    match trusted.check(head.key, signature, head_text(recording, offset, sha256)):
+        case Trust.GOOD:
+            return ""
+        case Trust.UNKNOWN:
+            return f"is signed by {head.key}, which is not trusted"
+        case Trust.BAD:
+            return f"is not what {head.key} has signed"

@@ -6,6 +6,7 @@ vouches for, completed like any other, and the manifest is drawn from the journa
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from mediaserver.recording import journal, manifest
@@ -53,6 +54,8 @@ def recover(storage: LocalStorage, folder: Path, evidence: Evidence = NOTHING) -
         ledger.apply(journal.Noted("", now, "the end of the journal was torn; what it said is not known"))
     if not evidence.has_begun(folder.name):
         ledger.apply(journal.Noted("", now, "the register of the archive has not seen this recording begin"))
+    for text in _unsigned(folder, evidence) if evidence.signer is not None else ():
+        ledger.apply(journal.Noted("", now, text))
     for text in _changed(storage, folder, ledger):
         ledger.apply(journal.Noted("", now, text))
     for _, file in ledger.unsealed():
@@ -90,6 +93,15 @@ def _complete(folder: Path, evidence: Evidence) -> bytes | None:
         return data
     except (OSError, ValueError):
         return None
+
+
+def _unsigned(folder: Path, evidence: Evidence) -> Iterator[str]:
+    """What the signed heads of the journal say against it."""
+    data = (folder / journal.NAME).read_bytes()
+    if wrong := journal.check(data, folder.name, evidence.trusted):
+        yield f"{journal.ALTERED}: {wrong}"
+    elif count := journal.behind_head(data):
+        yield f"the last {count} lines of the journal stand behind its signed head, as after a crash between the two"
 
 
 def _changed(storage: LocalStorage, folder: Path, ledger: Ledger) -> list[str]:

@@ -93,7 +93,9 @@ class Session:
         )
         self._begun = begun
         self._folder = storage.folder(identifier)
-        self._files = RecordingFiles(storage, self._folder, self._ledger, hooks.sync, self._register)
+        self._files = RecordingFiles(
+            storage, self._folder, self._ledger, hooks.sync, self._register, hooks.evidence.signer
+        )
         self._disk = DiskQueue(self._files.commit, hooks.writers, settings.retry_us)
         self._disk.put([Entry(begun)])
         self._ending: Future[manifest.Manifest] | None = None

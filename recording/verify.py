@@ -107,6 +107,9 @@ def verify(folder: Path, checks: Checks = Checks(), storage: Storage | None = No
     good = list(_segments(found, segments))
     if kept:
         _chain(found, kept, segments)
+        found.problems += [
+            Problem("altered", journal.NAME, note.text) for note in kept.notes if note.text.startswith(journal.ALTERED)
+        ]
     _supplement(found, kept)
     _additions(found)
     _time_stamp(found)
@@ -332,10 +335,18 @@ def _strays(found: _Findings, kept: Manifest | None) -> None:
     for path in sorted(found.folder.iterdir()) if found.folder.is_dir() else []:
         if path.name == journal.NAME:
             found.add("open", path.name, "the recording was not closed; it is when a server starts")
+            if found.checks.signed:
+                _journal(found)
         elif kept and path.name == REPORT and path.name not in found.known and kept.chain is msgspec.UNSET:
             found.notes.append(f"{path.name} is older than supplements: nothing covers it")
         elif kept and path.name not in found.known:
             found.add("added", path.name, "neither the manifest nor the supplement knows it")
+
+
+def _journal(found: _Findings) -> None:
+    data = found.read(journal.NAME) or b""
+    if wrong := journal.check(data, found.folder.name, found.checks.trusted):
+        found.add("altered", journal.NAME, wrong)
 
 
 def _register(found: _Findings) -> None:

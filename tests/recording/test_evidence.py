@@ -397,6 +397,59 @@ def test_what_was_changed_between_crash_and_recovery_is_noted(tmp_path: Path, sp
     assert said in texts
 
 
+@pytest.mark.parametrize("spoil", ["nothing", "name", "line", "tail", "heads", "other", "behind"])
+def test_an_edited_journal_is_named_before_and_after_its_recovery(tmp_path: Path, spoil: str) -> None:
+    """The hashes in it made anew or not: its heads are signed."""
+    key = make_key()
+    kept = Kept(tmp_path, key)
+    names: list[str] = []
+
+    async def crash() -> None:
+        archive = Archive(tmp_path, evidence=kept.evidence)
+        await archive.open()
+        studio = await asyncio.to_thread(record, tmp_path, kept.evidence, stop=False)
+        names.append(studio.recording.id)
+        await archive.close()
+
+    asyncio.run(crash())
+    path = LocalStorage(tmp_path).folder(names[0]) / journal.NAME
+    lines = path.read_bytes().splitlines(keepends=True)
+    heads = [number for number, line in enumerate(lines) if b'"what":"head"' in line]
+    assert len(heads) > 2
+    assert heads[-1] == len(lines) - 1
+    if spoil == "name":
+        lines = [line.replace(b"room-1", b"room-2") for line in lines]
+    elif spoil == "line":
+        del lines[heads[1] + 1]
+    elif spoil == "tail":
+        lines = lines[:-1]  # as after a crash in the middle of a write
+    elif spoil == "heads":
+        lines = [line for line in lines if b'"what":"head"' not in line]
+    elif spoil == "other":
+        data = b"".join(lines[: heads[-1]])
+        stranger = journal.sign_head(names[0], len(data), hashlib.sha256(data).hexdigest(), make_key())
+        lines[heads[-1]] = journal.encode(stranger)
+    elif spoil == "behind":
+        lines.append(lines[1])
+    path.write_bytes(b"".join(lines))
+    altered = spoil in ("name", "line", "heads", "other")
+    report = verified(tmp_path, kept.evidence, names[0])
+    assert (("altered", journal.NAME) in named(report)) == altered, report
+
+    async def recover() -> None:
+        archive = Archive(tmp_path, evidence=evidence_of(tmp_path, key))
+        await archive.open()
+        assert archive.failures == []
+        await archive.close()
+
+    asyncio.run(recover())
+    report = verified(tmp_path, kept.evidence, names[0])
+    assert report.ok != altered, report
+    assert (("altered", journal.NAME) in named(report)) == altered
+    notes = [note.text for note in manifest.decode((path.parent / manifest.NAME).read_bytes()).notes]
+    assert any("behind its signed head" in note for note in notes) == (spoil in ("tail", "behind")), notes
+
+
 def test_an_interrupted_supplement_is_finished(kept: Kept) -> None:
     """At each step the lights go out once; after the next start all is there and verifies."""
     signer = kept.evidence.signer
