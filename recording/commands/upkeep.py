@@ -57,6 +57,8 @@ def erase(
     if not reason.strip():
         raise typer.BadParameter("say why", param_hint="--reason")
 
+    from mediaserver.recording.archive import Held
+
     async def work(archive: Archive) -> None:
         await archive.get(recording)
         # First the trail: what can't be put on record is not done.
@@ -64,7 +66,7 @@ def erase(
         common.write_audit(context.obj.config, context.obj.data, "archive-erase", facts)
         try:
             await archive.erase(recording, reason, wall_us())
-        except OSError as error:
+        except (Held, OSError) as error:
             common.write_audit(context.obj.config, context.obj.data, "archive-erase", facts | {"failed": str(error)})
             raise
 
