@@ -17,16 +17,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from secrets import token_hex
-from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mediaserver.recording import decision as decisions
 from mediaserver.recording import journal, manifest, sidecars
 from mediaserver.recording import register as registers
-from mediaserver.recording.catalog import Access, Catalog, CatalogError, Entry, Query
+from mediaserver.recording.amending import Amending, Live
+from mediaserver.recording.catalog import Catalog, CatalogError, Entry, Query
 from mediaserver.recording.catalog.query import matches, parse_cursor
 from mediaserver.recording.chained import Walk
 from mediaserver.recording.disposal import Disposals
@@ -38,8 +36,15 @@ from mediaserver.recording.ledger import Ledger
 from mediaserver.recording.manifest import Manifest, Segment
 from mediaserver.recording.problem import Problem, Verdict
 from mediaserver.recording.recovery import recover_all
+from mediaserver.recording.refusals import (
+    ArchiveInUse,
+    ArchiveUnusable,
+    Disposed,
+    Held,
+    StillRecording,
+    UnknownRecording,
+)
 from mediaserver.recording.retention import NO_POLICY, Policy
-from mediaserver.recording.sidecars import Bookmark, Consent, Hold, Identifiers, Retention, Sidecars
 from mediaserver.recording.storage import LocalStorage, Lock, Reader
 from mediaserver.recording.storage.face import Opening
 from mediaserver.recording.storage.keys import KeysError, Tombstone
@@ -47,48 +52,23 @@ from mediaserver.recording.upkeep import Progress, Upkeep
 from mediaserver.recording.verify import REPORT, Checks, Report, verify
 from mediaserver.recording.views import RecordingList, view
 
+__all__ = [
+    "Archive",
+    "ArchiveInUse",
+    "ArchiveUnusable",
+    "Disposed",
+    "Held",
+    "Live",
+    "StillRecording",
+    "UnknownRecording",
+]
+
 EXPORTS_AT_ONCE = 2
 _LIVE = "live-"
 """A page that ended among the recordings that go on has a cursor that begins so."""
 
 
-class UnknownRecording(LookupError):
-    """There is no such recording, track or segment; the message says which."""
-
-
-class Disposed(UnknownRecording):
-    """The recording was disposed of; the message says when, by whom and why."""
-
-
-class Held(Exception):
-    """A hold stands; the message says whose."""
-
-
-class StillRecording(Exception):
-    """The recording is not closed yet."""
-
-
-class ArchiveInUse(Exception):
-    """Another process owns the archive."""
-
-
-class ArchiveUnusable(Exception):
-    """The folder or the catalog can't be used; the message says why, and what can be done."""
-
-
-class Live(Protocol):
-    """A recording that goes on, such as `recorder.Recording`."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def room(self) -> str: ...
-
-    def snapshot(self) -> Manifest: ...
-
-
-class Archive:
+class Archive(Amending):
     """Finds, shows, verifies and exports recordings below `folder`. No method blocks the event loop.
 
     What asks the catalog raises `CatalogError` while its database can't be used; all else goes on without it.
@@ -367,106 +347,6 @@ class Archive:
             pass
         raise UnknownRecording(f"there is no report with recording {recording}")
 
-    # What people add
-
-    async def added(self, recording: str) -> Sidecars:
-        """What was added to a recording. Raises `UnknownRecording`."""
-        folder = await asyncio.to_thread(self._folder_to_change, recording)
-        return await asyncio.to_thread(sidecars.load, folder, self._storage.read)
-
-    async def set_identifiers(self, recording: str, identifiers: Identifiers) -> None:
-        """Say whom and what a recording is about, in the place of what was said before.
-
-        This and what follows raise `UnknownRecording`, OSError when the disk refuses, and ValueError when the file that
-        is to be changed can't be read; the recording may go on.
-        """
-        known = identifiers if identifiers != Identifiers() else None
-        await self._change(recording, "identifiers.json", lambda was: replace(was, identifiers=known))
-
-    async def fill_identifiers(self, recording: str, identifiers: Identifiers) -> None:
-        """Add what is not known yet of whom and what a recording is about."""
-
-        def how(was: Sidecars) -> Sidecars:
-            return replace(was, identifiers=sidecars.filled(was.identifiers or Identifiers(), identifiers))
-
-        await self._change(recording, "identifiers.json", how)
-
-    async def erase_identifiers(self, recording: str) -> None:
-        """Forget whom a recording is about, on the disk and in the catalog."""
-        folder = await asyncio.to_thread(self._folder_to_change, recording)
-        async with self._changing:
-            await asyncio.to_thread(self._upkeep.mark, recording)
-            await asyncio.to_thread(sidecars.erase, self._storage, folder, "identifiers.json", self._evidence)
-            await self._upkeep.enter(recording)
-
-    async def add_bookmark(
-        self, recording: str, *, at_us: int, by: str, now_us: int, text: str = "", track: str = ""
-    ) -> Bookmark:
-        """Mark a moment, a Unix time in µs."""
-        made = Bookmark(id=token_hex(4), at_us=at_us, track=track, text=text, by=by, made_us=now_us)
-        await self._change(recording, "bookmarks.json", lambda was: replace(was, bookmarks=[*was.bookmarks, made]))
-        return made
-
-    async def remove_bookmark(self, recording: str, bookmark: str) -> None:
-        """One that is not there is no error."""
-
-        def without(was: Sidecars) -> Sidecars:
-            return replace(was, bookmarks=[one for one in was.bookmarks if one.id != bookmark])
-
-        await self._change(recording, "bookmarks.json", without)
-
-    async def add_consent(
-        self, recording: str, *, scope: str, given: bool, subject: str, by: str, at_us: int, note: str = ""
-    ) -> Consent:
-        """Write down what was allowed, refused or taken back; earlier ones stay, and the last one of a scope counts."""
-        made = Consent(id=token_hex(4), scope=scope, given=given, subject=subject, by=by, at_us=at_us, note=note)
-        await self._change(recording, "consents.json", lambda was: replace(was, consents=[*was.consents, made]))
-        return made
-
-    async def place_hold(self, recording: str, *, reason: str, by: str, at_us: int) -> Hold:
-        """Keep a recording from being disposed of until the hold is lifted."""
-        made = Hold(id=token_hex(4), reason=reason, by=by, placed_us=at_us)
-        await self._change(recording, "holds.json", lambda was: replace(was, holds=[*was.holds, made]))
-        return made
-
-    async def lift_hold(self, recording: str, *, by: str, at_us: int, hold: str = "") -> int:
-        """Lift one hold, or all; gives how many that were. It stays on record who lifted them."""
-        count = 0
-
-        def lifted(one: Hold) -> Hold:
-            nonlocal count
-            if one.lifted_us is not None or hold not in ("", one.id):
-                return one
-            count += 1
-            return replace(one, lifted_by=by, lifted_us=at_us)
-
-        await self._change(recording, "holds.json", lambda was: replace(was, holds=list(map(lifted, was.holds))))
-        return count
-
-    async def set_retention(self, recording: str, *, into: str, by: str, reason: str, at_us: int) -> str:
-        """Put a recording into another class of retention; gives the one that it was in, empty for none.
-        Raises ValueError for a class that there is not."""
-        self.disposals.policy.need(into)
-        before = ""
-
-        def how(was: Sidecars) -> Sidecars:
-            nonlocal before
-            before = was.retention.into if was.retention else ""
-            return replace(was, retention=Retention(into=into, by=by, reason=reason, set_us=at_us))
-
-        await self._change(recording, "retention.json", how)
-        return before
-
-    async def record_access(self, recording: str, *, who: str, action: str, at_us: int) -> None:
-        """Count a look at a recording, for the desk's summary. The audit trail is the evidence, so this one may be
-        missing where the catalog can't be used."""
-        with suppress(CatalogError):
-            await self._catalog.record_access(recording, who, action, at_us)
-
-    async def accesses(self, recording: str) -> list[Access]:
-        """Who looked at a recording, the last one first."""
-        return await self._catalog.accesses(recording)
-
     @asynccontextmanager
     async def export(
         self, recording: str, kind: str, options: Struct | None = None, progress: ExportProgress | None = None
@@ -529,41 +409,12 @@ class Archive:
 
         return await asyncio.to_thread(work)
 
-    async def _change(self, recording: str, name: str, how: Callable[[Sidecars], Sidecars]) -> Sidecars:
-        folder = await asyncio.to_thread(self._folder_to_change, recording)
-        async with self._changing:
-            await asyncio.to_thread(self._upkeep.mark, recording)
-            changed = await asyncio.to_thread(sidecars.change, self._storage, folder, name, how, self._evidence)
-            await self._upkeep.enter(recording)
-        return changed
-
-    def _folder_to_change(self, recording: str) -> Path:
-        if any(live.id == recording for live in self._live()):
-            self._storage.begin(self._storage.folder(recording))  # the recorder may be a moment behind
-        folder = self._folder(recording)
-        if folder is None or self._storage.is_leaving(folder):
-            raise self._unknown(recording, folder)
-        return folder
-
-    @staticmethod
-    def _unknown(recording: str, folder: Path | None) -> UnknownRecording:
-        try:
-            left = decisions.read(folder) if folder else None
-        except (OSError, ValueError):
-            left = None
-        if left is not None:
-            return Disposed(f"recording {recording} was {left.words}")
-        return UnknownRecording(f"there is no recording {recording}")
-
     async def _open_catalog(self) -> None:
         try:
             await self._upkeep.open()
         except CatalogError as error:
             advice = "move it away, and the catalog is made anew from the recordings"
             raise ArchiveUnusable(f"the catalog {self._catalog.address} can't be used ({error}): {advice}") from error
-
-    def _folder(self, recording: str) -> Path | None:
-        return self._storage.find(recording)
 
     async def _live_matching(self, query: Query) -> list[Entry]:
         """The recordings that go on, the newest first."""
