@@ -110,6 +110,10 @@ class ArchiveAccess:
         self._deny(request, recording, error)
         raise error
 
+    def veiled(self, request: web.Request, room: str) -> bool:
+        """Whether the list keeps to itself whom recordings of this room are about."""
+        return self._glass.is_restricted(room) and self._grant(request).room != room
+
     def tell(self, request: web.Request, action: str, recording: str, facts: Mapping[str, str]) -> None:
         """Put on record what is about to be done, with its reason."""
         own = self._facts(request, self._grant(request))

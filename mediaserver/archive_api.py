@@ -10,7 +10,8 @@ The server mounts it with::
 `archive` is a `mediaserver.recording.archive.Archive`. `authorize(request, action, recording)` is awaited before
 anything is read; it raises `aiohttp.web.HTTPUnauthorized` or `HTTPForbidden`, and is the place to write the audit
 log. `action` is one of `Action`; `recording` is the identifier, None for a list. It returns the set of rooms the
-caller is limited to, or None for all. `confirm(request, action, recording, room)` may refuse once the room is known.
+caller is limited to, or None for all. `confirm(request, action, recording, room)` may refuse once the room is known, and `veiled(request, room)` says where a
+list tells nobody's name.
 `who(request)` is whose name is written beside bookmarks and holds. `tell` puts on record what is done with a reason,
 and `glass` opens recordings in an emergency (`archive_keeping`).
 
@@ -25,6 +26,7 @@ from functools import partial
 
 import msgspec
 from aiohttp import web
+from msgspec.structs import replace
 
 from mediaserver import ranged
 from mediaserver.archive_additions import Additions, bookmark_view
@@ -114,12 +116,14 @@ class ArchiveApi:
         wall_us: Callable[[], int],
         who: Callable[[web.Request], str] = lambda request: "",
         confirm: Callable[[web.Request, Action, str, str], None] = lambda request, action, recording, room: None,
+        veiled: Callable[[web.Request, str], bool] = lambda request, room: False,
         tell: Tell = lambda request, action, recording, facts: None,
         glass: Glass | None = None,
     ) -> None:
         self._archive = archive
         self._authorize = authorize
         self._confirm = confirm
+        self._veiled = veiled
         self._additions = Additions(archive, self._allowed, wall_us=wall_us, who=who)
         self._keeping = Keeping(
             archive, authorize, self._allowed, wall_us=wall_us, who=who, tell=tell, glass=glass or NoGlass()
@@ -183,9 +187,11 @@ class ArchiveApi:
             cursor=wanted.cursor,
         )
         try:
-            return answer(await self._archive.find(query))
+            found = await self._archive.find(query)
         except ValueError as error:
             raise BadRequest(str(error)) from None
+        shown = [replace(one, identifiers=None) if self._veiled(request, one.room) else one for one in found.recordings]
+        return answer(replace(found, recordings=shown))
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
         return answer(views.detail(await self._allowed(request, "show")))

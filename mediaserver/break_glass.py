@@ -10,20 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
 from collections.abc import Collection
 from fnmatch import fnmatchcase
 from pathlib import Path
 from secrets import token_hex
 
 import aiohttp
-import msgspec
 import structlog
 
 from mediaserver.auth import AuthError, Grant
 from mediaserver.clock import Clock
 from mediaserver.problems import Problem
-from mediaserver.recording.openings import NAME, Alerted, Opened, Opening, Reviewed, fold
+from mediaserver.recording.openings import NAME, Alerted, Opened, Opening, Reviewed, append, fold
 from mediaserver.recording.views import iso
 from mediaserver.settings import BreakGlassSettings
 
@@ -106,7 +104,7 @@ class BreakGlass:
             until_us=until,
             token=_digest(token),
         )
-        self._append(opened)
+        append(self._path, opened)
         one = self._openings[opened.id] = Opening(opened)
         self.count += 1
         log.warning(
@@ -133,27 +131,12 @@ class BreakGlass:
         one = self._openings.get(opening)
         if one is None:
             raise Problem(404, "there is no such opening")
-        if one.reviewed is not None:
-            raise Problem(409, f"{one.reviewed.by} has reviewed it")
-        if by == one.opened.who:
-            raise Problem(409, "nobody reviews what he has opened himself")
+        if refusal := one.refusal(by):
+            raise Problem(409, refusal)
         reviewed = Reviewed(id=opening, by=by, note=note, at_us=self._clock.wall_us())
-        self._append(reviewed)
+        append(self._path, reviewed)
         one.reviewed = reviewed
         return one
-
-    def _append(self, line: Opened | Alerted | Reviewed) -> None:
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-        try:
-            end = os.fstat(fd).st_size
-            data = msgspec.json.encode(line) + b"\n"
-            if end and os.pread(fd, 1, end - 1) != b"\n":  # a line that a crash has torn
-                data = b"\n" + data
-            if os.write(fd, data) != len(data):
-                raise OSError("the disk is full")
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
     async def _alert(self) -> None:
         wait = FIRST_RETRY_SECONDS
@@ -185,7 +168,7 @@ class BreakGlass:
             if response.status >= 300:
                 raise OSError(f"it answers {response.status} {response.reason}")
         alerted = Alerted(id=opened.id, at_us=self._clock.wall_us())
-        self._append(alerted)
+        append(self._path, alerted)
         one.alerted = True
 
 

@@ -25,6 +25,7 @@ from mediaserver.recording.keys import Trust
 from mediaserver.recording.manifest import Manifest
 from mediaserver.recording.register import Entry
 from mediaserver.recording.retention import DAY_US, Policy
+from mediaserver.recording.settings import DICOM_OUTBOX
 from mediaserver.recording.sidecars import Retention, Sidecars
 from mediaserver.recording.storage import LocalStorage
 from mediaserver.recording.storage.keys import DISPOSED
@@ -270,6 +271,8 @@ class Disposals:
         if holds:
             said = "; ".join(f"{one.by or 'somebody'} since {iso(one.placed_us)[:10]}: {one.reason}" for one in holds)
             return "kept", f"held by {said}"
+        if (self._storage.root.parent / DICOM_OUTBOX / folder.name).exists():
+            return "kept", f"in use: DICOM objects of it wait to be sent (archive dicom {folder.name})"
         for user in self.users:
             if use := user(folder.name):
                 return "kept", f"in use: {use}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,12 @@ class Opening:
     alerted: bool = False
     reviewed: Reviewed | None = None
 
+    def refusal(self, by: str) -> str:
+        """Why `by` can't review it, in words; empty when he can."""
+        if self.reviewed is not None:
+            return f"{self.reviewed.by} has reviewed it"
+        return "nobody reviews what he has opened himself" if by == self.opened.who else ""
+
 
 _decoder = msgspec.json.Decoder(Opened | Alerted | Reviewed)
 
@@ -71,3 +78,18 @@ def fold(path: Path) -> list[Opening]:
         elif line.id in found and isinstance(line, Reviewed):
             found[line.id].reviewed = line
     return list(found.values())
+
+
+def append(path: Path, line: Opened | Alerted | Reviewed) -> None:
+    """On the disk when it returns. Raises OSError."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    try:
+        end = os.fstat(fd).st_size
+        data = msgspec.json.encode(line) + b"\n"
+        if end and os.pread(fd, 1, end - 1) != b"\n":  # a line that a crash has torn
+            data = b"\n" + data
+        if os.write(fd, data) != len(data):
+            raise OSError("the disk is full")
+        os.fsync(fd)
+    finally:
+        os.close(fd)

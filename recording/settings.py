@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What a track's or recording's identifier may look like: it becomes part of a file name."""
 
+DICOM_OUTBOX = "dicom-outbox"
+"""The folder beside the archive where a recording's objects wait until every PACS has them."""
+
 
 class Ring(Protocol):
     """The consumer's face of `mediaserver.sfu.stream.tap.TapRing`. Packets stand in the order of their arrival."""

@@ -27,7 +27,7 @@ DAY_US = 86_400_000_000
 ResultT = TypeVar("ResultT")
 
 
-Noted = Literal["archive-erase", "archive-delete", "archive-retention"]
+Noted = Literal["archive-erase", "archive-delete", "archive-retention", "break-glass-reviewed"]
 """What a command writes into the audit trail."""
 
 

@@ -104,24 +104,49 @@ def dispose(
         fail("not all of it could be done; the same command goes on")
 
 
-def glass(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show who opened a recording by breaking the glass, and who has looked into it, the newest first."""
-    from mediaserver.recording.openings import NAME, fold
+def glass(
+    context: typer.Context,
+    review: Annotated[str, typer.Option(metavar="OPENING", help="Say that this one was looked into.")] = "",
+    note: Annotated[str, typer.Option(help="What the review has found.")] = "",
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show who opened a recording by breaking the glass, and who has looked into it, the newest first.
 
+    To review one no server may run: it is done on its page.
+    """
+    from mediaserver.recording.openings import NAME, Reviewed, append, fold
+
+    path = context.obj.place.data / NAME
     try:
-        found = fold(context.obj.place.data / NAME)
+        found = {one.opened.id: one for one in fold(path)}
+        if review:
+            one, who = found.get(review), by or getuser()
+            if refusal := one.refusal(who) if one else f"there is no opening {review}":
+                fail(refusal)
+            reviewed = Reviewed(id=review, by=who, note=note, at_us=wall_us())
+
+            async def work(archive: Archive) -> None:
+                facts = {"opening": review, "by": who} | ({"note": note} if note else {})
+                common.write_audit(context.obj.config, context.obj.data, "break-glass-reviewed", facts)
+                append(path, reviewed)
+
+            with_archive(context, work, alone=True)
+            found = {one.opened.id: one for one in fold(path)}
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
-    openings = sorted(found, key=lambda one: one.opened.at_us, reverse=True)
+    openings = sorted(found.values(), key=lambda one: one.opened.at_us, reverse=True)
     if as_json:
         print_json([{"opened": one.opened, "alerted": one.alerted, "reviewed": one.reviewed} for one in openings])
         return
-    table = Table(Column("recording", no_wrap=True), "opened", "until", "who", "role", "why", "reviewed")
+    table = Table(
+        Column("opening", no_wrap=True), Column("recording", no_wrap=True), "opened", "who", "why", "reviewed"
+    )
     for one in openings:
-        opened, reviewed = one.opened, one.reviewed
-        review = f"{reviewed.by}, {iso(reviewed.at_us)}: {reviewed.note}" if reviewed else ""
-        moments = iso(opened.at_us), iso(opened.until_us)
-        table.add_row(opened.recording, *moments, opened.who, opened.role, opened.reason, review)
+        opened = one.opened
+        said = f"{one.reviewed.by}, {iso(one.reviewed.at_us)}: {one.reviewed.note}" if one.reviewed else ""
+        who = f"{opened.who} ({opened.role})"
+        table.add_row(opened.id, opened.recording, iso(opened.at_us), who, opened.reason, said)
     _print(table)
 
 

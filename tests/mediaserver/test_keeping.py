@@ -18,6 +18,7 @@ from mediaserver import archive_command
 from mediaserver.archive_schedule import DisposalSchedule
 from mediaserver.codecs.payload import Codec
 from mediaserver.config import ConfigError, load
+from mediaserver.recording.openings import Opened, append
 from mediaserver.recording.retention import RetentionClass
 from mediaserver.settings import BreakGlassSettings, EncryptionSettings, RetentionSettings
 from tests.mediaserver.conftest import Open, Site, run
@@ -224,16 +225,43 @@ def test_breaking_the_glass(site: Open, tmp_path: Path, monkeypatch: pytest.Monk
     assert b"eyJ" not in (tmp_path / "data" / "break-glass.jsonl").read_bytes(), "no token is kept"
 
 
+def test_a_review_by_command(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "archive").mkdir(parents=True)
+    opened = {"recording": "20260921-x", "who": "Dr. No", "role": "doctor", "reason": REASON, "address": "::1"}
+    append(data / "break-glass.jsonl", Opened(id="a1", at_us=1, until_us=2, token="", **opened))
+    with (data / "break-glass.jsonl").open("ab") as stream:
+        stream.write(b'{"what":"opened","id":"torn')
+
+    def called(*arguments: str, status: int = 0) -> str:
+        done = CliRunner().invoke(archive_command.app, ["--data", str(data), "glass", *arguments])
+        assert done.exit_code == status, done.output
+        return done.output
+
+    assert "Dr. No" in called()
+    assert "no opening a2" in called("--review", "a2", status=2)
+    assert "opened himself" in called("--review", "a1", "--by", "Dr. No", status=2)
+    assert "asked him" in called("--review", "a1", "--by", "Eve", "--note", "asked him")
+    assert "Eve has reviewed it" in called("--review", "a1", "--by", "Max", status=2)
+    (line,) = [line for line in audit(tmp_path) if line["event"] == "break-glass-reviewed"]
+    assert (line["by"], line["opening"]) == ("Eve", "a1")
+
+
 def test_a_restricted_room(site: Open) -> None:
     async def main() -> None:
         settings = BreakGlassSettings(roles=("archivist",), restricted=("psy-*",))
         async with site(breakglass=settings) as s:
             name = await record(s, "psy-1")
+            room = s.bearer(room="psy-1")
+            assert (await ask(s, "PUT", f"/{name}/identifiers", room, {"patient_id": "MRN-1"}))[0] == 204
+            for token, shown in ((room, True), (s.bearer("archivist", "*"), False)):
+                (found,) = (await ask(s, "GET", "", token))[1]["recordings"]
+                assert (found["id"], found["identifiers"] is not None) == (name, shown)
             eve = s.bearer("archivist", "*", name="Eve")
             status, problem = await ask(s, "GET", f"/{name}", eve)
             assert (status, "break the glass" in problem["detail"]) == (403, True)
             assert (await ask(s, "GET", f"/{name}/tracks/camera/media", s.bearer("operator", "*")))[0] == 403
-            assert (await ask(s, "GET", f"/{name}", s.bearer(room="psy-1")))[0] == 200
+            assert (await ask(s, "GET", f"/{name}", room))[0] == 200
             assert (await ask(s, "POST", f"/{name}/break-glass", eve, {"reason": REASON}))[0] == 201
             assert (await ask(s, "GET", f"/{name}", eve))[0] == 200
             assert (await ask(s, "POST", f"/{name}/exports", eve, {"kind": "mkv"}))[0] == 403

@@ -23,6 +23,7 @@ from mediaserver.recording.disposal import Case, DisposalReport
 from mediaserver.recording.evidence import Evidence
 from mediaserver.recording.keys import TrustedKeys, make_key
 from mediaserver.recording.retention import DAY_US, Policy, RetentionClass, RetentionRule
+from mediaserver.recording.settings import DICOM_OUTBOX
 from mediaserver.recording.storage import LocalStorage
 from mediaserver.recording.storage.keys import DISPOSED
 from mediaserver.recording.storage.s3 import S3Settings
@@ -201,6 +202,8 @@ def test_both_catalogs_say_what_is_due(tmp_path: Path, catalog_url: str) -> None
 
 
 def test_what_keeps_it(tmp_path: Path) -> None:
+    root = tmp_path / "archive"
+
     async def work(kept: Kept) -> None:
         name = await kept.record()
         await kept.archive.place_hold(name, reason="a lawsuit", by="Dr. Law", at_us=feed.WALL_START)
@@ -216,6 +219,10 @@ def test_what_keeps_it(tmp_path: Path) -> None:
         await kept.archive.lift_hold(name, by="Dr. Law", at_us=feed.WALL_START)
         async with kept.archive.export(name, "mkv"):
             assert one(await kept.dispose()).reason == "in use: it is being exported"
+        outbox = kept.root.parent / DICOM_OUTBOX / name
+        outbox.mkdir(parents=True)
+        assert "DICOM objects of it wait" in one(await kept.dispose()).reason
+        outbox.rmdir()
         assert "not due before 2026-10-01" in one(await kept.dispose(name, now_us=feed.WALL_START)).reason
         assert one(await kept.dispose("20260921-000000-none")).state == "failed"
         await kept.archive.set_retention(name, into="teaching", by="Eve", reason="a rare case", at_us=1)
@@ -224,7 +231,7 @@ def test_what_keeps_it(tmp_path: Path) -> None:
         assert one(await kept.dispose(name, now_us=later)).state == "disposed"
         await kept.gone(name)
 
-    Kept(tmp_path, LocalStorage(tmp_path)).run(work)
+    Kept(root, LocalStorage(root)).run(work)
 
 
 def test_a_lock_of_the_bucket_is_kept_and_told(tmp_path: Path, bucket: S3Settings) -> None:
@@ -239,6 +246,28 @@ def test_a_lock_of_the_bucket_is_kept_and_told(tmp_path: Path, bucket: S3Setting
         assert (kept.storage.folder(name) / manifest.NAME).exists()
 
     Kept(tmp_path, Driven(tmp_path, locked)).run(work)
+
+
+def test_a_legal_hold_of_the_bucket_is_kept_until_it_is_off(tmp_path: Path, bucket: S3Settings) -> None:
+    async def work(kept: Kept) -> None:
+        name = await kept.record()
+        storage = kept.storage
+        assert isinstance(storage, Driven)
+        assert "the bucket has a legal hold on" in one(await kept.dispose()).reason
+        below = storage.bucket.key(storage._object(storage.folder(name), ""))
+
+        async def off(client: Any) -> None:
+            page = await client.list_object_versions(Bucket=bucket.bucket, Prefix=below)
+            for version in page["Versions"]:
+                target = {key: version[key] for key in ("Key", "VersionId")}
+                await client.put_object_legal_hold(Bucket=bucket.bucket, **target, LegalHold={"Status": "OFF"})
+
+        await asyncio.to_thread(storage._locks._call, off)
+        assert one(await kept.dispose()).state == "disposed"
+        await kept.gone(name)
+
+    held = msgspec.structs.replace(bucket, legal_hold=True)
+    Kept(tmp_path, Driven(tmp_path, held)).run(work)
 
 
 def test_a_bucket_that_does_not_answer(tmp_path: Path, bucket: S3Settings) -> None:

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 from aiortc.mediastreams import VideoStreamTrack
 
 from mediaserver import Config, MediaServer
 from mediaserver.config import ConfigError, load
 from mediaserver.recording import register
+from mediaserver.recording.retention import RetentionClass
 from mediaserver.recording.storage.face import MARK
-from mediaserver.recording.storage.s3 import S3Settings
+from mediaserver.recording.storage.keys import DISPOSED
+from mediaserver.recording.storage.s3 import Bucket, S3Settings
+from mediaserver.settings import RetentionSettings
 from tests.mediaserver.conftest import Site
 from tests.mediaserver.test_end_to_end import publish
 from tests.mediaserver.test_recordings import ended, recording
@@ -110,6 +114,17 @@ def test_from_the_cart_to_the_bucket_and_back(tmp_path: Path, bucket: S3Settings
             assert f'"event":"recording-closed","recording":"{identifier}"' in kept
             assert "server-started" in next(data.glob("audit-*.log")).read_text()
             assert (await s.server.archive.verify_register()).problems == []
+        classes = RetentionSettings(classes=(RetentionClass(name="none", days=0),), default="none")
+        async with opened(msgspec.structs.replace(settings, retention=classes)) as s:
+            operator = s.bearer("operator", "*", name="Olga")
+            order = {"reason": "its time is over", "dry_run": False}
+            async with s.http.post(f"{s.url}/api/archive/disposals", headers=operator, json=order) as response:
+                assert (await response.json())["counts"] == {"disposed": 1}
+            names = await asyncio.to_thread(lambda: list(Bucket(bucket).names()))
+            assert not [name for name in names if identifier in name]
+            assert [path.name for path in folder.iterdir()] == [DISPOSED]
+            assert (await s.server.archive.verify(identifier)).ok
+            assert (await s.server.archive.verify_register()).ok
 
     async def bounded() -> None:
         async with asyncio.timeout(SECONDS):

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from mediaserver.recording.export.dicom.send import Receiver
 from mediaserver.recording.export.progress import ExportError
-
-NAME = "dicom-outbox"
+from mediaserver.recording.settings import DICOM_OUTBOX
 
 
 class Outbox:
@@ -18,7 +17,7 @@ class Outbox:
         """Raises `ExportError`."""
         if out is not None and not out.is_dir() and not out.parent.is_dir():
             raise ExportError(f"there is no folder {out.parent}")
-        self.folder = out or data / NAME / Path(recording).name
+        self.folder = out or data / DICOM_OUTBOX / Path(recording).name
         self._is_ours = out is None
         self.paths: list[Path] = []
         """The objects that came last."""
