@@ -10,10 +10,10 @@ The server mounts it with::
 `archive` is a `mediaserver.recording.archive.Archive`. `authorize(request, action, recording)` is awaited before
 anything is read; it raises `aiohttp.web.HTTPUnauthorized` or `HTTPForbidden`, and is the place to write the audit
 log. `action` is one of `Action`; `recording` is the identifier, None for a list. It returns the set of rooms the
-caller is limited to, or None for all. `confirm(request, action, recording, room)` may refuse once the room is known, and `veiled(request, room)` says where a
-list tells nobody's name.
-`who(request)` is whose name is written beside bookmarks and holds. `tell` puts on record what is done with a reason,
-and `glass` opens recordings in an emergency (`archive_keeping`).
+caller is limited to, or None for all. `confirm(request, action, recording, room)`
+may refuse once the room is known, and `veiled(request, room)` says where a list tells nobody's name. `who(request)` is
+whose name is written beside bookmarks and holds. `tell` puts on record what is done with a reason, and `glass` opens
+recordings in an emergency (`archive_keeping`).
 
 Errors are problem details (RFC 9457).
 """
