@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
 import signal
 import subprocess
@@ -73,17 +75,25 @@ def test_what_memory_does_not_hold_is_counted(tmp_path: Path) -> None:
     assert trail._trail.held[0]["lines"] == 5
 
 
-def test_a_trail_that_can_not_be_written_makes_the_server_unready(site: Open) -> None:
+def test_a_trail_that_can_not_be_written_makes_the_server_unready(site: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         async with site() as s:
-            s.server.audit._writer.trouble = "No space left on device"
-            async with s.http.get(f"{s.url}/readyz") as response:
-                assert response.status == 503
-                assert (await response.json())["reasons"] == [
-                    "the audit trail can't be written: No space left on device"
-                ]
-            async with s.http.get(f"{s.url}/metrics") as response:
-                assert "mediaserver_audit_held_lines" in await response.text()
+
+            def refuse(*arguments: object, **named: object) -> None:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+            with monkeypatch.context() as full:
+                full.setattr(s.server.audit._trail, "write", refuse)
+                s.server.audit.write("removed")
+                while not s.server.audit.trouble:  # noqa: ASYNC110 - a thread says so
+                    await asyncio.sleep(0.01)
+                async with s.http.get(f"{s.url}/readyz") as response:
+                    assert response.status == 503
+                    assert (await response.json())["reasons"] == [
+                        "the audit trail can't be written: No space left on device"
+                    ]
+                async with s.http.get(f"{s.url}/metrics") as response:
+                    assert "mediaserver_audit_held_lines" in await response.text()
 
     run(main())
 
