@@ -390,6 +390,8 @@ class Archive(Amending):
                 holds = [hold for hold in sidecars.load(folder, self._storage.read).holds if hold.lifted_us is None]
                 if holds:
                     raise Held(f"recording {recording} is held by {holds[0].by or 'somebody'}: {holds[0].reason}")
+                if said := self.disposals.distrust(folder, self._evidence.entry):
+                    raise Held(f"recording {recording} is not erased: {said}")
                 self._storage.erase(folder, Tombstone(1, recording, now_us, reason))
 
         await asyncio.to_thread(work)

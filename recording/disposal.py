@@ -233,10 +233,22 @@ class Disposals:
             bytes=sum(segment.bytes for segment in media),
         )
 
-    def _registered(self) -> dict[str, Entry]:
+    def distrust(self, folder: Path, entry: Callable[[str], Entry | None]) -> str:
+        """Why what was added to a recording can't be trusted, in words; empty when it can. Who could change or remove a
+        file could so lift a hold, or shorten its time. `entry` is what the register has. Blocks. Raises OSError."""
+        if not self._signed:
+            return ""
+        registered = entry(folder.name)
+        wrong = additions.problems(
+            folder, self._evidence.trusted, signs=True, registered=registered.additions if registered else None
+        )
+        said = "; ".join(f"{one.name} is {one.kind}" for one in wrong if one.name in _TRUSTED)
+        return f"what was added to it can't be trusted: {said}" if said else ""
+
+    def _registered(self, recording: str) -> Entry | None:
         if self._entries is None:
             self._entries = self._evidence.entries(self._storage.root)
-        return self._entries
+        return self._entries.get(recording)
 
     def _named(self, recording: str, now_us: int) -> Case:
         case = self._judge(recording, now_us, named=True)
@@ -259,14 +271,8 @@ class Disposals:
             return "kept", "it is in no class of retention"
         if due_us > now_us:
             return "kept", f"it is not due before {iso(due_us)}"
-        if self._signed:
-            registered = self._registered().get(folder.name)
-            wrong = additions.problems(
-                folder, self._evidence.trusted, signs=True, registered=registered.additions if registered else None
-            )
-            # Who could change or remove a file could so lift a hold, or shorten its time.
-            if said := "; ".join(f"{one.name} is {one.kind}" for one in wrong if one.name in _TRUSTED):
-                return "kept", f"what was added to it can't be trusted: {said}"
+        if said := self.distrust(folder, self._registered):
+            return "kept", said
         holds = [hold for hold in added.holds if hold.lifted_us is None]
         if holds:
             said = "; ".join(f"{one.by or 'somebody'} since {iso(one.placed_us)[:10]}: {one.reason}" for one in holds)

@@ -114,14 +114,15 @@ class Evidence:
         """Nothing is changed that is not as it was left: that would be to sign what somebody else has written."""
         if not self.trusted.ids:
             return
-        if self.signer is None:
-            raise ValueError("the key that signs is not here: give the server's settings (--config)")
+        self._need_signer()
         wrong = [one for one in additions.problems(folder, self.trusted, signs=True) if one.name in (name, ADDITIONS)]
         if wrong:
             raise ValueError(f"{wrong[0].name} of recording {folder.name} is {wrong[0].kind}: {wrong[0].detail}")
 
     def keep(self, storage: LocalStorage, folder: Path, name: str, stored: bytes | None) -> None:
-        """Write or remove a sidecar, and sign that it is so; the caller holds the folder's lock."""
+        """Write or remove a sidecar, and sign that it is so; the caller holds the folder's lock. Without the key it
+        raises ValueError."""
+        self._need_signer()
         before = self._additions(folder)
         sha256 = hashlib.sha256(stored).hexdigest() if stored is not None else ""
         if self.signer is not None:
@@ -133,6 +134,10 @@ class Evidence:
             storage.remove(folder / name)
         if self.signer is not None:
             self._settle(storage, folder, before)
+
+    def _need_signer(self) -> None:
+        if self.trusted.ids and self.signer is None:
+            raise ValueError("the key that signs is not here: give the server's settings (--config)")
 
     def settle(self, storage: LocalStorage, folder: Path) -> None:
         """After a crash: what was being changed is as the disk has it. Raises OSError."""

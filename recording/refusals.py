@@ -12,7 +12,7 @@ class Disposed(UnknownRecording):
 
 
 class Held(Exception):
-    """A hold stands; the message says whose."""
+    """A hold stands, or may have stood; the message says whose."""
 
 
 class StillRecording(Exception):

@@ -430,6 +430,8 @@ def test_an_edit_of_what_people_added_is_named_and_changes_nothing(
         report = await archive.verify(name)
         assert named in {(problem.kind, problem.name) for problem in report.problems}, report
         assert one(await kept.dispose()).state == "kept"
+        with pytest.raises(Held):
+            await archive.erase(name, "the patient has asked for it", 1)
         if named in (("altered", "holds.json"), ("missing", "holds.json")):
             with pytest.raises(ValueError, match=r"holds\.json"):
                 await archive.lift_hold(name, by="Eve", at_us=4)
@@ -452,6 +454,8 @@ def test_what_a_command_changes_beside_a_server_is_registered_later(tmp_path: Pa
         await keyless.open_to_read()
         with pytest.raises(ValueError, match="the key that signs is not here"):
             await keyless.place_hold(name, reason="a lawsuit", by="Eve", at_us=1)
+        with pytest.raises(ValueError, match="the key that signs is not here"):
+            await keyless.erase_identifiers(name)
         await keyless.close()
         assert (await kept.archive.verify(name)).ok
         assert "held by Eve" in one(await kept.dispose()).reason
