@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mediaserver.recording.storage.uploads import END, Item, Uploader, UploadQueue
 
 SECOND = 1_000_000
+SECONDS = 30.0
+"""How long a thread is waited for."""
 
 
 def test_once_however_often_it_is_asked_for() -> None:
@@ -127,3 +131,32 @@ def test_threads_end_when_they_are_told() -> None:
     store.uploader.put("r", "a")
     store.uploader.close(30)
     assert store.uploader.backlog().files in (0, 1)
+
+
+def test_what_goes_is_waited_for_and_sent_no_more() -> None:
+    """A recording that is disposed of: nothing of it waits, and what is just being sent is let come to its end."""
+    begun, go_on = threading.Event(), threading.Event()
+    sent: list[str] = []
+
+    def work(item: Item) -> bool:
+        begun.set()
+        assert go_on.wait(SECONDS)
+        sent.append(f"{item.recording} {item.name}")
+        return True
+
+    uploader = Uploader(work, lambda: 0)
+    for name in ("a", "b"):
+        uploader.put("goes", name)
+    uploader.put("stays", "c")
+    uploader.open(1)
+    try:
+        assert begun.wait(SECONDS)
+        uploader.put("goes", "a")  # once more, while it is under way
+        assert not uploader.forget("goes", 0.0)
+        go_on.set()
+        assert uploader.forget("goes", SECONDS)
+    finally:
+        uploader.close(SECONDS)
+    assert "goes b" not in sent
+    assert sent.count("goes a") == 1
+    assert not uploader.has_files("goes")
