@@ -81,7 +81,7 @@ def find_extensions() -> list[Extension]:
                 Extension(
                     f"{package}.{source.stem}",
                     [f"{folder}/{source.name}"],
-                    libraries=["crypto"],
+                    libraries=["ssl", "crypto"],
                     extra_compile_args=compile_args,
                     extra_link_args=link_args,
                     define_macros=with_ipsec_mb if IPSEC_MB and source.stem == "gcm" else macros,

@@ -17,6 +17,7 @@ import structlog
 from mediaserver import protocol
 from mediaserver.auth import Grant
 from mediaserver.clock import Clock
+from mediaserver.handshakes import Finished, Handshakes
 from mediaserver.sfu.session import events as ev
 from mediaserver.sfu.session.ids import Ids
 from mediaserver.sfu.session.model import ParticipantInfo, PublishMap, Quality, Role, SubscribeMap, TrackInfo, Wish
@@ -199,6 +200,10 @@ class LiveRoom:
         for event in events:
             self._publish(self.room.plane_event(event, now))
 
+    def handshake(self, step: Finished) -> None:
+        """A step of a peer's DTLS handshake has been carried out."""
+        self._publish(self.room.handshake(*step, self._clock.monotonic_us()))
+
     def broadcast(self, message: protocol.ServerMessage, but: str | None = None) -> None:
         text = protocol.encode(message)
         for member in list(self.members.values()):
@@ -307,6 +312,7 @@ class Rooms(Mapping[str, LiveRoom]):
         self.policy = policy
         self.ids: Ids[Room] = Ids(os.urandom)
         self.workers = Workers(self._on_plane_events, clock.monotonic_us)
+        self.handshakes = Handshakes()
         self.accepting = True
         self._max_rooms = max_rooms
         self._rooms: dict[str, LiveRoom] = {}
@@ -354,6 +360,16 @@ class Rooms(Mapping[str, LiveRoom]):
         for live in list(self._rooms.values()):
             live.close()
 
+    def open(self) -> None:
+        """Start to take part in handshakes."""
+        self.handshakes.start()
+        asyncio.get_running_loop().add_reader(self.handshakes.event_fd, self._on_handshakes)
+
+    def close(self) -> None:
+        """The last thing, when all rooms are closed."""
+        asyncio.get_running_loop().remove_reader(self.handshakes.event_fd)
+        self.handshakes.stop()
+
     async def drained(self) -> None:
         """Wait until the data plane has let go of everything; of use after `close_all`."""
         while len(self.ids):
@@ -381,6 +397,16 @@ class Rooms(Mapping[str, LiveRoom]):
                 self._room_event(room, event)
         if not len(self.ids):
             self._drained.set()
+
+    def _on_handshakes(self) -> None:
+        for step in self.handshakes.take():
+            room = self.ids.owner(step.session)
+            live = self._rooms.get(room.name) if room is not None else None
+            if live is not None and live.room is room:
+                try:
+                    live.handshake(step)
+                except Exception:
+                    log.exception("a step of a handshake could not be handled", room=live.name)
 
     def claim_tap(self, live: LiveRoom) -> int:
         """A plane id for a tap on one of the room's tracks; it is released when the plane has removed the tap."""

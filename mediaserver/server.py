@@ -187,6 +187,8 @@ class MediaServer:
             max_tracks=rooms.max_tracks,
         )
         self._rooms = Rooms(self.clock, policy, rooms.max_rooms)
+        self._rooms.open()
+        self._stack.callback(self._rooms.close)
         self._start_workers()
         self.reports = SessionReports(data / "reports", settings.data.reports, self.clock)
         self._stack.callback(self.reports.close)
@@ -248,7 +250,10 @@ class MediaServer:
         for number in range(settings.workers or config.core_count()):
             worker = open_worker(settings, number)
             session = SessionSettings(
-                identity=identity, candidates=(), connect_timeout_us=int(settings.connect_seconds * 1e6)
+                identity=identity,
+                candidates=(),
+                desk=self._rooms.handshakes,
+                connect_timeout_us=int(settings.connect_seconds * 1e6),
             )
             worker.start()
             self._rooms.workers.add(worker, session)

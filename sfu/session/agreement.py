@@ -74,7 +74,13 @@ def _agree_transport(books: Books, plan: Plan, offering: Participant, now: int) 
         return events
     if transport is None or plan.fresh:
         peer = books.claim()
-        dtls = DtlsSession(books.settings.identity, remote.fingerprints, client=remote.passive)
+        dtls = DtlsSession(
+            books.settings.identity,
+            remote.fingerprints,
+            client=remote.passive,
+            desk=books.settings.desk,
+            number=peer,
+        )
         offering.transport = Transport(peer, books.plane, Credentials.fresh(books.ids), remote, dtls)
         if offering.offered is not None:
             offering.began = now

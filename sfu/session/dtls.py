@@ -1,26 +1,30 @@
 """DTLS 1.2 with the keys of SRTP (RFC 5764) without I/O: datagrams and times in, datagrams out.
 
-OpenSSL does the handshake on memory BIOs. What it leaves to us: datagram boundaries (a memory BIO joins
-what is written to it), the retransmission timer (OpenSSL's own reads a clock), the fingerprint (RFC 8122), and that
-nothing an outsider sends ends a session that stands.
+OpenSSL does the handshake on memory BIOs (`handshake`). What it leaves to us: datagram boundaries (a memory BIO joins
+what is written to it), the retransmission timer (OpenSSL's own reads a clock), which hash function of a description
+counts (RFC 8122), and that nothing an outsider sends ends a session that stands.
+
+The steps of a handshake cost most of what a join costs. They are carried out at once, or, where a session has a `Desk`,
+by that, elsewhere: then what comes of each is given to `DtlsSession.finish`.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from functools import cached_property
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from OpenSSL import SSL
-from OpenSSL.crypto import X509
+
+from mediaserver.sfu.session.handshake import Context, Handshake, Outcome
 
 MTU: Final = 1200
 FIRST_TIMEOUT_US: Final = 500_000  # RFC 6347, section 4.2.4.1, says 1 s; a join is to take less
@@ -33,7 +37,6 @@ ATTEMPT_US: Final = 20_000_000
 RETRY_US: Final = 1_000_000  # as client: from a failed handshake to the next
 MAX_REPEATS: Final = 40  # answers to repeated flights: an echo must not go on for ever
 
-DTLS_1_2: Final = 0xFEFD
 RECORD_HEADER: Final = 13
 HANDSHAKE: Final = 22
 CLIENT_HELLO: Final = 1
@@ -110,18 +113,11 @@ class Identity:
         return ":".join(digest[at : at + 2] for at in range(0, len(digest), 2))
 
     @cached_property
-    def context(self) -> SSL.Context:
+    def context(self) -> Context:
         """Made once; it is never changed after the first session."""
-        context = SSL.Context(SSL.DTLS_METHOD)
-        context.set_max_proto_version(DTLS_1_2)
-        context.set_options(SSL.OP_NO_QUERY_MTU | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_TICKET)
-        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-        context.set_cipher_list(CIPHERS)
-        context.set_tlsext_use_srtp(b":".join(PROFILES))
-        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
-        context.use_certificate(self.certificate)
-        context.use_privatekey(self.key)
-        return context
+        der = serialization.Encoding.DER
+        key = self.key.private_bytes(der, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        return Context(self.certificate.public_bytes(der), key, CIPHERS, b":".join(PROFILES))
 
 
 def _digest(algorithm: str, der: bytes) -> str:
@@ -129,23 +125,16 @@ def _digest(algorithm: str, der: bytes) -> str:
     return hashlib.new(algorithm.replace("-", ""), der).hexdigest().upper()
 
 
-def _verify(connection: SSL.Connection, certificate: object, error: int, depth: int, ok: int) -> bool:
-    """OpenSSL asks about every certificate of the chain; the peer's own must be the one that its offer names."""
-    if depth != 0:
-        return True
-    assert isinstance(certificate, X509)
-    der = certificate.to_cryptography().public_bytes(serialization.Encoding.DER)
-    return matches(der, connection.get_app_data())
-
-
-def matches(der: bytes, fingerprints: Sequence[tuple[str, str]]) -> bool:
-    """Whether a certificate is one that the fingerprints name (RFC 8122, section 5): the strongest hash function
-    counts, and of several digests by that function any."""
-    by_strength = [a for a in DIGESTS if any(algorithm == a for algorithm, _ in fingerprints)]
-    if not by_strength:
-        return False
-    digest = _digest(by_strength[0], der)
-    return any(a == by_strength[0] and d.replace(":", "").upper() == digest for a, d in fingerprints)
+def strongest(fingerprints: Sequence[tuple[str, str]]) -> tuple[str, list[bytes]]:
+    """What a certificate must match (RFC 8122, section 5): the strongest hash function counts, and of several digests by
+    that function any. OpenSSL's name of the function, "" when there is none, and the digests."""
+    named = next((name for name in DIGESTS if any(algorithm == name for algorithm, _ in fingerprints)), "")
+    digests = []
+    for algorithm, text in fingerprints:
+        if algorithm == named:
+            with suppress(ValueError):  # what is no digest matches nothing
+                digests.append(bytes.fromhex(text.replace(":", "")))
+    return named.replace("-", ""), digests
 
 
 class Record(NamedTuple):
@@ -219,10 +208,19 @@ class State(Enum):
     FAILED = auto()
 
 
-class _Handshake:
-    """One run of OpenSSL, from its first flight to its end."""
+class Desk(Protocol):
+    """Carries out the steps of handshakes elsewhere, each session's in their order."""
 
-    def __init__(self, identity: Identity, fingerprints: Sequence[tuple[str, str]], client: bool, now: int) -> None:
+    def put(self, session: int, engine: Handshake, datagram: bytes) -> bool:
+        """What comes of `engine.step(datagram)` will be given to `DtlsSession.finish` of that session. False when too
+        many steps wait: the peer will send it again."""
+
+
+class _Attempt:
+    """One handshake, from its first flight to its end, and then the session that stands."""
+
+    def __init__(self, engine: Handshake, client: bool, now: int) -> None:
+        self.engine = engine
         self.started = now
         self.client = client
         self.done = self.failed = self.closed = False
@@ -230,30 +228,16 @@ class _Handshake:
         self.sent = now
         self.timeout = FIRST_TIMEOUT_US
         self.received = self.repeats = 0
+        self.steps: deque[bool] = deque()  # that are at the desk: whether each was news
         self._heard = (-1, 0)  # the last handshake message of the peer
-        self._connection = SSL.Connection(identity.context, None)
-        self._connection.set_ciphertext_mtu(MTU)
-        self._connection.set_app_data(tuple(fingerprints))
-        if client:
-            self._connection.set_connect_state()
-        else:
-            self._connection.set_accept_state()
 
-    def receive(self, datagram: bytes, now: int) -> list[bytes]:
+    def admit(self) -> bool:
+        """Whether one more datagram is taken."""
         self.received += 1
-        if self.received > MAX_DATAGRAMS:
-            self.failed = True
-            return []
-        self._connection.bio_write(datagram)
-        news = self._is_news(datagram)
-        out = self.step(now)
-        # The peer has repeated itself, so what we said was lost. A part of a new flight is no repetition, however
-        # late its rest comes: FFmpeg stops reading for good when it hears the handshake again after its end.
-        if not out and not news and not self.done and not self.failed:
-            return self.repeat(now)
-        return out
+        self.failed = self.failed or self.received > MAX_DATAGRAMS
+        return not self.failed
 
-    def _is_news(self, datagram: bytes) -> bool:
+    def is_news(self, datagram: bytes) -> bool:
         """Whether it goes further than what was heard so far; what is not a message in the clear always may."""
         said = last_message(datagram)
         if said is not None and said <= self._heard:
@@ -261,18 +245,16 @@ class _Handshake:
         self._heard = said or self._heard
         return True
 
-    def step(self, now: int) -> list[bytes]:
-        """Let OpenSSL go on as far as it can."""
-        try:
-            self._connection.do_handshake()
-            self.done = True
-        except SSL.WantReadError:
-            pass
-        except SSL.Error:
-            self.failed = True
-        out = self._drain()
+    def note(self, outcome: Outcome, news: bool, now: int) -> list[bytes]:
+        """OpenSSL has gone on as far as it could; what to send."""
+        self.done, self.failed = outcome.done, outcome.failed
+        out = datagrams(outcome.out)
         if out:
             self.flight, self.sent, self.timeout = out, now, FIRST_TIMEOUT_US
+        # The peer has repeated itself, so what we said was lost. A part of a new flight is no repetition, however
+        # late its rest comes: FFmpeg stops reading for good when it hears the handshake again after its end.
+        elif not news and not self.done and not self.failed:
+            return self.repeat(now)
         return out
 
     def repeat(self, now: int) -> list[bytes]:
@@ -293,40 +275,22 @@ class _Handshake:
 
     def read(self, datagram: bytes) -> None:
         """Records for the session that stands: of these only an alert that ends it matters."""
-        self._connection.bio_write(datagram)
-        try:
-            while self._connection.recv(MAX_DATAGRAM):
-                pass
-        except SSL.WantReadError:
-            pass
-        except SSL.Error:  # ZeroReturnError is one: close_notify
-            self.closed = True
-        self._drain()
+        self.closed = self.engine.step(datagram, reads=True).closed
 
     def close(self) -> list[bytes]:
-        with suppress(SSL.Error):
-            self._connection.shutdown()
-        return self._drain()
+        return datagrams(self.engine.close())
 
     def keys(self) -> SrtpKeys | None:
         """None when the peer agreed to no profile of ours (RFC 5764, section 4.1.2)."""
-        profile = PROFILES.get(self._connection.get_selected_srtp_profile())
+        profile = next((one for one in PROFILES.values() if one.number == self.engine.profile), None)
         if profile is None:
             return None
         number, key, salt = profile
-        material = self._connection.export_keying_material(b"EXTRACTOR-dtls_srtp", 2 * (key + salt))
+        material = self.engine.material
         client = material[:key], material[2 * key : 2 * key + salt]
         server = material[key : 2 * key], material[2 * key + salt :]
         rx, tx = (server, client) if self.client else (client, server)
         return SrtpKeys(number, *rx, *tx)
-
-    def _drain(self) -> list[bytes]:
-        data = b""
-        try:
-            while True:
-                data += self._connection.bio_read(65536)
-        except SSL.Error:
-            return datagrams(data)
 
 
 class DtlsSession:
@@ -337,14 +301,25 @@ class DtlsSession:
     its life: a peer that starts over makes an offer with new ICE credentials, and gets a new peer and a new session.
     """
 
-    def __init__(self, identity: Identity, fingerprints: Sequence[tuple[str, str]], *, client: bool = False) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        fingerprints: Sequence[tuple[str, str]],
+        *,
+        client: bool = False,
+        desk: Desk | None = None,
+        number: int = 0,
+    ) -> None:
+        """`number` is the session's at the desk; without one the steps are carried out at once."""
         self.state = State.WAITING
         self.client = client
         self.keys: SrtpKeys | None = None
         self._identity = identity
         self._fingerprints = tuple(fingerprints)
-        self._attempt: _Handshake | None = None
-        self._standing: _Handshake | None = None
+        self._desk = desk
+        self._number = number
+        self._attempt: _Attempt | None = None
+        self._standing: _Attempt | None = None
         self._attempts = 0
         self._retry: int | None = None
 
@@ -352,7 +327,7 @@ class DtlsSession:
         """As client: say hello, once the path is known to carry. As server there is nothing to say."""
         if not self.client or self._attempt is not None or self.state is not State.WAITING:
             return []
-        return self._begin(now).step(now)
+        return self._step(self._begin(now), b"", True, now)
 
     def receive(self, datagram: bytes, now: int) -> list[bytes]:
         """A datagram with DTLS records from the peer; what to send in return."""
@@ -367,9 +342,31 @@ class DtlsSession:
             self._begin(now)
         if self._attempt is None:
             return []
-        out = self._attempt.receive(datagram, now)
+        if not self._attempt.admit():
+            self._conclude(now)
+            return []
+        return self._step(self._attempt, datagram, self._attempt.is_news(datagram), now)
+
+    def finish(self, engine: Handshake, outcome: Outcome, now: int) -> list[bytes]:
+        """The desk has carried out a step; what to send. What comes of an attempt that was given up is passed over."""
+        attempt = self._attempt if self._attempt is not None else self._standing
+        if attempt is None or attempt.engine is not engine:
+            return []
+        news = attempt.steps.popleft()
+        if attempt is self._standing:
+            return []  # it came before we heard that the session stands, and changes nothing
+        out = attempt.note(outcome, news, now)
         self._conclude(now)
         return out
+
+    def _step(self, attempt: _Attempt, datagram: bytes, news: bool, now: int) -> list[bytes]:
+        if self._desk is None:
+            out = attempt.note(attempt.engine.step(datagram), news, now)
+            self._conclude(now)
+            return out
+        if self._desk.put(self._number, attempt.engine, datagram):
+            attempt.steps.append(news)
+        return []
 
     def tick(self, now: int) -> list[bytes]:
         """Retransmit what is due, or try again; call at `deadline`."""
@@ -396,10 +393,12 @@ class DtlsSession:
         self.state = State.CLOSED
         return standing.close() if standing is not None else []
 
-    def _begin(self, now: int) -> _Handshake:
+    def _begin(self, now: int) -> _Attempt:
         self._attempts += 1
         self._retry = None
-        self._attempt = _Handshake(self._identity, self._fingerprints, self.client, now)
+        function, digests = strongest(self._fingerprints)
+        engine = Handshake(self._identity.context, function, digests, client=self.client, mtu=MTU)
+        self._attempt = _Attempt(engine, self.client, now)
         self.state = State.HANDSHAKING
         return self._attempt
 
@@ -419,7 +418,7 @@ class DtlsSession:
             if self.client and self.state is State.WAITING:
                 self._retry = now + RETRY_US
 
-    def _stand(self, standing: _Handshake, datagram: bytes, found: list[Record], now: int) -> list[bytes]:
+    def _stand(self, standing: _Attempt, datagram: bytes, found: list[Record], now: int) -> list[bytes]:
         """The session stands: only what is protected reaches OpenSSL. Handshake records mean that the peer misses
         our last flight, except a ClientHello, which is somebody's idea of starting over."""
         if any(record.type == HANDSHAKE for record in found):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mediaserver.sfu.session.dtls import DtlsSession, State
+from mediaserver.sfu.session.handshake import Handshake, Outcome
 from mediaserver.sfu.session.ice import Credentials
 from mediaserver.sfu.session.model import Kind, ParticipantInfo, Right, Role, SubscribeAll, TransportState, Wish
 from mediaserver.sfu.session.negotiate import Agreed, AgreedExtension
@@ -84,6 +85,10 @@ class Transport:
     def receive(self, datagram: bytes, now: int) -> bool:
         """A DTLS datagram. True when the state has changed."""
         return self._settle(self.dtls.receive(datagram, now))
+
+    def finish(self, engine: Handshake, outcome: Outcome, now: int) -> bool:
+        """The desk has carried out a step of the handshake. True when the state has changed."""
+        return self._settle(self.dtls.finish(engine, outcome, now))
 
     def tick(self, now: int) -> bool:
         """Handshake timers. True when the state has changed."""

@@ -26,6 +26,7 @@ from mediaserver.sfu.session.events import (
     TrackLive,
     TransportChanged,
 )
+from mediaserver.sfu.session.handshake import Handshake, Outcome
 from mediaserver.sfu.session.ice import Credentials
 from mediaserver.sfu.session.ids import Ids
 from mediaserver.sfu.session.model import (
@@ -240,6 +241,16 @@ class Room:
         if event.id in self._books.by_leg:
             return self._leg_event(event, self._books.by_leg[event.id], now)
         return []
+
+    def handshake(self, peer: int, engine: Handshake, outcome: Outcome, now: int) -> list[Event]:
+        """`SessionSettings.desk` has carried out a step of a handshake. The peer may have gone already."""
+        participant = self._books.by_peer.get(peer)
+        if participant is None or participant.transport is None:
+            return []
+        news = participant.transport.finish(engine, outcome, now)
+        events = self._transport_changed(participant, now) if news else []
+        self._timers.note(participant.id)
+        return events
 
     def tick(self, now: int) -> list[Event]:
         """Do what is due: handshake timers, participants that never connect. Call at `deadline`."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from mediaserver.sfu.session.dtls import Identity
+from mediaserver.sfu.session.dtls import Desk, Identity
 from mediaserver.sfu.session.model import Source
 from mediaserver.sfu.stream.params import Address, FreshnessParams
 
@@ -24,6 +24,8 @@ class SessionSettings(msgspec.Struct, frozen=True):
     identity: Identity
     candidates: tuple[Address, ...]
     tcp_candidates: tuple[Address, ...] = ()
+    desk: Desk | None = None
+    """carries out the steps of handshakes; None: they are carried out at once"""
     connect_timeout_us: int = 30 * SECOND
     """a participant that has joined but is not connected by then is removed"""
     dtls_timeout_us: int = 20 * SECOND

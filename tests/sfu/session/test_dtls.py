@@ -206,14 +206,28 @@ def test_every_hash_function_of_the_rfc(algorithm: str) -> None:
     connect(*pair([("sha-999", "00"), (algorithm, "00:11"), (algorithm, value)]))
 
 
-def test_the_strongest_hash_function_counts() -> None:
-    der = identity(CLIENT).certificate.public_bytes(serialization.Encoding.DER)
-    good = ("sha-256", identity(CLIENT).fingerprint)
-    assert dtls.matches(der, [good])
-    assert dtls.matches(der, [("sha-1", "00"), good])
-    assert not dtls.matches(der, [("sha-512", "00"), good])
-    assert not dtls.matches(der, [("md5", "00")])
-    assert not dtls.matches(der, [])
+@pytest.mark.parametrize(
+    ("others", "accepted"),
+    [
+        ([], True),
+        ([("sha-1", "00")], True),
+        ([("sha-256", "no digest")], True),
+        ([("sha-512", "00")], False),
+        ([("sha-384", "00:11" * 24)], False),
+    ],
+)
+def test_the_strongest_hash_function_counts(others: list[tuple[str, str]], accepted: bool) -> None:
+    server, peer = pair([*others, ("sha-256", identity(CLIENT).fingerprint)])[0], Peer(b"SRTP_AEAD_AES_128_GCM")
+    peer.run(server)
+    assert (server.state is State.ESTABLISHED) == accepted
+
+
+@pytest.mark.parametrize("fingerprints", [[("md5", "00")], [("sha-256", "")], [("sha-256", "zz")]])
+def test_without_a_digest_that_can_be_used_nobody_is_good(fingerprints: list[tuple[str, str]]) -> None:
+    server, peer = pair(fingerprints)[0], Peer(b"SRTP_AEAD_AES_128_GCM")
+    peer.run(server)
+    assert server.state is State.WAITING
+    assert dtls.strongest([])[0] == ""
 
 
 def test_another_certificate_than_the_offer_s_is_refused() -> None:
