@@ -97,9 +97,17 @@ class AgreedExtension(NamedTuple):
 # Payload types
 
 
-def agree_formats(media: Media, extensions: Sequence[AgreedExtension]) -> list[Agreed]:
+def agree_formats(media: Media, extensions: Sequence[AgreedExtension]) -> Sequence[Agreed]:
     """Every offered payload type that we can carry, in the order of the offer."""
     twcc = any(extension.kind == ExtKind.EXT_TWCC for extension in extensions)
+    key = "formats", media.kind, twcc
+    derived: dict[object, Sequence[Agreed]] = media.codecs.derived
+    if key not in derived:
+        derived[key] = tuple(_agree_formats(media, twcc))
+    return derived[key]
+
+
+def _agree_formats(media: Media, twcc: bool) -> list[Agreed]:
     taken = []
     for one in media.formats.values():
         known = CODECS.get(one.name.upper())
@@ -283,9 +291,17 @@ def _h264_fit(sent: Format, taken: Format) -> int | None:
 # Header extensions
 
 
-def agree_extensions(media: Media) -> list[AgreedExtension]:
+def agree_extensions(media: Media) -> Sequence[AgreedExtension]:
     """The offered extensions that we know, with the offer's ids (RFC 8285, section 5). Abs-send-time gives way to
     transport-wide sequence numbers."""
+    key = "extensions", bool(media.simulcast), media.direction
+    derived: dict[object, Sequence[AgreedExtension]] = media.codecs.derived
+    if key not in derived:
+        derived[key] = tuple(_agree_extensions(media))
+    return derived[key]
+
+
+def _agree_extensions(media: Media) -> list[AgreedExtension]:
     taken: list[AgreedExtension] = []
     kinds = set()
     carried = EXTENSIONS | SIMULCAST_EXTENSIONS if media.simulcast and media.sends else EXTENSIONS

@@ -15,6 +15,7 @@ from mediaserver.sfu.wire.sdp_model import (
     MAX_LISTED,
     SETUPS,
     Candidate,
+    Codecs,
     Description,
     Extension,
     Format,
@@ -44,7 +45,7 @@ def read_session(session: Description, line: Line) -> None:
 
 
 def read_media(media: Media, line: Line) -> None:
-    """An attribute of an m-section, but for fmtp and rtcp-fb."""
+    """An attribute of an m-section, but for what `read_codecs` and `read_format` read."""
     name, _, value = line.value.partition(":")
     try:
         if name in _TRANSPORT:
@@ -53,6 +54,15 @@ def read_media(media: Media, line: Line) -> None:
             _MEDIA[name](media, value, line)
         elif len(media.others) < MAX_LISTED:
             media.others[name] = value
+    except ValueError as error:
+        raise OfferError("bad-sdp", str(error), str(line)) from None
+
+
+def read_codecs(codecs: Codecs, line: Line) -> None:
+    """An rtpmap or an extmap."""
+    name, _, value = line.value.partition(":")
+    try:
+        (_rtpmap if name == "rtpmap" else _extmap)(codecs, value)
     except ValueError as error:
         raise OfferError("bad-sdp", str(error), str(line)) from None
 
@@ -126,7 +136,7 @@ def _mid(media: Media, value: str, line: Line) -> None:
     media.mid = _token(value, "a mid", 32)
 
 
-def _rtpmap(media: Media, value: str, line: Line) -> None:
+def _rtpmap(codecs: Codecs, value: str) -> None:
     number, _, encoding = value.partition(" ")
     payload_type = read_number(number, 0, 127, "a payload type")
     name, *rest = encoding.strip().split("/")
@@ -134,12 +144,12 @@ def _rtpmap(media: Media, value: str, line: Line) -> None:
         raise ValueError("an rtpmap is <payload type> <name>/<clock rate>[/<channels>]")
     clock_rate = read_number(rest[0], 1, 2**31, "a clock rate")
     channels = read_number(rest[1], 1, 255, "a number of channels") if len(rest) == 2 and rest[1] else 1
-    if payload_type in media.formats:
+    if payload_type in codecs.formats:
         raise ValueError(f"payload type {payload_type} has two rtpmap lines")
-    media.formats[payload_type] = Format(payload_type, _token(name, "an encoding name"), clock_rate, channels, line)
+    codecs.formats[payload_type] = Format(payload_type, _token(name, "an encoding name"), clock_rate, channels)
 
 
-def _extmap(media: Media, value: str, line: Line) -> None:
+def _extmap(codecs: Codecs, value: str) -> None:
     head, _, rest = value.partition(" ")
     number, _, direction = head.partition("/")
     uri = rest.strip().partition(" ")[0]
@@ -150,10 +160,10 @@ def _extmap(media: Media, value: str, line: Line) -> None:
     identifier = read_number(number, 1, 4351, "an extension id")  # from 4096 on: more offered than ids (section 7)
     if identifier > 255 or identifier == 15:
         return
-    if any(extension.id == identifier for extension in media.extensions):
+    if any(extension.id == identifier for extension in codecs.extensions):
         raise ValueError(f"the extension id {identifier} stands twice")
-    _room(media.extensions, "extensions")
-    media.extensions.append(Extension(identifier, direction, uri))
+    _room(codecs.extensions, "extensions")
+    codecs.extensions.append(Extension(identifier, direction, uri))
 
 
 def _ssrc(media: Media, value: str, line: Line) -> None:
@@ -228,16 +238,16 @@ def _direction(direction: str) -> Callable[[Media, str, Line], None]:
     return read
 
 
-def read_format(media: Media, line: Line) -> None:
+def read_format(codecs: Codecs, line: Line) -> None:
     """An fmtp or rtcp-fb line. One for a payload type without an rtpmap is passed over."""
     name, _, value = line.value.partition(":")
     number, _, text = value.partition(" ")
     try:
         if name == "rtcp-fb" and number == "*":
-            formats = list(media.formats.values())
+            formats = list(codecs.formats.values())
         else:
             payload_type = read_number(number, 0, 127, "a payload type")
-            formats = [media.formats[payload_type]] if payload_type in media.formats else []
+            formats = [codecs.formats[payload_type]] if payload_type in codecs.formats else []
         for one in formats:
             if name == "fmtp":
                 one.fmtp = text.strip()
@@ -262,8 +272,6 @@ _SESSION: Final[dict[str, Callable[[Description, str], None]]] = {
 }
 _MEDIA: Final[dict[str, Callable[[Media, str, Line], None]]] = {
     "mid": _mid,
-    "rtpmap": _rtpmap,
-    "extmap": _extmap,
     "ssrc": _ssrc,
     "ssrc-group": _ssrc_group,
     "msid": _msid,

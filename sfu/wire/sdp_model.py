@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 MAX_LISTED: Final = 256  # formats, extensions, SSRCs, candidates ... of one m-line
 DIRECTIONS: Final = ("sendrecv", "sendonly", "recvonly", "inactive")
@@ -37,27 +38,34 @@ class Line:
         return f"line {self.number}: {text if len(text) <= 200 else text[:200] + '…'}"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Format:
-    """One payload type: its rtpmap, and its fmtp and rtcp-fb as they stand."""
+    """One payload type: its rtpmap, and its fmtp and rtcp-fb as they stand. Descriptions share it: once it is read it is
+    not changed."""
 
     payload_type: int
     name: str
     clock_rate: int
     channels: int
-    line: Line
     fmtp: str = ""
     feedback: list[str] = field(default_factory=list)
+    _parameters: dict[str, str] | None = None
 
     @property
-    def parameters(self) -> dict[str, str]:
+    def parameters(self) -> Mapping[str, str]:
         """The fmtp as name (lower case) to value; a parameter without "=" has the value ""."""
-        found = {}
-        for part in self.fmtp.split(";"):
-            name, _, value = part.strip().partition("=")
-            if name:
-                found[name.strip().lower()] = value.strip()
-        return found
+        if self._parameters is None:
+            self._parameters = _parameters(self.fmtp)
+        return self._parameters
+
+
+def _parameters(fmtp: str) -> dict[str, str]:
+    found = {}
+    for part in fmtp.split(";"):
+        name, _, value = part.strip().partition("=")
+        if name:
+            found[name.strip().lower()] = value.strip()
+    return found
 
 
 @dataclass(slots=True, frozen=True)
@@ -101,9 +109,22 @@ class Transport:
         self.ice_options = self.ice_options or session.ice_options
 
 
+@dataclass(slots=True, eq=False)
+class Codecs:
+    """What an m-section says of payload types and header extensions. Descriptions that say the same share it: once it
+    is read it is not changed. `derived` is for what others work out from it alone, under keys of their own.
+
+    `formats` holds the payload types that have an rtpmap, in the order of the m-line.
+    """
+
+    formats: dict[int, Format] = field(default_factory=dict)
+    extensions: list[Extension] = field(default_factory=list)
+    derived: dict[Any, Any] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class Media:
-    """One m-section. `formats` holds the payload types that have an rtpmap, in the order of the m-line."""
+    """One m-section."""
 
     line: Line
     index: int
@@ -119,8 +140,7 @@ class Media:
     bundle_only: bool = False
     allow_mixed: bool = False
     end_of_candidates: bool = False
-    formats: dict[int, Format] = field(default_factory=dict)
-    extensions: list[Extension] = field(default_factory=list)
+    codecs: Codecs = field(default_factory=Codecs)
     ssrcs: dict[int, dict[str, str]] = field(default_factory=dict)
     ssrc_groups: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
     msids: list[str] = field(default_factory=list)
@@ -128,6 +148,14 @@ class Media:
     simulcast: str = ""
     candidates: list[Candidate] = field(default_factory=list)
     others: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def formats(self) -> Mapping[int, Format]:
+        return self.codecs.formats
+
+    @property
+    def extensions(self) -> Sequence[Extension]:
+        return self.codecs.extensions
 
     @property
     def rejected(self) -> bool:

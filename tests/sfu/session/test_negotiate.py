@@ -74,11 +74,11 @@ def test_h264_without_packetization_mode_1_is_taken_where_there_is_nothing_bette
 
 
 def test_h264_interleaved_and_vp9_4_4_4_are_not_carried() -> None:
-    assert agreed("H264/90000 packetization-mode=2", "VP9/90000 profile-id=1", "VP8/1000") == []
+    assert agreed("H264/90000 packetization-mode=2", "VP9/90000 profile-id=1", "VP8/1000") == ()
 
 
 def test_a_clock_rate_or_kind_that_is_not_the_codec_s_own_is_another_codec() -> None:
-    assert agree_formats(media(audio("sendonly", "VP8/90000", "opus/16000/2")), []) == []
+    assert agree_formats(media(audio("sendonly", "VP8/90000", "opus/16000/2")), []) == ()
 
 
 def test_retransmission_and_feedback_of_a_payload_type() -> None:
@@ -173,7 +173,7 @@ def test_red_around_something_else_is_not_taken(fmtp: str) -> None:
 
 
 def test_red_alone_is_nothing() -> None:
-    assert sound(RED) == []
+    assert sound(RED) == ()
 
 
 def test_red_is_forwarded_to_those_who_take_it_and_unwrapped_for_the_others() -> None:
