@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import msgspec
 from aiohttp import WSMsgType, web
@@ -20,6 +20,8 @@ COST_BYTES = 4096
 """So many bytes of a message count as one message more."""
 QUEUE_BYTES = 4 << 20
 """What may wait for a client, in characters of its messages."""
+WRITE_BYTES = 64 << 10
+"""What is given to the socket at once; while so much waits there, messages wait here."""
 CLOSE_SECONDS = 2.0
 """How long a client may take over what is still to be said when its connection ends."""
 
@@ -53,93 +55,142 @@ class Bucket:
 
 
 class Connection:
-    """One socket."""
+    """One socket. What is sent within one turn of the event loop leaves in one piece."""
+
+    __slots__ = (
+        "_bucket",
+        "_clock",
+        "_closing",
+        "_code",
+        "_dispatch",
+        "_draining",
+        "_flushing",
+        "_queue",
+        "_queued",
+        "_settings",
+        "_socket",
+        "_stats",
+        "_transport",
+        "address",
+        "session",
+    )
 
     def __init__(
         self,
         socket: web.WebSocketResponse,
+        transport: asyncio.WriteTransport,
         address: str,
         settings: SignallingSettings,
         stats: ControlStats,
         clock: Clock,
         dispatch: Callable[[Connection, p.ClientMessage], None],
     ) -> None:
+        """`socket` has been prepared, without compression; `transport` is its own."""
         self.session: Attached | None = None
         self.address = address
         self._socket = socket
+        self._transport = transport
         self._settings = settings
         self._stats = stats
         self._clock = clock
         self._dispatch = dispatch
-        self._queue: deque[str] = deque()
+        self._queue: deque[bytes] = deque()
         self._queued = 0
-        self._wake = asyncio.Event()
+        self._flushing = False
+        self._draining: asyncio.Task[None] | None = None
         self._bucket = Bucket(settings.messages_per_second, settings.burst, clock.monotonic_us())
-        self._ending: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._code: int | None = None
+        """with which it ends"""
+        self._closing: asyncio.Task[None] | None = None
 
     # Out
 
-    def send(self, text: str) -> None:
-        """Queue a message. A client that lets too many wait is dropped: it can resume."""
-        if self._ending.done():
+    def send(self, message: bytes) -> None:
+        """Queue an encoded message. A client that lets too many wait is dropped: it can resume."""
+        if self._code is not None:
             return
-        self._queued += len(text)
+        self._queued += len(message)
         if len(self._queue) >= self._settings.queue_messages or self._queued > QUEUE_BYTES:
             self._stats.dropped_clients["too-slow"] += 1
             self._queue.clear()
             self.fail(p.CloseCode.TOO_SLOW, "too-slow", "the client does not take what is sent to it")
             return
-        self._queue.append(text)
-        self._wake.set()
+        self._queue.append(message)
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
 
     def reply(self, message: p.ServerMessage) -> None:
         self.send(p.encode(message))
 
     def fail(self, close_code: int, code: p.ErrorCode, message: str, number: int | None = None) -> None:
         """Tell the client why, then close."""
-        if not self._ending.done():
+        if self._code is None:
             self._queue.append(p.encode(p.Error(code=code, message=message, id=number, fatal=True)))
             self.end(close_code)
 
     def end(self, close_code: int) -> None:
         """Close after what is queued."""
-        if not self._ending.done():
-            self._ending.set_result(close_code)
-            self._wake.set()
+        if self._code is None:
+            self._code = close_code
+            self._closing = asyncio.create_task(self._close(close_code), name="signalling close")
 
     async def run(self) -> None:
         """Serve the socket until either side ends it."""
-        reader = asyncio.create_task(self._read(), name="signalling reader")
-        writer = asyncio.create_task(self._write(), name="signalling writer")
         try:
-            either: set[asyncio.Future[Any]] = {reader, self._ending}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            await self._read()
         finally:
-            if not self._ending.done():
-                self._ending.set_result(p.CloseCode.LEFT)
-            self._wake.set()
+            self.end(p.CloseCode.LEFT)
             if self.session is not None:
                 self.session.detach(self._settings.resume_seconds)
                 self.session = None
-            reader.cancel()
-            with contextlib.suppress(TimeoutError, OSError):
-                async with asyncio.timeout(CLOSE_SECONDS):
-                    await asyncio.gather(reader, writer, return_exceptions=True)
-                    await self._socket.close(code=self._ending.result())
-            writer.cancel()
+            assert self._closing is not None
+            await self._closing
 
-    async def _write(self) -> None:
-        while self._queue or not self._ending.done():
-            await self._wake.wait()
-            self._wake.clear()
+    async def _close(self, code: int) -> None:
+        with contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                self._flush()
+                if self._draining is not None:
+                    await self._draining
+                await self._socket.close(code=code)
+        if self._draining is not None:
+            self._draining.cancel()
+
+    def _flush(self) -> None:
+        """Give the socket what is queued, as far as it takes it at once."""
+        self._flushing = False
+        while self._queue and self._draining is None:
+            if self._transport.is_closing():
+                self._queue.clear()
+            elif self._transport.get_write_buffer_size() >= WRITE_BYTES:
+                self._draining = asyncio.create_task(self._drain(), name="signalling writer")
+            else:
+                self._transport.write(b"".join(self._some()))
+        if not self._queue:
+            self._queued = 0
+
+    def _some(self) -> Iterator[bytes]:
+        """The next messages as frames, as many as are written at once (RFC 6455, section 5.2)."""
+        size = 0
+        while self._queue and size < WRITE_BYTES:
+            message = self._queue.popleft()
+            size += len(message)
+            self._queued -= len(message)
+            yield _text_header(len(message))
+            yield message
+
+    async def _drain(self) -> None:
+        """The client is slow: each message waits until there is room for it."""
+        try:
             while self._queue:
-                text = self._queue.popleft()
-                self._queued -= len(text)
-                try:
-                    await self._socket.send_str(text)
-                except (ConnectionError, RuntimeError):  # the socket has gone
-                    self._queue.clear()
-                    return
+                message = self._queue.popleft()
+                self._queued -= len(message)
+                await self._socket.send_frame(message, WSMsgType.TEXT)
+        except (ConnectionError, RuntimeError):  # the socket has gone
+            self._queue.clear()
+        finally:
+            self._draining = None
 
     # In
 
@@ -158,7 +209,7 @@ class Connection:
     async def _read_one(self) -> bool:
         """Take one message; False at the end."""
         frame = await self._socket.receive()
-        if self._ending.done() or frame.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+        if self._code is not None or frame.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
             return False
         stats = self._stats
         cost = 1 + len(frame.data) / COST_BYTES  # a long offer is work
@@ -174,13 +225,20 @@ class Connection:
             self._bad_message(frame.data, str(error))
         else:
             self._dispatch(self, message)
-        return not self._ending.done()
+        return self._code is None
 
     def _bad_message(self, data: str | bytes, reason: str) -> None:
         if self.session is None:
             self.fail(p.CloseCode.BAD_MESSAGE, "bad-message", reason)
         else:
             self.reply(p.Error(code="bad-message", message=reason, id=_id_of(data)))
+
+
+def _text_header(size: int) -> bytes:
+    """Of an unmasked text frame."""
+    if size < 126:
+        return bytes((0x81, size))
+    return b"\x81\x7e" + size.to_bytes(2, "big") if size < 1 << 16 else b"\x81\x7f" + size.to_bytes(8, "big")
 
 
 class _Numbered(msgspec.Struct):

@@ -514,6 +514,6 @@ def decode(data: str | bytes) -> ClientMessage:
         raise msgspec.DecodeError(str(error)) from None
 
 
-def encode(message: ServerMessage) -> str:
+def encode(message: ServerMessage) -> bytes:
     """A server's message as JSON."""
-    return _encoder.encode(message).decode()
+    return _encoder.encode(message)

@@ -61,7 +61,7 @@ class Member:
         grant: Grant,
         via: Via,
         joined_us: int,
-        send: Callable[[str], None],
+        send: Callable[[bytes], None],
         gone: Callable[[str], None],
     ) -> None:
         self.id = info.id
@@ -88,6 +88,8 @@ class LiveRoom:
         self._rooms = rooms
         self._clock = rooms.clock
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes = 0
+        """when the timer comes, µs"""
         self.closed = False
 
     # What an application sees
@@ -113,7 +115,7 @@ class LiveRoom:
         *,
         name: str,
         via: Via,
-        send: Callable[[str], None],
+        send: Callable[[bytes], None],
         gone: Callable[[str], None],
         hidden: bool = False,
     ) -> Member:
@@ -205,10 +207,10 @@ class LiveRoom:
         self._publish(self.room.handshake(*step, self._clock.monotonic_us()))
 
     def broadcast(self, message: protocol.ServerMessage, but: str | None = None) -> None:
-        text = protocol.encode(message)
+        encoded = protocol.encode(message)
         for member in list(self.members.values()):
             if member.id != but:
-                member.send(text)
+                member.send(encoded)
 
     # Inside
 
@@ -224,11 +226,15 @@ class LiveRoom:
             self._schedule()
 
     def _schedule(self) -> None:
+        deadline = self.room.deadline()
         if self._timer is not None:
+            # A timer that comes too early does no harm, and nearly every report would make another one.
+            if deadline is None or self._wakes <= deadline:
+                return
             self._timer.cancel()
             self._timer = None
-        deadline = self.room.deadline()
         if deadline is not None and not self.closed:
+            self._wakes = deadline
             delay = max(0, deadline - self._clock.monotonic_us()) / 1e6
             self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
 

@@ -67,10 +67,10 @@ class Session:
         self._signalling = signalling
         self._timer: asyncio.TimerHandle | None = None
 
-    def send(self, text: str) -> None:
+    def send(self, message: bytes) -> None:
         """What is said while no socket is there is lost: a resume brings the whole state."""
         if self.connection is not None:
-            self.connection.send(text)
+            self.connection.send(message)
 
     def gone(self, reason: str) -> None:
         """The participant is no longer in the room."""
@@ -143,7 +143,11 @@ class Signalling:
             compress=False,
         )
         await socket.prepare(request)
-        connection = Connection(socket, request.remote or "", self.settings, self.stats, self.clock, self.dispatch)
+        transport = request.transport
+        if transport is None:
+            return socket  # it has gone already
+        address = request.remote or ""
+        connection = Connection(socket, transport, address, self.settings, self.stats, self.clock, self.dispatch)
         self._connections.add(connection)
         self.stats.sockets = len(self._connections)
         try:

@@ -120,14 +120,16 @@ def usage(server: MediaServer) -> dict[str, Any]:
     gc.collect()
     LIBC.malloc_trim(0)
     malloc = LIBC.mallinfo2()
-    tasks = {}
-    for task in Path("/proc/self/task").iterdir():
-        tasks[task.name] = int((task / "schedstat").read_text().split()[0])
-    main = str(os.getpid())
+    names = {str(thread.native_id): thread.name for thread in threading.enumerate()}
+    names[str(os.getpid())] = "main"
+    tasks = {
+        names.get(task.name, task.name): int((task / "schedstat").read_text().split()[0])
+        for task in Path("/proc/self/task").iterdir()
+    }
     (slot,) = server.rooms.workers
     pairs, _ = slot.worker.latency_histogram()
     return {
-        "main_ns": tasks[main],
+        "main_ns": tasks["main"],
         "process_ns": sum(tasks.values()),
         "tasks": tasks,
         "resident": int(Path("/proc/self/statm").read_text().split()[1]) * PAGE,

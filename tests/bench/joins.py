@@ -303,7 +303,18 @@ async def loaded(server: Server, viewers: int, seconds: float) -> AsyncIterator[
     if not viewers:
         yield
         return
-    command = [sys.executable, "-m", "mediaserver", "loadtest", "--url", server.url, "--secret", SECRET, "--decode", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "mediaserver",
+        "loadtest",
+        "--url",
+        server.url,
+        "--secret",
+        SECRET,
+        "--decode",
+        "0",
+    ]
     command += ["--profile", "video", "--carts", "1", "--viewers", str(viewers), "--seconds", str(seconds)]
     process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
@@ -352,9 +363,7 @@ async def storm(options: argparse.Namespace) -> dict[str, Any]:
             cpu = time.process_time()
             began = time.monotonic()
             gap = options.seconds / options.joins
-            await asyncio.gather(
-                *(crowd.viewer(rooms[n % len(rooms)], began + n * gap) for n in range(options.joins))
-            )
+            await asyncio.gather(*(crowd.viewer(rooms[n % len(rooms)], began + n * gap) for n in range(options.joins)))
             took, cpu = time.monotonic() - began, time.process_time() - cpu
             steps = await server.ask("steps")
             after = await server.ask("usage")
@@ -367,7 +376,7 @@ async def storm(options: argparse.Namespace) -> dict[str, Any]:
                 "up_ms": {f"p{n}": quantile(crowd.up, n / 100) * 1e3 for n in (50, 99)},
                 "answered_ms": {f"p{n}": quantile(crowd.answered, n / 100) * 1e3 for n in (50, 99)},
                 "main_us_per_join": (after["main_ns"] - before["main_ns"]) / 1e3 / options.joins,
-                "other_threads_us_per_join": _others(before, after) / 1e3 / options.joins,
+                "other_threads_us_per_join": _others(before, after, options.joins),
                 "generator_us_per_join": cpu * 1e6 / options.joins,
                 "generator_late_ms": {f"p{n}": quantile(crowd.late, n / 100) * 1e3 for n in (50, 99)},
                 "received_bytes_per_join": sum(wire.received for wire in crowd.wires) / options.joins,
@@ -384,9 +393,10 @@ async def storm(options: argparse.Namespace) -> dict[str, Any]:
         return told
 
 
-def _others(before: dict[str, Any], after: dict[str, Any]) -> float:
-    """CPU in ns of the threads that are not the main thread."""
-    return float(after["process_ns"] - before["process_ns"] - (after["main_ns"] - before["main_ns"]))
+def _others(before: dict[str, Any], after: dict[str, Any], joins: int) -> dict[str, float]:
+    """CPU of the threads that are not the main thread."""
+    spent = {name: ns - before["tasks"].get(name, 0) for name, ns in after["tasks"].items() if name != "main"}
+    return {name: ns / 1e3 / joins for name, ns in spent.items() if ns > 1e3 * joins}
 
 
 async def idle(options: argparse.Namespace) -> dict[str, Any]:
@@ -408,7 +418,11 @@ async def idle(options: argparse.Namespace) -> dict[str, Any]:
             looks.append(await server.ask("usage"))
         first, last = looks[1], looks[2]
         count = last["participants"] - first["participants"]
-        told: dict[str, Any] = {"participants": last["participants"], "failed": crowd.failed[:5], "legs_each": len(VIEWED)}
+        told: dict[str, Any] = {
+            "participants": last["participants"],
+            "failed": crowd.failed[:5],
+            "legs_each": len(VIEWED),
+        }
         for name in ("resident", "allocated", "blocks", "objects"):
             told[f"{name}_each"] = (last[name] - first[name]) / max(1, count)
         told["resident_mib"] = {"empty": looks[0]["resident"] / 2**20, "all": last["resident"] / 2**20}

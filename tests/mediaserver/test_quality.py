@@ -85,8 +85,13 @@ def test_the_doctor_says_what_is_looked_at_and_the_room_bounds_it(site: Open) ->
             # What is left out stays; a pause is told like any other shortfall.
             granted = await at.doctor.ask("view", tracks=[{"track": camera, "paused": True}])
             assert granted["tracks"] == [{"track": camera, "height": 180, "rank": 3, "paused": True}]
-            quality = (await at.doctor.until("quality"))["quality"]
-            assert (quality["track"], quality["state"], quality["cause"]) == (camera, "paused", "viewer")
+            await at.doctor.until(
+                lambda said: (
+                    said["type"] == "quality"
+                    and (said["quality"]["track"], said["quality"]["state"]) == (camera, "paused")
+                    and said["quality"]["cause"] == "viewer"
+                )
+            )
             leg = (
                 s.server.rooms["r"]
                 .room.participants[at.doctor.joined["participant"]]

@@ -403,10 +403,11 @@ def test_room_full(site: Open) -> None:
 def test_too_many_connections(site: Open) -> None:
     async def main() -> None:
         async with site(signalling=SignallingSettings(connections=1)) as s:
-            await s.doctor()
+            first = await s.doctor()
             with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
                 await s.connect()
             assert refused.value.status == 503
+            assert (await first.ask("ping"))["type"] == "pong"  # nor did it go meanwhile
 
     run(main())
 
