@@ -126,8 +126,8 @@ def _digest(algorithm: str, der: bytes) -> str:
 
 
 def strongest(fingerprints: Sequence[tuple[str, str]]) -> tuple[str, list[bytes]]:
-    """What a certificate must match (RFC 8122, section 5): the strongest hash function counts, and of several digests by
-    that function any. OpenSSL's name of the function, "" when there is none, and the digests."""
+    """What a certificate must match (RFC 8122, section 5): the strongest hash function counts, and of several digests
+    by that function any. OpenSSL's name of the function, "" when there is none, and the digests."""
     named = next((name for name in DIGESTS if any(algorithm == name for algorithm, _ in fingerprints)), "")
     digests = []
     for algorithm, text in fingerprints:

@@ -40,8 +40,8 @@ class Line:
 
 @dataclass(slots=True, eq=False)
 class Format:
-    """One payload type: its rtpmap, and its fmtp and rtcp-fb as they stand. Descriptions share it: once it is read it is
-    not changed."""
+    """One payload type: its rtpmap, and its fmtp and rtcp-fb as they stand. Descriptions share it: once it is read it
+    is not changed."""
 
     payload_type: int
     name: str

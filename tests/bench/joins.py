@@ -1,12 +1,12 @@
 """What joins cost: the time that they take, CPU by step, memory, and what the media notice of them.
 
-    python -m tests.bench.joins [storm|idle] [--rooms N] [--joins N] [--seconds S] [--load VIEWERS] [--steps] [--json FILE]
+    python -m tests.bench.joins [storm|idle] [--rooms N] [--joins N] [--seconds S] [--legs N] [--load VIEWERS] [--steps]
 
 `storm` lets so many viewers join so many rooms within so many seconds, each with the offer that Chromium made for two
 pictures and a sound, up to the end of its DTLS handshake. A join's time is counted from the moment at which it was due,
-so that a generator or a server that falls behind shows; how late the generator itself began and what CPU it took stand
-beside. With `--load` a consultation of that many viewers goes on meanwhile, and the latency of its packets in the server
-(the worker's own histogram, from the kernel's receive stamp) is told from before, within and after the storm.
+so that a generator or a server that falls behind shows; how late the generator itself began, and what CPU it took,
+stand beside. With `--load` a consultation of that many viewers goes on meanwhile, and the latency of its packets in the
+server (the worker's own histogram, from the kernel's receive stamp) is told from before, within and after the storm.
 `idle` lets them in and tells what each takes of memory.
 """
 
@@ -22,8 +22,9 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, cast
@@ -150,7 +151,8 @@ class JoinFailed(Exception):
 class Crowd:
     """Joins one server. `up` are joins' times from when they were due, `late` how late they began, both in seconds."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, legs: int) -> None:
+        self._legs = legs
         self._host, _, port = url.removeprefix("http://").partition(":")
         self._port = int(port)
         self._identity = Identity()
@@ -200,7 +202,7 @@ class Crowd:
             wire.send(type="offer", id=2, sdp=self._cart.offer(ufrag, pwd), publish=publish)
         else:
             tracks = {track["source"]: track["id"] for track in joined["tracks"]}
-            wanted = [{"mid": str(mid), "track": tracks[name]} for mid, name in enumerate(VIEWED)]
+            wanted = [{"mid": str(mid), "track": tracks[name]} for mid, name in enumerate(VIEWED[: self._legs])]
             wire.send(type="offer", id=2, sdp=self._viewer.offer(ufrag, pwd), subscribe=wanted)
         answer = (await wire.answer("answer"))["sdp"]
         if role != "cart":
@@ -225,16 +227,15 @@ class Crowd:
         transport, _ = await loop.create_datagram_endpoint(lambda: line, remote_addr=(host, int(port)))
         try:
             transport.sendto(check)
-            while not (await line.get(lambda: transport.sendto(check)))[0] <= 3:
+            while not (await line.get(partial(_send, transport, [check])))[0] <= 3:
                 pass
             handshake = Handshake(self._identity)
             flight = out = handshake.flights()
             while True:
-                for datagram in out:
-                    transport.sendto(datagram)
+                _send(transport, out)
                 if handshake.done:
                     return
-                datagram = await line.get(lambda: [transport.sendto(one) for one in flight])
+                datagram = await line.get(partial(_send, transport, flight))
                 out = []
                 if 20 <= datagram[0] <= 63:
                     handshake.feed(datagram)
@@ -242,6 +243,11 @@ class Crowd:
                     flight = out or flight
         finally:
             transport.close()
+
+
+def _send(transport: asyncio.DatagramTransport, datagrams: Sequence[bytes]) -> None:
+    for datagram in datagrams:
+        transport.sendto(datagram)
 
 
 class Line(asyncio.DatagramProtocol):
@@ -253,7 +259,7 @@ class Line(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, address: object) -> None:
         self._queue.put_nowait(data)
 
-    async def get(self, again: Any) -> bytes:
+    async def get(self, again: Callable[[], None]) -> bytes:
         """The next datagram; what is sent `again` while there is none."""
         while True:
             try:
@@ -348,7 +354,7 @@ def latency(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float]:
 
 async def storm(options: argparse.Namespace) -> dict[str, Any]:
     async with served(steps=options.steps) as server:
-        crowd = Crowd(server.url)
+        crowd = Crowd(server.url, options.legs)
         rooms = [f"ward-{number}" for number in range(options.rooms)]
         for room in rooms:
             crowd.prepare(room)
@@ -402,7 +408,7 @@ def _others(before: dict[str, Any], after: dict[str, Any], joins: int) -> dict[s
 async def idle(options: argparse.Namespace) -> dict[str, Any]:
     """What a participant takes: half of them come, then the other half, so that what is there once does not count."""
     async with served(steps=False) as server:
-        crowd = Crowd(server.url)
+        crowd = Crowd(server.url, options.legs)
         rooms = [f"ward-{number}" for number in range(options.rooms)]
         for room in rooms:
             crowd.prepare(room)
@@ -421,7 +427,7 @@ async def idle(options: argparse.Namespace) -> dict[str, Any]:
         told: dict[str, Any] = {
             "participants": last["participants"],
             "failed": crowd.failed[:5],
-            "legs_each": len(VIEWED),
+            "legs_each": options.legs,
         }
         for name in ("resident", "allocated", "blocks", "objects"):
             told[f"{name}_each"] = (last[name] - first[name]) / max(1, count)
@@ -436,6 +442,7 @@ def main() -> None:
     parser.add_argument("--rooms", type=int, default=100)
     parser.add_argument("--joins", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=1.0, help="over which they come")
+    parser.add_argument("--legs", type=int, default=len(VIEWED), help="tracks that each views, at most 3")
     parser.add_argument("--load", type=int, default=0, help="viewers of a consultation that goes on meanwhile")
     parser.add_argument("--steps", action="store_true", help="CPU of the main thread by step; it costs some itself")
     parser.add_argument("--json", type=Path)
