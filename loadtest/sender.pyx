@@ -71,7 +71,7 @@ cdef int write_header(OutStream* stream, uint8_t* out, const Sent* sent, bint ag
         rtp_write(out, stream.rtx_type, packet.marker, <uint16_t>stream.rtx_index, sent.timestamp, stream.rtx_ssrc)
     else:
         rtp_write(out, stream.payload_type, packet.marker, <uint16_t>sent.index, sent.timestamp, stream.ssrc)
-    written = ext_write(out + RTP_HEADER_SIZE, MAX_DATAGRAM - RTP_HEADER_SIZE, &values, &peer.extensions, values.present)
+    written = ext_write(out + RTP_HEADER_SIZE, MAX_DATAGRAM - RTP_HEADER_SIZE, &values, peer.extensions.id, values.present)
     if written > 0:
         out[0] |= RTP_X_BIT
         return RTP_HEADER_SIZE + written

@@ -13,6 +13,7 @@ from mediaserver.sfu.policy.allocator cimport (
     ALLOC_LAYERS,
     ALLOC_TRACKS,
     ALLOC_TRIAL_US,
+    AllocLayer,
     AllocTrack,
     alloc_demand,
     allocate,
@@ -73,6 +74,7 @@ cdef class Allocator:
     LAYERS = ALLOC_LAYERS
 
     cdef AllocTrack tracks[ALLOC_TRACKS]
+    cdef AllocLayer[ALLOC_TRACKS][ALLOC_LAYERS] layers
     cdef int count
     cdef int mode
 
@@ -88,6 +90,12 @@ cdef class Allocator:
                 return i
         return -1
 
+    cdef int lay_out(self) except -1:
+        cdef int i
+        for i in range(self.count):
+            self.tracks[i].layers = self.layers[i]
+        return 0
+
     def wish(self, wish):
         """Raises `ValueError` for more tracks or layers than there may be."""
         cdef int at = self.find(wish.id), i
@@ -98,6 +106,7 @@ cdef class Allocator:
             at = self.count
             self.count += 1
             memset(&self.tracks[at], 0, sizeof(AllocTrack))
+            self.lay_out()
         track = &self.tracks[at]
         track.id, track.rank, track.video = wish.id, wish.rank, wish.video
         track.frames_first, track.pinned_off = wish.frames_first, wish.pinned_off
@@ -116,6 +125,8 @@ cdef class Allocator:
         if at >= 0:
             self.count -= 1
             self.tracks[at] = self.tracks[self.count]
+            self.layers[at] = self.layers[self.count]
+            self.lay_out()
 
     def decide(self, estimate_bps, now):
         """Decide at `now` (µs, above 0); how many tracks have another layer than before."""

@@ -48,7 +48,7 @@ cdef struct AllocTrack:
     uint16_t max_height         # never higher than this, 0: no limit
     uint16_t desired_height     # the lowest layer that is at least so high is enough, 0: no wish
     uint8_t layer_count
-    AllocLayer layers[ALLOC_LAYERS]   # in any order
+    AllocLayer* layers          # in any order; ALLOC_LAYERS at most
 
     uint8_t decided
     uint8_t running

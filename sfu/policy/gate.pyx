@@ -14,6 +14,7 @@ from mediaserver.sfu.policy.layers cimport (
     LayerGate,
     gate_decide,
     gate_gone,
+    gate_close,
     gate_init,
     gate_restart,
     gate_target,
@@ -46,6 +47,9 @@ cdef class Gate:
         memset(self.states, 0, sizeof(self.states))
         memset(self.has_descriptor, 0, sizeof(self.has_descriptor))
         self.codec = codec
+
+    def __dealloc__(self):
+        gate_close(&self.gate)
 
     def target(self, int spatial, int temporal):
         gate_target(&self.gate, spatial, temporal)

@@ -46,7 +46,7 @@ cdef void begin_picture(LayerGate* gate, GatePicture* picture, const GateInput* 
 
 cdef GateVerdict within_picture(LayerGate* gate, GatePicture* picture, const GateInput* packet) noexcept nogil:
     cdef const PayloadFacts* facts = packet.facts
-    cdef bint is_newest = picture == &gate.pictures[gate.newest]
+    cdef bint is_newest = picture == gate.pictures + gate.newest
     if packet.codec != CODEC_VP9 or facts.spatial_id < 0:
         return GATE_FORWARD
     if facts.keyframe and is_newest:

@@ -112,9 +112,13 @@ cdef struct LayerGate:
     uint8_t template_offset
     uint32_t newest
     uint32_t count
-    GatePicture pictures[GATE_PICTURES]   # a ring; the newest at `newest`
+    uint32_t room
+    GatePicture* pictures   # a ring of `room`, the newest at `newest`; NULL until one is remembered
+    GatePicture only        # all there is without memory
 
 
+# After it: gate_close. A gate that was zeroed has nothing to free.
+cdef void gate_close(LayerGate* gate) noexcept nogil
 cdef void gate_init(LayerGate* gate, int encodings) noexcept nogil
 # What is wanted: `spatial` is an encoding where the track has several, else an SVC layer. -1: all there is.
 cdef void gate_target(LayerGate* gate, int spatial, int temporal) noexcept nogil

@@ -10,6 +10,7 @@ Three kinds of streams, by what their packets say:
 Of simulcast encodings one flows, until a keyframe of the wanted one has come.
 """
 
+from libc.stdlib cimport free
 from libc.string cimport memset
 
 from mediaserver.codecs.payload cimport CODEC_VP8, DESCRIBED_NUMBER
@@ -50,6 +51,12 @@ cdef void gate_init(LayerGate* gate, int encodings) noexcept nogil:
     gate.want_key_of = 0
     for i in range(8):
         gate.tids[i] = -1
+
+
+cdef void gate_close(LayerGate* gate) noexcept nogil:
+    if gate != NULL and gate.pictures != &gate.only:
+        free(gate.pictures)
+        gate.pictures = NULL
 
 
 # ---- what is wanted
@@ -248,7 +255,7 @@ cdef GateVerdict decide_layers(LayerGate* gate, int encoding, const GateInput* p
         picture = place(gate, packet)
     elif picture.guessed:
         confirm_guess(gate, picture, packet)
-    elif packet.facts.keyframe and picture == &gate.pictures[gate.newest]:
+    elif packet.facts.keyframe and picture == gate.pictures + gate.newest:
         raise_reach(gate, packet)
     if picture.verdict == GATE_DROP:
         return GATE_DROP

@@ -1,6 +1,7 @@
 """The pictures that a gate remembers: for late packets and retransmissions of what was decided long ago."""
 
 from libc.stdint cimport int32_t
+from libc.stdlib cimport calloc
 from libc.string cimport memset
 
 from mediaserver.codecs.payload cimport PayloadFacts
@@ -12,7 +13,7 @@ cdef const GatePicture* gate_picture(const LayerGate* gate, int encoding, const 
     cdef const GatePicture* picture
     cdef uint32_t i
     for i in range(gate.count):
-        picture = &gate.pictures[(gate.newest + GATE_PICTURES - i) % GATE_PICTURES]
+        picture = &gate.pictures[(gate.newest + gate.room - i) % gate.room]
         # Ids of seven bits come again while they are remembered.
         if picture.key == key and picture.encoding == encoding and (
             picture.guessed or picture.timestamp == packet.timestamp
@@ -21,10 +22,21 @@ cdef const GatePicture* gate_picture(const LayerGate* gate, int encoding, const 
     return NULL
 
 
+cdef void make_room(LayerGate* gate) noexcept nogil:
+    """Where no layers are told apart nothing is remembered, and most viewers never need it."""
+    gate.pictures = <GatePicture*>calloc(GATE_PICTURES, sizeof(GatePicture))
+    gate.room = GATE_PICTURES
+    if gate.pictures == NULL:
+        gate.pictures = &gate.only
+        gate.room = 1
+
+
 cdef GatePicture* remember(LayerGate* gate, uint32_t key, uint32_t sequence, uint32_t timestamp) noexcept nogil:
     cdef GatePicture* picture
-    gate.newest = (gate.newest + 1) % GATE_PICTURES
-    if gate.count < GATE_PICTURES:
+    if gate.pictures == NULL:
+        make_room(gate)
+    gate.newest = (gate.newest + 1) % gate.room
+    if gate.count < gate.room:
         gate.count += 1
     picture = &gate.pictures[gate.newest]
     memset(picture, 0, sizeof(GatePicture))

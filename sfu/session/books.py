@@ -7,7 +7,7 @@ from typing import Any
 from mediaserver.sfu.session.events import Event, TrackRemoved, TransportChanged
 from mediaserver.sfu.session.ids import Ids
 from mediaserver.sfu.session.model import Kind, TransportState, Wish
-from mediaserver.sfu.session.negotiate import match_payloads, outgoing_extensions
+from mediaserver.sfu.session.negotiate import match_payloads, outgoing_extensions, shared
 from mediaserver.sfu.session.peer import Line, Participant
 from mediaserver.sfu.session.plan import in_order
 from mediaserver.sfu.session.settings import RoomPolicy, SessionSettings
@@ -139,13 +139,15 @@ class Books:
         """What the track is worth to this viewer: its wish within the room's policy."""
         priority = self.policy.source(track.source).priority
         wish = viewer.wishes.get(track.id, Wish())
-        return LegPolicy(
-            rank=priority.bounded(wish.rank),
-            floor_bps=priority.floor_bps,
-            floor_frames=priority.floor_frames,
-            least_height=priority.least_height,
-            desired_height=wish.height if priority.sized and track.kind is Kind.VIDEO else 0,
-            frames_first=priority.frames_first,
+        return shared(
+            LegPolicy(
+                rank=priority.bounded(wish.rank),
+                floor_bps=priority.floor_bps,
+                floor_frames=priority.floor_frames,
+                least_height=priority.least_height,
+                desired_height=wish.height if priority.sized and track.kind is Kind.VIDEO else 0,
+                frames_first=priority.frames_first,
+            )
         )
 
     def update_leg(self, leg: Leg, params: LegParams) -> None:

@@ -5,8 +5,9 @@ Pure functions from the facts of an offer; the rules are tables.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Hashable, Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -16,6 +17,21 @@ from mediaserver.sfu.session.settings import SourcePolicy
 from mediaserver.sfu.stream.params import LegPayload, PayloadParams
 from mediaserver.sfu.wire.packet import EXT_URIS, ExtKind
 from mediaserver.sfu.wire.sdp import Format, Media
+
+
+T = TypeVar("T", bound=Hashable)
+
+
+@lru_cache(1024)
+def _first(value: Any) -> Any:
+    return value
+
+
+def shared(value: T) -> T:
+    """The same value as it was first seen: of a thousand legs nearly all have equal parameters, and each would keep its
+    own."""
+    result: T = _first(value)
+    return result
 
 
 class Known(NamedTuple):
@@ -211,7 +227,7 @@ def match_payloads(published: Sequence[Agreed], offered: Sequence[Agreed]) -> tu
         if fits:
             best = offered[min(fits)[1]]
             found.append(LegPayload(one.payload_type, best.payload_type, best.rtx_type, "nack" in best.feedback))
-    return tuple(found)
+    return shared(tuple(found))
 
 
 def _match_red(red: Agreed, published: Sequence[Agreed], offered: Sequence[Agreed]) -> list[LegPayload]:
@@ -323,7 +339,7 @@ def incoming_extensions(agreed: Iterable[AgreedExtension]) -> tuple[tuple[int, i
 
 def outgoing_extensions(agreed: Iterable[AgreedExtension]) -> tuple[tuple[int, int], ...]:
     """Those that we may send to the peer, as the data plane takes them: id and kind."""
-    return tuple((one.id, one.kind) for one in agreed if one.direction != "sendonly")
+    return shared(tuple((one.id, one.kind) for one in agreed if one.direction != "sendonly"))
 
 
 def by_own_numbers(formats: Sequence[Agreed]) -> list[Agreed]:

@@ -43,7 +43,7 @@ from mediaserver.sfu.session.model import (
     TransportState,
     Wish,
 )
-from mediaserver.sfu.session.negotiate import CODEC_NAMES
+from mediaserver.sfu.session.negotiate import CODEC_NAMES, shared
 from mediaserver.sfu.session.peer import Participant
 from mediaserver.sfu.session.plan import make_plan
 from mediaserver.sfu.session.settings import RoomPolicy, SessionSettings
@@ -368,15 +368,17 @@ class Room:
         sends = state in (QualityState.OK, QualityState.BELOW_FLOOR)
         stats = self._books.plane.leg_stats(leg.plane_id) if sends else {}
         picture = leg.track.kind is Kind.VIDEO and sends
-        leg.quality = Quality(
-            state,
-            cause,
-            told.spatial,
-            told.temporal,
-            frames=stats.get("frames", 0),
-            # Without layers of its own the picture is the publisher's.
-            width=(stats.get("width", 0) or (leg.track.width if told.spatial < 0 else 0)) if picture else 0,
-            height=(stats.get("height", 0) or (leg.track.height if told.spatial < 0 else 0)) if picture else 0,
+        leg.quality = shared(
+            Quality(
+                state,
+                cause,
+                told.spatial,
+                told.temporal,
+                frames=stats.get("frames", 0),
+                # Without layers of its own the picture is the publisher's.
+                width=(stats.get("width", 0) or (leg.track.width if told.spatial < 0 else 0)) if picture else 0,
+                height=(stats.get("height", 0) or (leg.track.height if told.spatial < 0 else 0)) if picture else 0,
+            )
         )
         return [] if leg.paused else [LegQuality(leg.participant, leg.track.id, leg.quality)]
 

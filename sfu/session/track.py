@@ -55,6 +55,9 @@ class Track:
         )
 
 
+AS_ASKED = Quality()
+
+
 @dataclass(slots=True)
 class Leg:
     """A track on its way to one viewer, on one of the viewer's m-lines."""
@@ -65,5 +68,5 @@ class Leg:
     mid: str
     params: LegParams
     paused: bool = False
-    quality: Quality = field(default_factory=Quality)
+    quality: Quality = AS_ASKED
     """as the data plane last told, but for the viewer's own pause"""

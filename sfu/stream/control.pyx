@@ -5,7 +5,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy
 
 from mediaserver.sfu.policy.round_trip cimport round_trip_init
-from mediaserver.sfu.policy.layers cimport LayerGate, gate_init
+from mediaserver.sfu.policy.layers cimport LayerGate, gate_close, gate_init
 from mediaserver.sfu.stream.catchup cimport leg_begin
 from mediaserver.sfu.stream.connectivity cimport forget_addresses, ufrag_key
 from mediaserver.sfu.stream.feedback cimport send_bye
@@ -13,7 +13,7 @@ from mediaserver.sfu.stream.history cimport history_close, history_init
 from mediaserver.sfu.stream.keyframes cimport leg_wants_keyframe, want_keyframe
 from mediaserver.sfu.stream.leg cimport leg_configure, leg_restart
 from mediaserver.sfu.stream.outbox cimport DATAGRAM_MAX, outbox_add, outbox_room
-from mediaserver.sfu.stream.renumber cimport renumber_init
+from mediaserver.sfu.stream.renumber cimport renumber_close, renumber_init
 from mediaserver.sfu.stream.report cimport REPORT_REFUSED, REPORT_REMOVED, report
 from mediaserver.sfu.stream.fanout cimport best_encoding
 from mediaserver.sfu.stream.sending cimport forget_waiting, sender_free, sender_new
@@ -239,6 +239,7 @@ cdef void update_track(EngineState* engine, Track* track, const TrackConfig* con
     if config.encoding_count != track.config.encoding_count:
         for i in range(track.leg_count):
             if track.legs[i].gate != NULL:
+                gate_close(track.legs[i].gate)
                 gate_init(track.legs[i].gate, config.encoding_count)
                 leg_restart(engine, track.legs[i], 0)
                 share_again(engine, track.legs[i].peer)
@@ -352,7 +353,10 @@ cdef void note_line(EngineState* engine, Peer* peer, const Leg* leg) noexcept no
 
 cdef void free_leg(Leg* leg) noexcept nogil:
     if leg != NULL:
+        gate_close(leg.gate)
         free(leg.gate)
+        free(leg.repairs)
+        renumber_close(&leg.renumber)
         free(leg)
 
 

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from mediaserver.codecs.dependency cimport DEPENDENCY_MAX
 from mediaserver.sfu.stream.buffers cimport Packet
 from mediaserver.sfu.stream.outbox cimport DATAGRAM_MAX
-from mediaserver.sfu.stream.state cimport EngineState, Leg, LegConfig
+from mediaserver.sfu.stream.state cimport EngineState, Leg, LegConfig, leaves_as
 from mediaserver.sfu.wire.srtp cimport SRTP_MAX_TAG
 
 # How a packet leaves to this viewer. `payload` points into the packet, or into the engine's scratch.
@@ -39,7 +39,7 @@ cdef int write_header(Leg* leg, uint8_t* out, const Packet* packet, const Shape*
                       uint16_t sequence, uint32_t ssrc, const uint8_t* stamp) noexcept nogil
 
 cdef inline int has_repair(const Leg* leg, uint8_t payload_type) noexcept nogil:
-    return leg.config.rtx_type[payload_type] and leg.config.rtx_ssrc
+    return leaves_as(&leg.config, payload_type).rtx_type and leg.config.rtx_ssrc
 
 cdef inline int fits(int header_size, const Shape* made) noexcept nogil:
     return header_size + made.size + 2 + SRTP_MAX_TAG <= DATAGRAM_MAX

@@ -1,6 +1,7 @@
 """An outgoing copy of a track to one viewer."""
 
 from libc.stdint cimport uint64_t
+from libc.stdlib cimport calloc
 from libc.string cimport memcpy, memset
 
 from mediaserver.codecs.dependency cimport DEPENDENCY_MAX
@@ -28,14 +29,16 @@ from mediaserver.sfu.stream.renumber cimport (
     renumber_switch,
 )
 from mediaserver.sfu.stream.report cimport REPORT_LEG_LIVE, report
-from mediaserver.sfu.stream.spread cimport spread_add
+from mediaserver.sfu.stream.ring cimport ring_publish
+from mediaserver.sfu.stream.spread cimport Spread, spread_add
 from mediaserver.sfu.stream.sending cimport forget_waiting, note_leaves
-from mediaserver.sfu.stream.state cimport FIXED_EXT_MAX, Encoding, LegConfig
+from mediaserver.sfu.stream.state cimport FIXED_EXT_MAX, Encoding, LegConfig, leaves_as
 from mediaserver.sfu.wire.packet cimport (
     EXT_ABS_CAPTURE_TIME,
     EXT_ABS_SEND_TIME,
     EXT_AUDIO_LEVEL,
     EXT_COLOR_SPACE,
+    EXT_COUNT,
     EXT_DEPENDENCY_DESCRIPTOR,
     EXT_MID,
     EXT_PLAYOUT_DELAY,
@@ -46,6 +49,7 @@ from mediaserver.sfu.wire.packet cimport (
     RTP_HEADER_SIZE,
     RTP_P_BIT,
     RTP_X_BIT,
+    ExtMap,
     ExtValues,
     RtpHeader,
     ext_read,
@@ -94,6 +98,8 @@ cdef void find_stamp(LegConfig* config) noexcept nogil:
     cdef uint8_t probe[RTP_HEADER_SIZE + FIXED_EXT_MAX]
     cdef RtpHeader header
     cdef ExtValues values
+    cdef ExtMap ids
+    cdef int kind
     if not config.stamp or not config.fixed_ext_size:
         return
     rtp_write(probe, 0, 0, 0, 0, 0)
@@ -102,7 +108,11 @@ cdef void find_stamp(LegConfig* config) noexcept nogil:
     if rtp_parse(probe, RTP_HEADER_SIZE + config.fixed_ext_size, &header) < 0:
         config.stamp = 0
         return
-    ext_read(probe, &header, &config.ext, &values)
+    memset(&ids, 0, sizeof(ids))
+    for kind in range(1, EXT_COUNT):
+        ids.kind[config.ext_ids[kind]] = <uint8_t>kind
+    ids.kind[0] = 0
+    ext_read(probe, &header, &ids, &values)
     if values.present & (<uint32_t>1 << config.stamp):
         config.stamp_at = <uint8_t>(values.data[<int>config.stamp] - probe - RTP_HEADER_SIZE)
     else:
@@ -123,7 +133,7 @@ cdef void stamp_now(EngineState* engine, const Leg* leg, uint8_t* stamp) noexcep
 cdef inline int leaves_once(const Leg* leg, uint8_t payload_type) noexcept nogil:
     """What may have to be repeated byte by byte bears nothing that changes with its departure, and when it came says
     nothing of the line."""
-    return leg.peer.sender != NULL and (has_repair(leg, payload_type) or not leg.config.nack[payload_type])
+    return leg.peer.sender != NULL and (has_repair(leg, payload_type) or not leaves_as(&leg.config, payload_type).nack)
 
 
 cdef void leg_configure(Leg* leg, const LegConfig* config) noexcept nogil:
@@ -132,17 +142,17 @@ cdef void leg_configure(Leg* leg, const LegConfig* config) noexcept nogil:
     leg.config = config[0]
     leg.config.passed = 0
     for kind in range(1, 32):
-        if (PASSED >> kind) & 1 and leg.config.ext.id[kind]:
+        if (PASSED >> kind) & 1 and leg.config.ext_ids[kind]:
             leg.config.passed |= <uint32_t>1 << kind
     memset(&values, 0, sizeof(values))
     leg.config.stamp = 0
-    if leg.config.ext.id[<int>EXT_TWCC]:
+    if leg.config.ext_ids[<int>EXT_TWCC]:
         leg.config.stamp = EXT_TWCC
-    elif leg.config.ext.id[<int>EXT_ABS_SEND_TIME]:
+    elif leg.config.ext_ids[<int>EXT_ABS_SEND_TIME]:
         leg.config.stamp = EXT_ABS_SEND_TIME
     set_own(&leg.config, &values)
     set_stamp(leg, &values, NOTHING)
-    size = ext_write(leg.config.fixed_ext, FIXED_EXT_MAX, &values, &leg.config.ext, values.present)
+    size = ext_write(leg.config.fixed_ext, FIXED_EXT_MAX, &values, leg.config.ext_ids, values.present)
     leg.config.fixed_ext_size = <uint8_t>size if size > 0 else 0
     find_stamp(&leg.config)
 
@@ -166,7 +176,7 @@ cdef int write_header(Leg* leg, uint8_t* out, const Packet* packet, const Shape*
         set_own(&leg.config, &values)
         if stamp != NULL:
             set_stamp(leg, &values, stamp)
-        block = ext_write(out + size, DATAGRAM_MAX - size, &values, &leg.config.ext, values.present)
+        block = ext_write(out + size, DATAGRAM_MAX - size, &values, leg.config.ext_ids, values.present)
         if block <= 0:
             return size
     elif leg.config.fixed_ext_size:
@@ -230,7 +240,7 @@ cdef void fill_hole(EngineState* engine, Leg* leg, const Packet* packet) noexcep
     blank.timestamp = timestamp_on(leg, packet)
     if leg.config.stamp:
         stamp_now(engine, leg, stamp)
-    size = write_header(leg, out, &blank, &made, leg.config.outgoing[packet.payload_type], <uint16_t>outgoing,
+    size = write_header(leg, out, &blank, &made, leaves_as(&leg.config, packet.payload_type).outgoing, <uint16_t>outgoing,
                         leg.config.ssrc, stamp if leg.config.stamp else NULL)
     out[0] |= RTP_P_BIT
     engine.scratch[0] = 1  # byte of padding: this one
@@ -276,12 +286,12 @@ cdef int shape(EngineState* engine, Leg* leg, const Packet* packet, Shape* made)
     cdef uint16_t replaced = 0, skipped
     cdef int size
     made.marker = packet.marker
-    made.payload_type = leg.config.outgoing[packet.payload_type]
+    made.payload_type = leaves_as(&leg.config, packet.payload_type).outgoing
     # Of RED, where that was not agreed with the viewer or takes what a floor needs, the Opus inside.
-    skipped = packet.inner_offset if leg.config.unwraps[packet.payload_type] else 0
-    if leg.lean and packet.inner_offset and leg.config.outgoing[packet.inner_type] != 255:
+    skipped = packet.inner_offset if leaves_as(&leg.config, packet.payload_type).unwraps else 0
+    if leg.lean and packet.inner_offset and leaves_as(&leg.config, packet.inner_type).outgoing != 255:
         skipped = packet.inner_offset
-        made.payload_type = leg.config.outgoing[packet.inner_type]
+        made.payload_type = leaves_as(&leg.config, packet.inner_type).outgoing
     made.payload = packet.data + packet.payload_offset + skipped
     made.size = packet.payload_size - skipped
     made.descriptor_size = 0
@@ -313,6 +323,17 @@ cdef int shape(EngineState* engine, Leg* leg, const Packet* packet, Shape* made)
     return 1
 
 
+cdef void note_wait(Leg* leg, int64_t us) noexcept nogil:
+    """Nobody who reads it is there before the first packet that had to wait; without memory nothing is noted."""
+    cdef Spread* paced = leg.stats.paced
+    if paced == NULL:
+        paced = <Spread*>calloc(1, sizeof(Spread))
+        if paced == NULL:
+            return
+        ring_publish(<uint64_t*>&leg.stats.paced, <uint64_t>paced)
+    spread_add(paced, us, 1)
+
+
 cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept nogil:
     cdef uint8_t stamp[4]
     cdef Shape made
@@ -321,7 +342,7 @@ cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept no
     cdef int size, stamped, once
     if leg.config.paused or leg.held or leg.peer.tx == NULL:
         return
-    if leg.config.outgoing[packet.payload_type] == 255 or packet.payload_size == 0:
+    if leaves_as(&leg.config, packet.payload_type).outgoing == 255 or packet.payload_size == 0:
         if packet.encoding == leg.source.index:
             leave_out(engine, leg, packet)
         return
@@ -353,7 +374,7 @@ cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept no
     leg.stats.packets = leg.packets
     leg.stats.bytes = leg.octets
     if engine.now > packet.arrival and not is_catch_up(leg, packet):
-        spread_add(&leg.stats.paced, engine.now - packet.arrival, 1)
+        note_wait(leg, engine.now - packet.arrival)
     engine.counters.rtp_out += 1
     if not leg.live:
         leg.live = 1

@@ -31,7 +31,7 @@ from mediaserver.sfu.stream.control cimport (
     Keys,
 )
 from mediaserver.sfu.stream.report cimport REPORT_REMOVED
-from mediaserver.sfu.stream.ring cimport ring_close, ring_init, ring_take
+from mediaserver.sfu.stream.ring cimport ring_close, ring_init, ring_observe, ring_take
 from mediaserver.sfu.stream.state cimport (
     NAME_MAX,
     PAYLOADS_MAX,
@@ -42,11 +42,13 @@ from mediaserver.sfu.stream.state cimport (
     RID_MAX,
     LegStats,
     PayloadConfig,
+    PayloadOut,
     PeerStats,
     Report,
     TrackConfig,
     TrackStats,
 )
+from mediaserver.sfu.stream.spread cimport Spread
 from mediaserver.sfu.stream.tap cimport TapRing
 from mediaserver.sfu.wire.packet cimport EXT_COUNT
 
@@ -158,20 +160,26 @@ cdef int lay_worth(LegWorth* worth, object policy) except -1:
 
 
 cdef int lay_leg(LegConfig* config, object params) except -1:
+    cdef PayloadOut* entry
+    cdef uint8_t kinds[256]
+    cdef int i
     memset(config, 0, sizeof(LegConfig))
-    memset(config.outgoing, 255, 128)
+    config.payloads[0].outgoing = 255
     config.mid_size = put_bytes(config.mid, NAME_MAX, name_bytes("mid", params.mid), "the mid")
     config.cname_size = put_bytes(config.cname, NAME_MAX, name_bytes("CNAME", params.cname), "the CNAME")
     config.ssrc = params.ssrc
     config.rtx_ssrc = params.rtx_ssrc
     config.paused = params.paused
     config.named = params.named
-    for payload in params.payloads:
-        incoming = check_payload_type(payload.incoming)
-        config.outgoing[<int>incoming] = check_payload_type(payload.outgoing)
-        config.rtx_type[<int>incoming] = check_payload_type(payload.rtx_type)
-        config.nack[<int>incoming] = payload.nack
-        config.unwraps[<int>incoming] = payload.unwrap
+    if len(params.payloads) > PAYLOADS_MAX:
+        raise ValueError(f"a leg has at most {PAYLOADS_MAX} payload types, not {len(params.payloads)}")
+    for i, payload in enumerate(params.payloads, 1):
+        config.payload_at[check_payload_type(payload.incoming)] = i
+        entry = &config.payloads[i]
+        entry.outgoing = check_payload_type(payload.outgoing)
+        entry.rtx_type = check_payload_type(payload.rtx_type)
+        entry.nack = payload.nack
+        entry.unwraps = payload.unwrap
     if params.playout_delay is not None:
         least, most = params.playout_delay
         if not 0 <= least <= most <= 4095:
@@ -181,14 +189,21 @@ cdef int lay_leg(LegConfig* config, object params) except -1:
         config.playout_delay[1] = ((least & 15) << 4) | (most >> 8)
         config.playout_delay[2] = most & 255
     lay_worth(&config.worth, params.policy)
-    put_extensions(config.ext.kind, config.ext.id, params.extensions)
+    put_extensions(kinds, config.ext_ids, params.extensions)
     return 0
+
+
+cdef object no_spread():
+    cdef Spread none
+    memset(&none, 0, sizeof(Spread))
+    return none
 
 
 cdef class BasePlane:
     def __cinit__(self, *args, **kwargs):
         memset(&self.engine, 0, sizeof(EngineState))
         self.blocks = {}
+        self.legs = set()
         if ring_init(&self.reports, EVENT_RING) < 0:
             raise MemoryError
         self.engine.reports = &self.reports
@@ -202,9 +217,8 @@ cdef class BasePlane:
             free(item)
         ring_close(&self.reports)
         if self.blocks is not None:
-            for block in self.blocks.values():
-                if not isinstance(block, TapRing):
-                    free(<void*><uintptr_t>block)
+            for id, block in self.blocks.items():
+                self.free_block(id, block)
 
     cdef int submit(self, Command* command) except -1:
         raise NotImplementedError
@@ -318,6 +332,7 @@ cdef class BasePlane:
         command.peer = peer
         command.random = self.random_word()
         command.keep = self.block(leg, sizeof(LegStats))
+        self.legs.add(leg)
         self.submit(command)
 
     def update_leg(self, leg: int, params) -> None:
@@ -361,11 +376,20 @@ cdef class BasePlane:
         self.blocks[id] = <uintptr_t>made
         return made
 
+    cdef int free_block(self, id, block) except -1:
+        if isinstance(block, TapRing):
+            return 0
+        if id in self.legs:
+            self.legs.discard(id)
+            free((<LegStats*><uintptr_t>block).paced)
+        free(<void*><uintptr_t>block)
+        return 0
+
     cdef object event(self, Report* item):
         cdef bytes data = (<char*>item.data)[:item.size]
         block = self.blocks.pop(item.id, None) if item.kind == REPORT_REMOVED else None
-        if block is not None and not isinstance(block, TapRing):
-            free(<void*><uintptr_t>block)
+        if block is not None:
+            self.free_block(item.id, block)
         return PlaneEvent(_KINDS[item.kind], item.id, item.value, data, item.time)
 
     def poll_events(self) -> list:
@@ -397,7 +421,23 @@ cdef class BasePlane:
         return (<PeerStats*><uintptr_t>block)[0]
 
     def leg_stats(self, leg: int) -> dict:
+        cdef const LegStats* stats
+        cdef const Spread* paced
         block = self.blocks.get(leg)
         if block is None or isinstance(block, TapRing):
             return {}
-        return (<LegStats*><uintptr_t>block)[0]
+        stats = <LegStats*><uintptr_t>block
+        paced = <Spread*>ring_observe(<uint64_t*>&stats.paced)
+        return {
+            "packets": stats.packets,
+            "bytes": stats.bytes,
+            "retransmitted": stats.retransmitted,
+            "nacked": stats.nacked,
+            "plis": stats.plis,
+            "fraction_lost": stats.fraction_lost,
+            "rtt": stats.rtt,
+            "frames": stats.frames,
+            "width": stats.width,
+            "height": stats.height,
+            "paced": paced[0] if paced != NULL else no_spread(),
+        }

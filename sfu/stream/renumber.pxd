@@ -14,7 +14,9 @@ cdef struct RenumberSegment:
 # Maps incoming extended sequence numbers to outgoing ones and back. Outgoing numbers start in [0, 2^16), so that the
 # roll-over counter of the outgoing stream is 0 at the first packet (RFC 3711, section 3.3.1).
 cdef struct Renumber:
-    RenumberSegment segments[RENUMBER_SEGMENTS]   # a ring; the newest at `newest`
+    RenumberSegment* segments   # a ring of `room`, the newest at `newest`; NULL until the first packet
+    RenumberSegment only    # all there is without memory
+    uint32_t room
     uint32_t count
     uint32_t newest
     uint32_t source
@@ -28,6 +30,8 @@ cdef struct Renumber:
     uint32_t next_offset
     uint8_t cut             # the next packet starts a new segment right after the last number given
 
+# Zeroed it has nothing to free.
+cdef void renumber_close(Renumber* self) noexcept nogil
 cdef void renumber_init(Renumber* self, uint32_t first_sequence) noexcept nogil
 # From now on packets come from another source (SSRC).
 cdef void renumber_switch(Renumber* self) noexcept nogil

@@ -1,6 +1,7 @@
 """Sequence numbers and timestamps of a leg: continuous, whatever happens to its source."""
 
 from libc.stdint cimport int32_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 cdef enum:
@@ -12,6 +13,21 @@ cdef enum:
 cdef void renumber_init(Renumber* self, uint32_t first_sequence) noexcept nogil:
     memset(self, 0, sizeof(Renumber))
     self.next_out = first_sequence & 0xFFFF
+
+
+cdef void renumber_close(Renumber* self) noexcept nogil:
+    if self.segments != &self.only:
+        free(self.segments)
+    self.segments = NULL
+
+
+cdef void make_room(Renumber* self) noexcept nogil:
+    """A leg over which nothing has left yet has no use for it."""
+    self.segments = <RenumberSegment*>calloc(RENUMBER_SEGMENTS, sizeof(RenumberSegment))
+    self.room = RENUMBER_SEGMENTS
+    if self.segments == NULL:
+        self.segments = &self.only
+        self.room = 1
 
 
 cdef void renumber_switch(Renumber* self) noexcept nogil:
@@ -32,9 +48,11 @@ cdef void renumber_cut(Renumber* self) noexcept nogil:
 
 cdef void open_segment(Renumber* self, uint64_t incoming, uint64_t outgoing) noexcept nogil:
     cdef RenumberSegment* segment
+    if self.segments == NULL:
+        make_room(self)
     if self.count:
-        self.newest = (self.newest + 1) % RENUMBER_SEGMENTS
-    if self.count < RENUMBER_SEGMENTS:
+        self.newest = (self.newest + 1) % self.room
+    if self.count < self.room:
         self.count += 1
     segment = &self.segments[self.newest]
     segment.incoming = incoming
@@ -43,9 +61,10 @@ cdef void open_segment(Renumber* self, uint64_t incoming, uint64_t outgoing) noe
 
 
 cdef void renumber_drop(Renumber* self, uint64_t incoming) noexcept nogil:
-    cdef RenumberSegment* newest = &self.segments[self.newest]
+    cdef RenumberSegment* newest
     if self.cut or not self.started or incoming <= self.highest_in:
         return  # nothing was given yet, or its number is taken already: the hole stays
+    newest = &self.segments[self.newest]
     if newest.incoming == incoming and incoming == self.highest_in + 1:
         newest.incoming += 1  # one more of a row of drops (browsers probe with padding): still the same segment
         self.highest_in = incoming
@@ -73,7 +92,7 @@ cdef void align_timestamp(Renumber* self, uint32_t timestamp, uint32_t clock_rat
 
 cdef int64_t renumber_map(Renumber* self, uint64_t incoming, uint32_t timestamp, uint32_t clock_rate,
                           int64_t now) noexcept nogil:
-    cdef RenumberSegment* segment = &self.segments[self.newest]
+    cdef RenumberSegment* segment = self.segments + self.newest
     cdef uint64_t outgoing
     cdef uint32_t i, at
     if self.cut or not self.started:
@@ -92,14 +111,14 @@ cdef int64_t renumber_map(Renumber* self, uint64_t incoming, uint32_t timestamp,
         outgoing = segment.outgoing + (incoming - segment.incoming)
     else:
         for i in range(1, self.count):
-            at = (self.newest + RENUMBER_SEGMENTS - i) % RENUMBER_SEGMENTS
+            at = (self.newest + self.room - i) % self.room
             segment = &self.segments[at]
             if segment.source != self.source:
                 return -1
             if incoming >= segment.incoming:
                 outgoing = segment.outgoing + (incoming - segment.incoming)
                 # Its number may have been given to a later stretch: then it was left out on purpose.
-                if outgoing >= self.segments[(at + 1) % RENUMBER_SEGMENTS].outgoing:
+                if outgoing >= self.segments[(at + 1) % self.room].outgoing:
                     return -1
                 return <int64_t>outgoing
         return -1
@@ -125,7 +144,7 @@ cdef int64_t renumber_find(const Renumber* self, uint32_t outgoing, uint64_t* ex
         full -= 0x10000
     end = self.next_out
     for i in range(self.count):
-        at = (self.newest + RENUMBER_SEGMENTS - i) % RENUMBER_SEGMENTS
+        at = (self.newest + self.room - i) % self.room
         segment = &self.segments[at]
         if segment.source != self.source:
             return -1

@@ -5,6 +5,7 @@ reaches the publisher: what a viewer lacks and the history has not is lost to th
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc
 from libc.string cimport memcpy, memset
 
 from mediaserver.sfu.policy.bwe.estimator cimport SENT_PADDING, SENT_REPAIR
@@ -13,6 +14,8 @@ from mediaserver.sfu.policy.repair cimport (
     REPAIR_OLD,
     REPAIR_RECENT,
     REPAIR_SEND,
+    REPAIR_SPENT,
+    RepairState,
     RepairVerdict,
     repair_covers,
     repair_heed,
@@ -27,7 +30,7 @@ from mediaserver.sfu.stream.leg cimport Shape, fits, has_repair, shape, stamp_no
 from mediaserver.sfu.stream.outbox cimport outbox_add, outbox_room
 from mediaserver.sfu.stream.renumber cimport renumber_find
 from mediaserver.sfu.stream.sending cimport note_leaves, send_repair, sender_limits
-from mediaserver.sfu.stream.state cimport Peer
+from mediaserver.sfu.stream.state cimport Peer, leaves_as
 from mediaserver.sfu.wire.packet cimport EXT_TWCC, RTP_HEADER_SIZE, RTP_P_BIT, write_u16
 from mediaserver.sfu.wire.srtp cimport srtp_protect
 
@@ -49,7 +52,7 @@ cdef Packet* sent_as(Leg* leg, uint16_t sequence, uint64_t* outgoing) noexcept n
     cdef Packet* packet = NULL
     if incoming >= 0 and not leg.config.paused and leg.peer.tx != NULL:
         packet = history_get(&leg.source.history, <uint64_t>incoming)
-    if packet == NULL or packet.payload_size == 0 or leg.config.outgoing[packet.payload_type] == 255:
+    if packet == NULL or packet.payload_size == 0 or leaves_as(&leg.config, packet.payload_type).outgoing == 255:
         return NULL
     return packet
 
@@ -64,7 +67,7 @@ cdef int send_rtx(EngineState* engine, Leg* leg, uint8_t* out, const Packet* pac
         return 0
     if leg.config.stamp and leg.peer.sender != NULL:
         stamp_now(engine, leg, stamp)
-    size = write_header(leg, out, packet, &made, leg.config.rtx_type[packet.payload_type],
+    size = write_header(leg, out, packet, &made, leaves_as(&leg.config, packet.payload_type).rtx_type,
                         <uint16_t>leg.repair_sequence, leg.config.rtx_ssrc,
                         stamp if leg.config.stamp and leg.peer.sender != NULL else NULL)
     if not fits(size, &made):
@@ -86,7 +89,7 @@ cdef int send_again(EngineState* engine, Leg* leg, uint8_t* out, const Packet* p
     cdef Shape made
     cdef int size
     # Other bytes must not go out under a number that is used: that would reveal the key.
-    if outgoing < leg.floor_out or not leg.config.nack[packet.payload_type] or not shape(engine, leg, packet, &made):
+    if outgoing < leg.floor_out or not leaves_as(&leg.config, packet.payload_type).nack or not shape(engine, leg, packet, &made):
         return 0
     size = write_header(leg, out, packet, &made, made.payload_type, <uint16_t>outgoing,
                         leg.config.ssrc, NULL)
@@ -135,8 +138,13 @@ cdef int ask(EngineState* engine, Leg* leg, uint16_t sequence, uint64_t line) no
     if packet == NULL:
         engine.counters.retransmit_missed += 1
         return 0
+    if leg.repairs == NULL:
+        leg.repairs = <RepairState*>calloc(1, sizeof(RepairState))
+    if leg.repairs == NULL:
+        count_refused(engine, REPAIR_SPENT)
+        return 0
     verdict = repair_may(
-        &leg.repairs, &peer.repairs, sequence, engine.now - came_at(leg, packet), not leg.track.config.video,
+        leg.repairs, &peer.repairs, sequence, engine.now - came_at(leg, packet), not leg.track.config.video,
         &peer.round_trip, line, RTP_HEADER_SIZE + packet.payload_size + AROUND, engine.now,
     )
     if verdict == REPAIR_SEND:
@@ -188,7 +196,8 @@ cdef void leg_retransmit(EngineState* engine, Leg* leg, uint16_t sequence) noexc
     else:
         size = send_again(engine, leg, out, packet, outgoing)
     if size:
-        repair_leaves(&leg.repairs, sequence, engine.now)
+        if leg.repairs != NULL:
+            repair_leaves(leg.repairs, sequence, engine.now)
         leg.stats.retransmitted += 1
         leg.peer.stats.repair_bytes += size
         engine.counters.retransmitted += 1
@@ -236,7 +245,7 @@ cdef int leg_pad(EngineState* engine, Leg* leg) noexcept nogil:
         return 0
     for i in range(leg.track.config.payload_count):
         if not repair_type:
-            repair_type = leg.config.rtx_type[leg.track.config.payloads[i].payload_type]
+            repair_type = leaves_as(&leg.config, leg.track.config.payloads[i].payload_type).rtx_type
     if not repair_type:
         return 0
     out = outbox_room(&engine.outbox)

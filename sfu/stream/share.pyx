@@ -195,12 +195,14 @@ cdef int is_unknown(const Track* track, int64_t now) noexcept nogil:
 
 cdef void decide(EngineState* engine, Peer* peer, uint64_t estimate) noexcept nogil:
     cdef AllocTrack entries[ALLOC_TRACKS]
+    cdef AllocLayer layers[ALLOC_TRACKS][ALLOC_LAYERS]
     cdef uint64_t used = 0, wanted = 0
     cdef int unknown = 0
     cdef uint32_t count = min(peer.leg_count, <uint32_t>ALLOC_TRACKS)
     cdef uint32_t i
     for i in range(count):
         entries[i] = peer.legs[i].share
+        entries[i].layers = layers[i]
         describe(&entries[i], peer.legs[i], engine.now)
     if allocate(estimate, entries, <int>count, engine.allocation, engine.now) < 0:
         return
@@ -209,6 +211,8 @@ cdef void decide(EngineState* engine, Peer* peer, uint64_t estimate) noexcept no
             entries[i].lowered = 0
             entries[i].failures = 0
         peer.legs[i].share = entries[i]
+        peer.legs[i].share.layers = NULL
+        peer.legs[i].given = entries[i].layers[<int>entries[i].index].spatial if entries[i].index >= 0 else -1
         lay_upon(engine, peer.legs[i], &entries[i])
         tell_quality(engine, peer.legs[i], &entries[i])
         unknown |= is_unknown(peer.legs[i].track, engine.now)

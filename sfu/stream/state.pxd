@@ -1,7 +1,7 @@
 """The data plane's objects: what the engine, the fan-out and the legs share. All belong to one worker's thread."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from mediaserver.codecs.dependency cimport DependencyState
 from mediaserver.sfu.policy.allocator cimport AllocTrack
@@ -94,6 +94,13 @@ cdef struct LegWorth:
     uint16_t max_height
     uint32_t floor_bps
 
+# How a payload type of the publisher leaves.
+cdef struct PayloadOut:
+    uint8_t outgoing         # the viewer's; 255: not agreed
+    uint8_t rtx_type         # the viewer's RTX, 0: none
+    uint8_t nack
+    uint8_t unwraps          # RED (RFC 2198) that the viewer takes as the plain Opus inside
+
 cdef struct LegConfig:
     uint8_t mid[NAME_MAX]
     uint8_t mid_size
@@ -101,11 +108,9 @@ cdef struct LegConfig:
     uint8_t cname_size
     uint32_t ssrc
     uint32_t rtx_ssrc
-    uint8_t outgoing[128]    # publisher's payload type -> viewer's, 255: not agreed
-    uint8_t rtx_type[128]    # publisher's payload type -> viewer's RTX, 0: none
-    uint8_t nack[128]
-    uint8_t unwraps[128]     # RED (RFC 2198) that the viewer takes as the plain Opus inside
-    ExtMap ext
+    uint8_t payload_at[128]  # publisher's payload type -> index into payloads, 0: not agreed
+    PayloadOut payloads[PAYLOADS_MAX + 1]
+    uint8_t ext_ids[EXT_COUNT]       # by kind
     uint8_t stamp            # kind of the extension that tells of the departure of each packet, 0: none
     uint8_t named            # feedback speaks of its numbers (RFC 8888)
     uint8_t stamp_at         # where its value stands in fixed_ext
@@ -116,6 +121,9 @@ cdef struct LegConfig:
     uint8_t has_playout_delay
     uint8_t paused
     LegWorth worth
+
+cdef inline const PayloadOut* leaves_as(const LegConfig* config, uint8_t payload_type) noexcept nogil:
+    return &config.payloads[config.payload_at[payload_type & 127]]
 
 # Counted by the worker, read by the control plane at any time: each field is one aligned word.
 cdef struct TrackStats:
@@ -149,7 +157,7 @@ cdef struct LegStats:
     uint64_t frames          # a second, of the layers that it is given; these 0 where it gets nothing or they are not known
     uint64_t width
     uint64_t height
-    Spread paced             # of packets that did not leave at once: how long they waited for their turn
+    Spread* paced            # of packets that did not leave at once: how long they waited for their turn; NULL: all did
 
 cdef struct PeerStats:
     uint64_t estimate_bps
@@ -376,7 +384,8 @@ cdef struct Leg:
     uint8_t lean                     # sound without its copies (RED); never with RTX, which names what it repairs
     uint8_t wanting                  # it begins again: a key picture is to be asked for
     LayerGate* gate                  # of a picture
-    AllocTrack share                 # what it was given of the line
+    AllocTrack share                 # what it was given of the line, without its layers
+    int8_t given                     # the encoding or layer of that, -1: none is known
     uint64_t quality_told            # value of the last REPORT_LEG_QUALITY
     uint8_t live
     int64_t added                    # µs
@@ -391,7 +400,7 @@ cdef struct Leg:
     int64_t report_sent
     uint32_t clock_rate
     uint8_t pad_turn
-    RepairState repairs              # of what it gets again
+    RepairState* repairs             # of what it gets again; NULL until it asks for something
     int64_t gave_up                  # µs when it was last left to a key picture, 0: never
 
 cdef struct Report:                  # an event on its way to the control plane

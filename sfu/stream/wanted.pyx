@@ -42,9 +42,7 @@ cdef int best_for(const Leg* leg) noexcept nogil:
 
 cdef int given(const Leg* leg) noexcept nogil:
     """The encoding that the line was last shared out for, -1: none is known."""
-    if not leg.share.decided or leg.share.index < 0 or leg.share.index >= leg.share.layer_count:
-        return -1
-    return leg.share.layers[<int>leg.share.index].spatial
+    return leg.given if leg.share.decided else -1
 
 
 cdef int is_carried(const EngineState* engine, const Leg* leg, int encoding) noexcept nogil:

@@ -74,7 +74,7 @@ cdef void ext_read(const uint8_t* packet, const RtpHeader* header, const ExtMap*
 # Writes the whole extension block (4-byte header, elements, zero padding) with those of the `wanted` kinds that
 # are present and negotiated. One-byte form, unless an id over 14 or a size of 0 or over 16 needs the other.
 # Bytes written, 0 when there is nothing to write (leave the X bit clear), RTP_ERR_ROOM.
-cdef int ext_write(uint8_t* out, size_t capacity, const ExtValues* values, const ExtMap* ids,
+cdef int ext_write(uint8_t* out, size_t capacity, const ExtValues* values, const uint8_t* ids,
                    uint32_t wanted) noexcept nogil
 
 cdef inline uint16_t read_u16(const uint8_t* data) noexcept nogil:

@@ -160,7 +160,7 @@ cdef inline int finish_block(uint8_t* out, size_t capacity, uint16_t profile, si
     return <int>total
 
 
-cdef int write_two_byte(uint8_t* out, size_t capacity, const ExtValues* values, const ExtMap* ids,
+cdef int write_two_byte(uint8_t* out, size_t capacity, const ExtValues* values, const uint8_t* ids,
                         uint32_t bits) noexcept nogil:
     cdef size_t offset = 4
     cdef int kind
@@ -168,19 +168,19 @@ cdef int write_two_byte(uint8_t* out, size_t capacity, const ExtValues* values, 
     while bits:
         kind = lowest_bit(bits)
         bits &= bits - 1
-        if ids.id[kind] == 0:
+        if ids[kind] == 0:
             continue
         size = values.size[kind]
         if offset + 2 + size > capacity:
             return RTP_ERR_ROOM
-        out[offset] = ids.id[kind]
+        out[offset] = ids[kind]
         out[offset + 1] = size
         copy_value(out + offset + 2, values.data[kind], size)
         offset += 2 + size
     return finish_block(out, capacity, RTP_EXT_TWO_BYTE, offset)
 
 
-cdef int ext_write(uint8_t* out, size_t capacity, const ExtValues* values, const ExtMap* ids,
+cdef int ext_write(uint8_t* out, size_t capacity, const ExtValues* values, const uint8_t* ids,
                    uint32_t wanted) noexcept nogil:
     cdef uint32_t all_bits = wanted & values.present & <uint32_t>KNOWN_KINDS
     cdef uint32_t bits = all_bits
@@ -190,7 +190,7 @@ cdef int ext_write(uint8_t* out, size_t capacity, const ExtValues* values, const
     while bits:
         kind = lowest_bit(bits)
         bits &= bits - 1
-        id = ids.id[kind]
+        id = ids[kind]
         if id == 0:
             continue
         size = values.size[kind]
@@ -302,7 +302,7 @@ def write_extensions(values, ids, size_t capacity=4096, uint32_t wanted=0xFFFFFF
         given.data[<int>kind] = held
         given.size[<int>kind] = len(held)
         given.present |= <uint32_t>1 << <int>kind
-    cdef int size = ext_write(<uint8_t*>out, capacity, &given, &map, wanted)
+    cdef int size = ext_write(<uint8_t*>out, capacity, &given, map.id, wanted)
     if size < 0:
         raise ValueError(REASONS[size])
     return bytes(out[:size])

@@ -286,7 +286,7 @@ cdef int check_extensions(const uint8_t* packet, size_t size, const RtpHeader* h
             touch(values.data[i], values.size[i])
     rtp_write(out, 96, 0, 1, 2, 3)
     out[0] |= RTP_X_BIT
-    written = ext_write(out + 12, sizeof(out) - 12, &values, &ids, 0xFFFFFFFF)
+    written = ext_write(out + 12, sizeof(out) - 12, &values, ids.id, 0xFFFFFFFF)
     if written < 0 or written % 4:
         return 2
     if written == 0:
