@@ -29,6 +29,7 @@ MAX_ENTRIES = 4096
 """Participants, tracks and views of one report, each; what comes after is counted in `omitted`."""
 MAX_BREACHES = 200
 """Of one view that are kept one by one; `seconds` and `times` count all."""
+AS_ASKED = Quality()
 MAX_ENDED = 256
 """Reports of recordings that have ended and are being completed."""
 BREACHES = frozenset({QualityState.BELOW_FLOOR, QualityState.PAUSED})
@@ -114,24 +115,64 @@ def is_breach(quality: Quality) -> bool:
 
 
 class _View:
-    """One view in the making; times are µs of the monotonic clock."""
+    """One view in the making; `since` and `breach_since` are µs of the monotonic clock, `began` of the wall clock."""
 
-    def __init__(self, entry: ViewEntry, now: int) -> None:
-        self.entry = entry
-        self.quality = Quality()
+    __slots__ = (
+        "began",
+        "breach_since",
+        "breaches",
+        "ended",
+        "first_packet_ms",
+        "longest_breach_s",
+        "participant",
+        "quality",
+        "since",
+        "source",
+        "spent",
+        "track",
+    )
+
+    def __init__(self, participant: str, track: str, source: str, began: float, now: int) -> None:
+        self.participant = participant
+        self.track = track
+        self.source = source
+        self.began = began
+        self.first_packet_ms: float | None = None
+        self.spent: dict[str, tuple[int, float]] = {}
+        """by state: how often, and for how many seconds"""
+        self.longest_breach_s = 0.0
+        self.breaches: list[Breach] | None = None
+        self.quality = AS_ASKED
         self.since = now
         self.breach_since: int | None = None
         self.ended = False
+
+    @property
+    def entry(self) -> ViewEntry:
+        return ViewEntry(
+            participant=self.participant,
+            track=self.track,
+            source=self.source,
+            began=iso(self.began),
+            first_packet_ms=self.first_packet_ms,
+            seconds={name: seconds for name, (_, seconds) in self.spent.items()},
+            times={name: times for name, (times, _) in self.spent.items() if times},
+            longest_breach_s=self.longest_breach_s,
+            breaches=self.breaches or [],
+        )
 
     def change(self, quality: Quality, now: int, time: str) -> None:
         """`time` is `now` in words."""
         self.settle(now)
         name = state_name(quality)
         if name != state_name(self.quality):
-            self.entry.times[name] = self.entry.times.get(name, 0) + 1
+            times, seconds = self.spent.get(name, (0, 0.0))
+            self.spent[name] = times + 1, seconds
             self.end_breach(time)
-            if is_breach(quality) and len(self.entry.breaches) < MAX_BREACHES:
-                self.entry.breaches.append(Breach(name, time))
+            if is_breach(quality):
+                self.breaches = self.breaches or []
+                if len(self.breaches) < MAX_BREACHES:
+                    self.breaches.append(Breach(name, time))
         if not is_breach(quality):
             self.breach_since = None
         elif self.breach_since is None:
@@ -139,16 +180,17 @@ class _View:
         self.quality = quality
 
     def end_breach(self, time: str) -> None:
-        if self.entry.breaches and self.entry.breaches[-1].ended is None:
-            self.entry.breaches[-1].ended = time
+        if self.breaches and self.breaches[-1].ended is None:
+            self.breaches[-1].ended = time
 
     def settle(self, now: int) -> None:
         """Count the time up to now."""
         name = state_name(self.quality)
-        self.entry.seconds[name] = self.entry.seconds.get(name, 0.0) + (now - self.since) / 1e6
+        times, seconds = self.spent.get(name, (0, 0.0))
+        self.spent[name] = times, seconds + (now - self.since) / 1e6
         self.since = now
         if self.breach_since is not None:
-            self.entry.longest_breach_s = max(self.entry.longest_breach_s, (now - self.breach_since) / 1e6)
+            self.longest_breach_s = max(self.longest_breach_s, (now - self.breach_since) / 1e6)
 
 
 class _Session:
@@ -161,14 +203,18 @@ class _Session:
         self.participants: dict[str, ParticipantEntry] = {}
         self.tracks: dict[str, TrackEntry] = {}
         self.views: dict[tuple[str, str], _View] = {}
+        self.views_of: dict[str, list[_View]] = {}
+        """by participant: in a room of a thousand each who goes would else be looked for among all"""
         self.omitted = 0
 
     def full(self, entries: dict[Any, Any]) -> bool:
         self.omitted += len(entries) >= MAX_ENTRIES
         return len(entries) >= MAX_ENTRIES
 
-    def running(self) -> Iterator[_View]:
-        return (view for view in self.views.values() if not view.ended)
+    def running(self, participant: str | None = None) -> Iterator[_View]:
+        """Those of a participant, or all."""
+        views = self.views.values() if participant is None else self.views_of.get(participant, ())
+        return (view for view in views if not view.ended)
 
 
 class SessionReports:
@@ -204,7 +250,7 @@ class SessionReports:
         for session in self._sessions.values():
             for view in session.running():
                 if is_breach(view.quality):
-                    key = (view.entry.source, str(view.quality.state))
+                    key = (view.source, str(view.quality.state))
                     total[key] = total.get(key, 0.0) + (now - view.since) / 1e6
         return total
 
@@ -269,8 +315,8 @@ class SessionReports:
                     session.tracks[track].removed = self._time()
             case ev.LegLive(participant=participant, track=track, since_join_us=since):
                 view = self._view(session, participant, track, now)
-                if view is not None and view.entry.first_packet_ms is None:
-                    view.entry.first_packet_ms = since / 1e3
+                if view is not None and view.first_packet_ms is None:
+                    view.first_packet_ms = since / 1e3
             case ev.LegQuality(participant=participant, track=track, quality=quality):
                 view = self._view(session, participant, track, now)
                 if view is not None:
@@ -291,27 +337,28 @@ class SessionReports:
         if view is None:
             if track not in session.tracks or session.full(session.views):
                 return None
-            entry = ViewEntry(participant, track, session.tracks[track].source, self._time())
-            view = session.views[participant, track] = _View(entry, now)
+            source = session.tracks[track].source
+            view = session.views[participant, track] = _View(participant, track, source, self._clock.wall(), now)
+            session.views_of.setdefault(participant, []).append(view)
         elif view.ended:  # on another peer connection
-            view.ended, view.since, view.quality = False, now, Quality()
+            view.ended, view.since, view.quality = False, now, AS_ASKED
         return view
 
     def _change(self, view: _View, quality: Quality, now: int) -> None:
         self._settle(view, now)
         if is_breach(quality) and view.quality.state is not quality.state:
-            self.breaches[view.entry.source, str(quality.state)] += 1
+            self.breaches[view.source, str(quality.state)] += 1
         view.change(quality, now, self._time())
 
     def _settle(self, view: _View, now: int) -> None:
         if is_breach(view.quality):
-            self._past[view.entry.source, str(view.quality.state)] += now - view.since
+            self._past[view.source, str(view.quality.state)] += now - view.since
         view.settle(now)
 
     def _end(self, session: _Session, now: int, *, participant: str | None = None, track: str | None = None) -> None:
         """End the views of a participant or of a track, or all."""
-        for view in list(session.running()):
-            if participant in (None, view.entry.participant) and track in (None, view.entry.track):
+        for view in list(session.running(participant)):
+            if track in (None, view.track):
                 self._settle(view, now)
                 view.end_breach(self._time())
                 view.ended = True

@@ -11,7 +11,6 @@ by that, elsewhere: then what comes of each is given to `DtlsSession.finish`.
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -228,7 +227,7 @@ class _Attempt:
         self.sent = now
         self.timeout = FIRST_TIMEOUT_US
         self.received = self.repeats = 0
-        self.steps: deque[bool] = deque()  # that are at the desk: whether each was news
+        self.steps: list[bool] = []  # that are at the desk: whether each was news
         self._heard = (-1, 0)  # the last handshake message of the peer
 
     def admit(self) -> bool:
@@ -352,7 +351,7 @@ class DtlsSession:
         attempt = self._attempt if self._attempt is not None else self._standing
         if attempt is None or attempt.engine is not engine:
             return []
-        news = attempt.steps.popleft()
+        news = attempt.steps.pop(0)
         if attempt is self._standing:
             return []  # it came before we heard that the session stands, and changes nothing
         out = attempt.note(outcome, news, now)
