@@ -129,6 +129,7 @@ class _View:
         "since",
         "source",
         "spent",
+        "times",
         "track",
     )
 
@@ -138,8 +139,10 @@ class _View:
         self.source = source
         self.began = began
         self.first_packet_ms: float | None = None
-        self.spent: dict[str, tuple[int, float]] = {}
-        """by state: how often, and for how many seconds"""
+        self.spent: dict[str, tuple[int, float]] | None = None
+        """by state: how often, and for how many seconds; what goes on since `since` is not in it yet"""
+        self.times = 0
+        """that the present state was come to, and are not in `spent` yet"""
         self.longest_breach_s = 0.0
         self.breaches: list[Breach] | None = None
         self.quality = AS_ASKED
@@ -149,14 +152,16 @@ class _View:
 
     @property
     def entry(self) -> ViewEntry:
+        """As it was when it was last settled."""
+        spent = self.spent or {}
         return ViewEntry(
             participant=self.participant,
             track=self.track,
             source=self.source,
             began=iso(self.began),
             first_packet_ms=self.first_packet_ms,
-            seconds={name: seconds for name, (_, seconds) in self.spent.items()},
-            times={name: times for name, (times, _) in self.spent.items() if times},
+            seconds={name: seconds for name, (_, seconds) in spent.items()},
+            times={name: times for name, (times, _) in spent.items() if times},
             longest_breach_s=self.longest_breach_s,
             breaches=self.breaches or [],
         )
@@ -166,8 +171,8 @@ class _View:
         self.settle(now)
         name = state_name(quality)
         if name != state_name(self.quality):
-            times, seconds = self.spent.get(name, (0, 0.0))
-            self.spent[name] = times + 1, seconds
+            self._book(0.0)
+            self.times = 1
             self.end_breach(time)
             if is_breach(quality):
                 self.breaches = self.breaches or []
@@ -185,12 +190,20 @@ class _View:
 
     def settle(self, now: int) -> None:
         """Count the time up to now."""
-        name = state_name(self.quality)
-        times, seconds = self.spent.get(name, (0, 0.0))
-        self.spent[name] = times, seconds + (now - self.since) / 1e6
+        if now > self.since:
+            self._book((now - self.since) / 1e6)
         self.since = now
         if self.breach_since is not None:
             self.longest_breach_s = max(self.longest_breach_s, (now - self.breach_since) / 1e6)
+
+    def _book(self, spent: float) -> None:
+        """So long in the present state. Nothing is noted of one that comes and goes at once, as that of the beginning."""
+        if not spent and not self.times:
+            return
+        name = state_name(self.quality)
+        times, seconds = (self.spent or {}).get(name, (0, 0.0))
+        self.spent = (self.spent or {}) | {name: (times + self.times, seconds + spent)}
+        self.times = 0
 
 
 class _Session:

@@ -11,7 +11,6 @@ cdef class BasePlane:
     cdef EngineState engine
     cdef Ring reports
     cdef dict blocks         # id -> address and kind of a stats block, or the TapRing, until REMOVED is read
-    cdef set legs            # of these ids, those of legs: their blocks have parts
     cdef object entropy      # count of bytes -> that many random bytes
     # Carries a command out, or sends it on its way; the callee frees it.
     cdef int submit(self, Command* command) except -1
@@ -19,6 +18,6 @@ cdef class BasePlane:
     cdef uint64_t random_word(self) except? 0
     cdef int simple(self, int kind, id, value=*) except -1
     cdef int credentials(self, int kind, peer, str ufrag, str pwd) except -1
-    cdef void* block(self, id, size_t size) except NULL
-    cdef int free_block(self, id, block) except -1
+    cdef void* block(self, id, size_t size, int of=*) except NULL
+    cdef int free_block(self, block) except -1
     cdef object event(self, Report* item)

@@ -33,6 +33,7 @@ from mediaserver.sfu.stream.control cimport (
 from mediaserver.sfu.stream.report cimport REPORT_REMOVED
 from mediaserver.sfu.stream.ring cimport ring_close, ring_init, ring_observe, ring_take
 from mediaserver.sfu.stream.state cimport (
+    MID_MAX,
     NAME_MAX,
     PAYLOADS_MAX,
     SSRCS_MAX,
@@ -56,8 +57,7 @@ from mediaserver.sfu.stream.params import EventKind, PlaneEvent
 
 cdef enum:
     EVENT_RING = 8192
-    BLOCK_TRACK = 1
-    BLOCK_LEG = 2
+    OF_LEG = 1               # in the address of a stats block, which is even: it has a part of its own
     LEAST_STALE_US = 50000   # two reports of one track are at least that far apart
 
 _KINDS = {int(kind): kind for kind in EventKind}
@@ -97,7 +97,7 @@ cdef int lay_track(TrackConfig* config, object params) except -1:
     cdef PayloadConfig* entry
     cdef int i
     memset(config, 0, sizeof(TrackConfig))
-    config.mid_size = put_bytes(config.mid, NAME_MAX, name_bytes("mid", params.mid), "the mid")
+    config.mid_size = put_bytes(config.mid, MID_MAX, name_bytes("mid", params.mid), "the mid")
     config.video = params.video
     config.keyframe_interval = params.keyframe_interval_us
     if not 0 < len(params.payloads) <= PAYLOADS_MAX:
@@ -165,7 +165,7 @@ cdef int lay_leg(LegConfig* config, object params) except -1:
     cdef int i
     memset(config, 0, sizeof(LegConfig))
     config.payloads[0].outgoing = 255
-    config.mid_size = put_bytes(config.mid, NAME_MAX, name_bytes("mid", params.mid), "the mid")
+    config.mid_size = put_bytes(config.mid, MID_MAX, name_bytes("mid", params.mid), "the mid")
     config.cname_size = put_bytes(config.cname, NAME_MAX, name_bytes("CNAME", params.cname), "the CNAME")
     config.ssrc = params.ssrc
     config.rtx_ssrc = params.rtx_ssrc
@@ -193,6 +193,10 @@ cdef int lay_leg(LegConfig* config, object params) except -1:
     return 0
 
 
+cdef void* address(object block) except NULL:
+    return <void*>(<uintptr_t>block & ~<uintptr_t>OF_LEG)
+
+
 cdef object no_spread():
     cdef Spread none
     memset(&none, 0, sizeof(Spread))
@@ -203,7 +207,6 @@ cdef class BasePlane:
     def __cinit__(self, *args, **kwargs):
         memset(&self.engine, 0, sizeof(EngineState))
         self.blocks = {}
-        self.legs = set()
         if ring_init(&self.reports, EVENT_RING) < 0:
             raise MemoryError
         self.engine.reports = &self.reports
@@ -217,8 +220,8 @@ cdef class BasePlane:
             free(item)
         ring_close(&self.reports)
         if self.blocks is not None:
-            for id, block in self.blocks.items():
-                self.free_block(id, block)
+            for block in self.blocks.values():
+                self.free_block(block)
 
     cdef int submit(self, Command* command) except -1:
         raise NotImplementedError
@@ -331,8 +334,7 @@ cdef class BasePlane:
         command.track = track
         command.peer = peer
         command.random = self.random_word()
-        command.keep = self.block(leg, sizeof(LegStats))
-        self.legs.add(leg)
+        command.keep = self.block(leg, sizeof(LegStats), OF_LEG)
         self.submit(command)
 
     def update_leg(self, leg: int, params) -> None:
@@ -366,30 +368,29 @@ cdef class BasePlane:
 
     # ---- what is heard back
 
-    cdef void* block(self, id, size_t size) except NULL:
+    cdef void* block(self, id, size_t size, int of=0) except NULL:
         """A stats block that lives until REMOVED has been read."""
         if id in self.blocks:
             raise ValueError(f"id {id} is in use")
         cdef void* made = calloc(1, size)
         if made == NULL:
             raise MemoryError
-        self.blocks[id] = <uintptr_t>made
+        self.blocks[id] = <uintptr_t>made | of
         return made
 
-    cdef int free_block(self, id, block) except -1:
+    cdef int free_block(self, block) except -1:
         if isinstance(block, TapRing):
             return 0
-        if id in self.legs:
-            self.legs.discard(id)
-            free((<LegStats*><uintptr_t>block).paced)
-        free(<void*><uintptr_t>block)
+        if <uintptr_t>block & OF_LEG:
+            free((<LegStats*>address(block)).paced)
+        free(address(block))
         return 0
 
     cdef object event(self, Report* item):
         cdef bytes data = (<char*>item.data)[:item.size]
         block = self.blocks.pop(item.id, None) if item.kind == REPORT_REMOVED else None
         if block is not None:
-            self.free_block(item.id, block)
+            self.free_block(block)
         return PlaneEvent(_KINDS[item.kind], item.id, item.value, data, item.time)
 
     def poll_events(self) -> list:
@@ -412,13 +413,13 @@ cdef class BasePlane:
         block = self.blocks.get(track)
         if block is None or isinstance(block, TapRing):
             return {}
-        return (<TrackStats*><uintptr_t>block)[0]
+        return (<TrackStats*>address(block))[0]
 
     def peer_stats(self, peer: int) -> dict:
         block = self.blocks.get(peer)
         if block is None or isinstance(block, TapRing):
             return {}
-        return (<PeerStats*><uintptr_t>block)[0]
+        return (<PeerStats*>address(block))[0]
 
     def leg_stats(self, leg: int) -> dict:
         cdef const LegStats* stats
@@ -426,7 +427,7 @@ cdef class BasePlane:
         block = self.blocks.get(leg)
         if block is None or isinstance(block, TapRing):
             return {}
-        stats = <LegStats*><uintptr_t>block
+        stats = <LegStats*>address(block)
         paced = <Spread*>ring_observe(<uint64_t*>&stats.paced)
         return {
             "packets": stats.packets,

@@ -26,7 +26,8 @@ from mediaserver.sfu.wire.packet cimport EXT_COUNT, ExtMap
 from mediaserver.sfu.wire.srtp cimport SrtpContext
 
 cdef enum:
-    NAME_MAX = 64            # bytes of a mid, username fragment or CNAME, and of a password
+    NAME_MAX = 64            # bytes of a username fragment or CNAME, and of a password
+    MID_MAX = 32             # bytes of a mid
     PAYLOADS_MAX = 24        # payload types of one track
     SSRCS_MAX = 8            # that an SDP may name for one track
     INBOUNDS_MAX = 48        # SSRCs of one peer
@@ -35,7 +36,7 @@ cdef enum:
     PENDING_MAX = 128        # packets of one track within one batch
     VIDEO_HISTORY = 1024
     AUDIO_HISTORY = 256
-    FIXED_EXT_MAX = 96
+    FIXED_EXT_MAX = 64       # a mid, a playout delay and a stamp in the two-byte form
     ALIVE_US = 1000000       # an encoding that was silent for longer is off
     ENCODINGS_MAX = 3        # simulcast encodings of one track
     RID_MAX = 16             # bytes (RFC 8852: 1 to 255, but nobody needs long ones)
@@ -64,7 +65,7 @@ cdef struct PayloadConfig:
     uint32_t clock_rate
 
 cdef struct TrackConfig:
-    uint8_t mid[NAME_MAX]
+    uint8_t mid[MID_MAX]
     uint8_t mid_size
     uint8_t video
     uint8_t payload_count
@@ -102,7 +103,7 @@ cdef struct PayloadOut:
     uint8_t unwraps          # RED (RFC 2198) that the viewer takes as the plain Opus inside
 
 cdef struct LegConfig:
-    uint8_t mid[NAME_MAX]
+    uint8_t mid[MID_MAX]
     uint8_t mid_size
     uint8_t cname[NAME_MAX]
     uint8_t cname_size
