@@ -20,7 +20,9 @@ COST_BYTES = 4096
 QUEUE_BYTES = 4 << 20
 """What may wait for a client, in characters of its messages."""
 WRITE_BYTES = 64 << 10
-"""What is given to the socket at once; while so much waits there, messages wait here."""
+"""While so much waits in the socket, messages wait here."""
+AGAIN_SECONDS = 0.02
+"""After how long a socket that was full is looked at again."""
 CLOSE_SECONDS = 2.0
 """How long a client may take over what is still to be said when its connection ends."""
 
@@ -62,7 +64,6 @@ class Connection:
         "_closing",
         "_code",
         "_dispatch",
-        "_draining",
         "_flushing",
         "_queue",
         "_queued",
@@ -96,7 +97,6 @@ class Connection:
         self._queue: list[bytes] = []  # hardly ever long; an empty deque takes 760 bytes
         self._queued = 0
         self._flushing = False
-        self._draining: asyncio.Task[None] | None = None
         self._bucket = Bucket(settings.messages_per_second, settings.burst, clock.monotonic_us())
         self._code: int | None = None
         """with which it ends"""
@@ -104,28 +104,29 @@ class Connection:
 
     # Out
 
-    def send(self, message: bytes) -> None:
-        """Queue an encoded message. A client that lets too many wait is dropped: it can resume."""
+    def send(self, frames: bytes) -> None:
+        """Queue what `frame` has made, of one message or of several. A client that lets too much wait is dropped: it
+        can resume."""
         if self._code is not None:
             return
-        self._queued += len(message)
+        self._queued += len(frames)
         if len(self._queue) >= self._settings.queue_messages or self._queued > QUEUE_BYTES:
             self._stats.dropped_clients["too-slow"] += 1
             self._queue.clear()
             self.fail(p.CloseCode.TOO_SLOW, "too-slow", "the client does not take what is sent to it")
             return
-        self._queue.append(message)
+        self._queue.append(frames)
         if not self._flushing:
             self._flushing = True
             asyncio.get_running_loop().call_soon(self._flush)
 
     def reply(self, message: p.ServerMessage) -> None:
-        self.send(p.encode(message))
+        self.send(frame(p.encode(message)))
 
     def fail(self, close_code: int, code: p.ErrorCode, message: str, number: int | None = None) -> None:
         """Tell the client why, then close."""
         if self._code is None:
-            self._queue.append(p.encode(p.Error(code=code, message=message, id=number, fatal=True)))
+            self._queue.append(frame(p.encode(p.Error(code=code, message=message, id=number, fatal=True))))
             self.end(close_code)
 
     def end(self, close_code: int) -> None:
@@ -150,50 +151,30 @@ class Connection:
         with contextlib.suppress(TimeoutError, OSError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 self._flush()
-                if self._draining is not None:
-                    await self._draining
+                while self._queue:  # noqa: ASYNC110  # a transport tells nobody but its protocol that it has room
+                    await asyncio.sleep(AGAIN_SECONDS)
                 await self._socket.close(code=code)
-        if self._draining is not None:
-            self._draining.cancel()
+        self._queue.clear()
 
     def _flush(self) -> None:
-        """Give the socket what is queued, as far as it takes it at once."""
+        """Give the socket what is queued, as far as it takes it."""
         self._flushing = False
-        while self._queue and self._draining is None:
-            if self._transport.is_closing():
-                self._queue.clear()
-            elif self._transport.get_write_buffer_size() >= WRITE_BYTES:
-                self._draining = asyncio.create_task(self._drain(), name="signalling writer")
-            else:
-                self._transport.write(b"".join(self._some()))
-        if not self._queue:
-            self._queued = 0
-
-    def _some(self) -> list[bytes]:
-        """The next messages as frames, as many as are written at once (RFC 6455, section 5.2)."""
-        frames: list[bytes] = []
-        size = count = 0
-        for message in self._queue:
-            if size >= WRITE_BYTES:
-                break
-            count += 1
-            size += len(message)
-            frames += (_text_header(len(message)), message)
-        del self._queue[:count]
-        self._queued -= size
-        return frames
-
-    async def _drain(self) -> None:
-        """The client is slow: each message waits until there is room for it."""
-        try:
-            while self._queue:
-                message = self._queue.pop(0)
-                self._queued -= len(message)
-                await self._socket.send_frame(message, WSMsgType.TEXT)
-        except (ConnectionError, RuntimeError):  # the socket has gone
+        if self._transport.is_closing():
             self._queue.clear()
-        finally:
-            self._draining = None
+        count = 0
+        room = WRITE_BYTES - self._transport.get_write_buffer_size()
+        while room > 0 and count < len(self._queue):
+            room -= len(self._queue[count])
+            count += 1
+        if count:
+            self._transport.write(b"".join(self._queue[:count]))
+            self._queued -= sum(map(len, self._queue[:count]))
+            del self._queue[:count]
+        if self._queue:
+            self._flushing = True
+            asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._flush)
+        else:
+            self._queued = 0
 
     # In
 
@@ -237,11 +218,13 @@ class Connection:
             self.reply(p.Error(code="bad-message", message=reason, id=_id_of(data)))
 
 
-def _text_header(size: int) -> bytes:
-    """Of an unmasked text frame."""
+def frame(message: bytes) -> bytes:
+    """An encoded message as an unmasked text frame (RFC 6455, section 5.2)."""
+    size = len(message)
     if size < 126:
-        return bytes((0x81, size))
-    return b"\x81\x7e" + size.to_bytes(2, "big") if size < 1 << 16 else b"\x81\x7f" + size.to_bytes(8, "big")
+        return bytes((0x81, size)) + message
+    length = b"\x7e" + size.to_bytes(2, "big") if size < 1 << 16 else b"\x7f" + size.to_bytes(8, "big")
+    return b"\x81" + length + message
 
 
 class _Numbered(msgspec.Struct):

@@ -209,6 +209,7 @@ class Metrics:
         yield _counter(
             "dropped_clients", "Signalling clients dropped, by reason.", _labelled("reason", stats.dropped_clients)
         )
+        yield from self._handshakes()
         yield from self._freshness()
         yield _counter(
             "audit_failures", "Lines of the audit trail that could not be written.", [({}, self._audit.failures)]
@@ -217,6 +218,17 @@ class Metrics:
         yield _histogram(
             "first_frame_seconds", "From a join to a track's first packet to the participant.", stats.first_frame
         )
+
+    def _handshakes(self) -> Iterator[Metric]:
+        desk = self._rooms.handshakes
+        yield _gauge(
+            "handshake_steps_waiting", "Steps of DTLS handshakes that wait or are under way.", [({}, desk.waiting)]
+        )
+        yield _counter("handshake_steps", "Steps of DTLS handshakes that were carried out.", [({}, desk.steps)])
+        yield _counter(
+            "handshake_steps_refused", "Datagrams of DTLS handshakes dropped, as too many waited.", [({}, desk.refused)]
+        )
+        yield _counter("handshake_cpu_seconds", "CPU of the thread of handshakes.", [({}, desk.busy_us / 1e6)])
 
     # What viewers get
 

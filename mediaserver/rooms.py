@@ -17,6 +17,7 @@ import structlog
 from mediaserver import protocol
 from mediaserver.auth import Grant
 from mediaserver.clock import Clock
+from mediaserver.connection import frame
 from mediaserver.handshakes import Finished, Handshakes
 from mediaserver.sfu.session import events as ev
 from mediaserver.sfu.session.ids import Ids
@@ -28,6 +29,10 @@ from mediaserver.workers import Workers, WorkerSlot
 
 Via = Literal["websocket", "whip", "whep"]
 log = structlog.get_logger("mediaserver.rooms")
+
+CROWD = 50
+"""In a room with more members coming and going is told together, and so late at most:"""
+TELL_SECONDS = 0.05
 
 
 class RoomOpened(msgspec.Struct, frozen=True):
@@ -51,9 +56,10 @@ Observer = Callable[["LiveRoom", RoomEvent], None]
 
 
 class Member:
-    """A participant and the way to it. `send` takes an encoded message; `gone` is told why it is no longer in."""
+    """A participant and the way to it. `send` takes encoded messages as frames; `gone` is told why it is no longer in.
+    What the room had to say before number `first` is not for it: it has come since."""
 
-    __slots__ = ("gone", "grant", "id", "info", "joined_us", "send", "via")
+    __slots__ = ("first", "gone", "grant", "id", "info", "joined_us", "send", "via", "view")
 
     def __init__(
         self,
@@ -71,6 +77,8 @@ class Member:
         self.joined_us = joined_us
         self.send = send
         self.gone = gone
+        self.first = 0
+        self.view = _view(info)
 
 
 class LiveRoom:
@@ -88,6 +96,10 @@ class LiveRoom:
         self._rooms = rooms
         self._clock = rooms.clock
         self._timer: asyncio.TimerHandle | None = None
+        self._waiting: list[bytes] = []
+        """who came and went, not told yet,"""
+        self._told = 0
+        """after so many that were"""
         self._wakes = 0
         """when the timer comes, µs"""
         self.closed = False
@@ -105,7 +117,7 @@ class LiveRoom:
 
     def visible(self) -> list[protocol.ParticipantView]:
         """Those in the room as the others see them."""
-        return [_view(member.info) for member in self.members.values() if not member.info.hidden]
+        return [member.view for member in self.members.values() if not member.info.hidden]
 
     # Commands
 
@@ -134,6 +146,7 @@ class LiveRoom:
         member = self.members[participant] = Member(info, grant, via, now, send, gone)
         self.slot.participants += 1
         self._publish(done)
+        member.first = self._told + len(self._waiting)
         return member
 
     def offer(self, member: Member, sdp: str, publish: PublishMap, subscribe: SubscribeMap) -> Negotiated:
@@ -207,10 +220,36 @@ class LiveRoom:
         self._publish(self.room.handshake(*step, self._clock.monotonic_us()))
 
     def broadcast(self, message: protocol.ServerMessage, but: str | None = None) -> None:
-        encoded = protocol.encode(message)
+        """Tell all members, after what is still to be told; one message is encoded once."""
+        self.tell_waiting()
+        self._send_all(frame(protocol.encode(message)), but)
+
+    def tell_waiting(self) -> None:
+        """Tell the members who has come and gone."""
+        waiting, first = self._waiting, self._told
+        if not waiting:
+            return
+        self._waiting = []
+        self._told += len(waiting)
+        everything = b"".join(waiting)
+        for member in list(self.members.values()):
+            frames = everything if member.first <= first else b"".join(waiting[member.first - first :])
+            if frames:
+                member.send(frames)
+
+    def _send_all(self, frames: bytes, but: str | None) -> None:
         for member in list(self.members.values()):
             if member.id != but:
-                member.send(encoded)
+                member.send(frames)
+
+    def _tell_presence(self, message: protocol.ServerMessage, but: str | None = None) -> None:
+        """Of a thousand who come within a second each would cost a message to all the others."""
+        if len(self.members) <= CROWD and not self._waiting:
+            self._send_all(frame(protocol.encode(message)), but)
+            return
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(TELL_SECONDS, self.tell_waiting)
+        self._waiting.append(frame(protocol.encode(message)))
 
     # Inside
 
@@ -244,7 +283,7 @@ class LiveRoom:
 
     def _tell_joined(self, event: ev.ParticipantJoined) -> None:
         if not event.participant.hidden:
-            self.broadcast(protocol.ParticipantJoined(participant=_view(event.participant)), but=event.participant.id)
+            self._tell_presence(protocol.ParticipantJoined(participant=_view(event.participant)), event.participant.id)
 
     def _tell_left(self, event: ev.ParticipantLeft) -> None:
         member = self.members.pop(event.participant, None)
@@ -252,7 +291,7 @@ class LiveRoom:
             return
         self.slot.participants -= 1
         if not member.info.hidden:
-            self.broadcast(protocol.ParticipantLeft(participant=event.participant, reason=event.reason))
+            self._tell_presence(protocol.ParticipantLeft(participant=event.participant, reason=event.reason))
         member.gone(event.reason)
 
     def _tell_track_added(self, event: ev.TrackAdded) -> None:
@@ -270,18 +309,19 @@ class LiveRoom:
     def _tell_transport(self, event: ev.TransportChanged) -> None:
         member = self.members.get(event.participant)
         if member is not None:
-            member.send(protocol.encode(protocol.TransportChanged(state=event.state)))
+            member.send(frame(protocol.encode(protocol.TransportChanged(state=event.state))))
 
     def _tell_quality(self, event: ev.LegQuality) -> None:
         member = self.members.get(event.participant)
         if member is not None:
             quality = _track_quality(event.track, event.quality)
-            member.send(protocol.encode(protocol.QualityChanged(quality=quality)))
+            member.send(frame(protocol.encode(protocol.QualityChanged(quality=quality))))
 
     def _tell_encodings(self, event: ev.EncodingsWanted) -> None:
         member = self.members.get(event.participant)
         if member is not None:
-            member.send(protocol.encode(protocol.EncodingsWanted(track=event.track, wanted=list(event.rids))))
+            wanted = protocol.EncodingsWanted(track=event.track, wanted=list(event.rids))
+            member.send(frame(protocol.encode(wanted)))
 
     def _tell_speaker(self, event: ev.SpeakerChanged) -> None:
         self.broadcast(protocol.Speaker(participant=event.participant, track=event.track))

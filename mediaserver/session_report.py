@@ -197,7 +197,7 @@ class _View:
             self.longest_breach_s = max(self.longest_breach_s, (now - self.breach_since) / 1e6)
 
     def _book(self, spent: float) -> None:
-        """So long in the present state. Nothing is noted of one that comes and goes at once, as that of the beginning."""
+        """So long in the present state. One that goes at once, as that of the beginning, leaves nothing to note."""
         if not spent and not self.times:
             return
         name = state_name(self.quality)

@@ -20,7 +20,7 @@ from mediaserver.audit import Audit
 from mediaserver.auth import AuthError, Grant, Verifier, clean_name, valid_room
 from mediaserver.budgets import Skew, SourceBudget
 from mediaserver.clock import Clock
-from mediaserver.connection import CLOSE_SECONDS, Connection
+from mediaserver.connection import CLOSE_SECONDS, Connection, frame
 from mediaserver.latency import LatencyBook
 from mediaserver.recordings import RecordingRefused, Recordings
 from mediaserver.relays import IceServers
@@ -67,10 +67,10 @@ class Session:
         self._signalling = signalling
         self._timer: asyncio.TimerHandle | None = None
 
-    def send(self, message: bytes) -> None:
+    def send(self, frames: bytes) -> None:
         """What is said while no socket is there is lost: a resume brings the whole state."""
         if self.connection is not None:
-            self.connection.send(message)
+            self.connection.send(frames)
 
     def gone(self, reason: str) -> None:
         """The participant is no longer in the room."""
@@ -344,6 +344,7 @@ class Signalling:
         self._reply(session, p.Ok(id=message.id))
 
     def _participants(self, session: Session, message: p.ListParticipants) -> None:
+        session.live.tell_waiting()
         self._reply(session, p.Participants(id=message.id, participants=session.live.visible()))
 
     def _leave(self, session: Session, message: p.Leave) -> None:
@@ -360,7 +361,7 @@ class Signalling:
 
     @staticmethod
     def _reply(session: Session, message: p.ServerMessage) -> None:
-        session.send(p.encode(message))
+        session.send(frame(p.encode(message)))
 
 
 class _Refused(Exception):

@@ -343,5 +343,5 @@ def _links(server: IceServer) -> list[str]:
     return [f"<{url}>{tail}" for url in server.urls]
 
 
-def _nobody_listens(message: bytes) -> None:
+def _nobody_listens(frames: bytes) -> None:
     """HTTP clients are told nothing between their requests."""

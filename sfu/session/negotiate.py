@@ -18,7 +18,6 @@ from mediaserver.sfu.stream.params import LegPayload, PayloadParams
 from mediaserver.sfu.wire.packet import EXT_URIS, ExtKind
 from mediaserver.sfu.wire.sdp import Format, Media
 
-
 T = TypeVar("T", bound=Hashable)
 
 

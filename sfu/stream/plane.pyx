@@ -30,11 +30,16 @@ from mediaserver.sfu.stream.control cimport (
     Credentials,
     Keys,
 )
+from mediaserver.sfu.policy.layers cimport LayerGate
 from mediaserver.sfu.stream.report cimport REPORT_REMOVED
 from mediaserver.sfu.stream.ring cimport ring_close, ring_init, ring_observe, ring_take
 from mediaserver.sfu.stream.state cimport (
     MID_MAX,
     NAME_MAX,
+    Leg,
+    Peer,
+    Sender,
+    Track,
     PAYLOADS_MAX,
     SSRCS_MAX,
     LegConfig,
@@ -52,6 +57,7 @@ from mediaserver.sfu.stream.state cimport (
 from mediaserver.sfu.stream.spread cimport Spread
 from mediaserver.sfu.stream.tap cimport TapRing
 from mediaserver.sfu.wire.packet cimport EXT_COUNT
+from mediaserver.sfu.wire.srtp cimport SrtpContext
 
 from mediaserver.sfu.stream.params import EventKind, PlaneEvent
 
@@ -442,3 +448,14 @@ cdef class BasePlane:
             "height": stats.height,
             "paced": paced[0] if paced != NULL else no_spread(),
         }
+
+
+def footprint() -> dict:
+    """Bytes of what the data plane keeps for a peer that views and for a leg over which nothing has left yet, each
+    without its place in tables; `gate` is a picture's besides, and `track` is without its history."""
+    return {
+        "leg": sizeof(Leg) + sizeof(LegStats),
+        "gate": sizeof(LayerGate),
+        "peer": sizeof(Peer) + sizeof(PeerStats) + sizeof(Sender) + 2 * sizeof(SrtpContext),
+        "track": sizeof(Track) + sizeof(TrackStats),
+    }

@@ -9,7 +9,7 @@ import socket
 import aiohttp
 import pytest
 
-from mediaserver import protocol
+from mediaserver import protocol, rooms
 from mediaserver.connection import QUEUE_BYTES, Bucket
 from mediaserver.protocol import CloseCode
 from mediaserver.settings import RecordingSettings, RoomSettings, SignallingSettings
@@ -434,3 +434,31 @@ def test_error_codes_are_all_declared() -> None:
 
     assert set(signalling._ROOM_ERRORS.values()) <= declared
     assert {code for _, code, _ in signalling._GONE.values()} <= declared
+
+
+def test_a_crowd_is_told_together_of_who_comes_and_goes(site: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the others once, in order, and nobody of those who stand in the list that it got itself."""
+    monkeypatch.setattr(rooms, "CROWD", 2)
+
+    async def main() -> None:
+        async with site() as s:
+            clients = [await s.connect() for _ in range(8)]
+            await asyncio.gather(*(client.join(s.token()) for client in clients))
+            everybody = {client.joined["participant"] for client in clients}
+            await clients[0].ask("leave")
+            rest, gone = clients[1:], clients[0].joined["participant"]
+            for client in rest:
+                await client.ask("participants")  # the answer comes after what has happened before
+                known = [one["id"] for one in client.joined["participants"]]
+                told = [news["participant"] for news in client.news if news["type"] == "participant-joined"]
+                assert sorted([*known, *(one["id"] for one in told)]) == sorted(everybody)
+                assert [n["participant"] for n in client.news if n["type"] == "participant-left"] == [gone]
+            late = await s.connect()
+            await late.join(s.token())
+            listed = await rest[0].ask("participants")
+            assert late.joined["participant"] in {one["id"] for one in listed["participants"]}
+            assert [n["participant"]["id"] for n in rest[0].news if n["type"] == "participant-joined"][-1] == (
+                late.joined["participant"]
+            )
+
+    run(main())

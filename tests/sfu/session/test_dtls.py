@@ -111,8 +111,12 @@ def test_our_order_of_profiles_decides(offered: bytes, number: int, key: int, sa
 class Peer:
     """A client that is OpenSSL alone, with the certificate of `identity(CLIENT)`."""
 
-    def __init__(self, profiles: bytes = b"", *, version: int | None = None, certificate: bool = True) -> None:
+    def __init__(
+        self, profiles: bytes = b"", *, version: int | None = None, certificate: bool = True, ciphers: bytes = b""
+    ) -> None:
         context = SSL.Context(SSL.DTLS_METHOD)
+        if ciphers:
+            context.set_cipher_list(ciphers)
         context.set_verify(SSL.VERIFY_NONE)
         context.set_options(SSL.OP_NO_QUERY_MTU)
         if profiles:
@@ -300,6 +304,71 @@ def test_close_notify_closes() -> None:
     assert client.receive(farewell, 0) == []
     assert client.state is State.CLOSED
     assert client.close() == []
+
+
+SUITES = [
+    b"ECDHE-ECDSA-AES128-GCM-SHA256",
+    b"ECDHE-ECDSA-AES256-GCM-SHA384",
+    b"ECDHE-ECDSA-CHACHA20-POLY1305",
+    b"ECDHE-ECDSA-AES128-SHA",
+]
+"""Those of which the keys alone are kept, and one with which OpenSSL keeps the session."""
+
+
+def standing(suite: bytes) -> tuple[DtlsSession, Peer]:
+    server, peer = pair()[0], Peer(b"SRTP_AEAD_AES_128_GCM", ciphers=suite)
+    peer.run(server)
+    assert server.state is State.ESTABLISHED
+    assert peer.connection.get_cipher_name() == suite.decode()
+    return server, peer
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_openssl_takes_our_close_notify(suite: bytes) -> None:
+    server, peer = standing(suite)
+    [farewell] = server.close()
+    peer.connection.bio_write(farewell)
+    with pytest.raises(SSL.ZeroReturnError):
+        peer.connection.recv(100)
+    assert server.close() == []
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_we_take_openssl_s_close_notify_whole_or_not_at_all(suite: bytes) -> None:
+    server, peer = standing(suite)
+    peer.connection.shutdown()
+    farewell = peer.connection.bio_read(4096)
+    for at in range(len(farewell)):
+        if at in (1, 2):
+            continue  # of another version it is no DTLS
+        for changed in (farewell[:at], farewell[:at] + bytes([farewell[at] ^ 1]) + farewell[at + 1 :]):
+            assert server.receive(changed, 0) == []
+            assert server.state is State.ESTABLISHED, (at, len(changed))
+    assert server.receive(farewell, 0) == []
+    assert server.state is State.CLOSED
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_what_a_peer_says_under_its_keys_otherwise_ends_nothing(suite: bytes) -> None:
+    server, peer = standing(suite)
+    for text in (b"", b"x", b"ab", b"\x02\x28", b"hello" * 100):
+        if text:
+            peer.connection.send(text)
+            assert server.receive(peer.connection.bio_read(4096), 0) == []
+    assert server.state is State.ESTABLISHED
+
+
+def test_a_short_record_under_keys_does_not_end_a_handshake() -> None:
+    """Anybody can forge one before the keys are there; OpenSSL 3.0 takes it for the end."""
+    server, peer = pair()[0], Peer(b"SRTP_AEAD_AES_128_GCM")
+    flight = peer.step([answer for hello in peer.step([]) for answer in server.receive(hello, 0)])
+    records = [d[r.start : r.end] for d in flight for r in dtls.records(d) or ()]
+    assert server.receive(b"".join(records[:-1]), 0) == []  # up to the change of the cipher
+    for size in range(30):
+        forged = bytes([22, 0xFE, 0xFD, 0, 1]) + size.to_bytes(6, "big") + size.to_bytes(2, "big") + bytes(size)
+        server.receive(forged, 0)
+    server.receive(records[-1], 0)
+    assert server.state is State.ESTABLISHED
 
 
 def test_what_is_not_dtls_is_ignored() -> None:

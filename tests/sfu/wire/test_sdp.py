@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mediaserver.sfu.wire import sdp
 from mediaserver.sfu.wire.sdp import OfferError, parse, parse_candidate
 from tests.sfu.wire.offers import NAMES, real_offer
 
@@ -221,3 +222,44 @@ def test_a_trickled_candidate(prefix: str) -> None:
 def test_a_bad_candidate(text: str) -> None:
     with pytest.raises(OfferError):
         parse_candidate(text)
+
+
+# What is read once for all offers of a browser
+
+
+def test_offers_that_say_the_same_of_codecs_share_it() -> None:
+    text = real_offer("chromium-recvonly")
+    first, second = parse(text), parse(text.replace("SkkA", "other"))
+    assert second.media[0].transport.ufrag == "other"
+    for one, other in zip(first.media, second.media, strict=True):
+        assert one.codecs is other.codecs
+    changed = parse(text.replace("a=rtcp-fb:96 nack pli", "a=rtcp-fb:96 nack rpsi", 1))
+    assert changed.media[0].codecs is not first.media[0].codecs
+    assert "nack rpsi" in changed.media[0].formats[96].feedback
+    assert "nack rpsi" not in first.media[0].formats[96].feedback
+
+
+def test_the_order_of_the_m_line_is_its_own() -> None:
+    body = "a=rtpmap:96 VP8/90000\r\na=rtpmap:97 VP9/90000\r\n"
+    orders = [
+        list(parse(f"v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF {types}\r\n{body}").media[0].formats)
+        for types in ("96 97", "97 96", "97")
+    ]
+    assert orders == [[96, 97], [97, 96], [97]]
+
+
+def test_what_is_wrong_is_told_each_time_with_its_line() -> None:
+    for number in range(2):
+        text = "v=0\r\n" + "s=-\r\n" * number + "m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=rtpmap:96 VP8\r\n"
+        with pytest.raises(OfferError) as caught:
+            parse(text)
+        assert caught.value.line == f"line {3 + number}: a=rtpmap:96 VP8"
+
+
+def test_what_is_kept_is_bounded() -> None:
+    for number in range(2 * sdp.KEPT):
+        parse(f"v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=rtpmap:96 X{number}/90000\r\n")
+    long = "".join(f"a=rtcp-fb:96 {'x' * 1000}{number}\r\n" for number in range(20))
+    parse(f"v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=rtpmap:96 VP8/90000\r\n{long}")
+    assert len(sdp._kept) == sdp.KEPT
+    assert max(len(text) for _, text in sdp._kept) <= sdp.KEPT_BYTES
