@@ -23,6 +23,8 @@ VARIABLES = {
     "--udp": "or MEDIASERVER_MEDIA_UDP",
     "--tcp": "or MEDIASERVER_MEDIA_TCP",
 }
+BACKLOG = 4096
+"""Connections that may wait to be taken: a thousand may come in a second in which the event loop is busy with them."""
 
 
 class StartError(Exception):
@@ -104,7 +106,7 @@ class AddressWatch:
             self._socket = None
 
 
-def listen(endpoint: Endpoint, backlog: int = 1024) -> list[socket.socket]:
+def listen(endpoint: Endpoint, backlog: int = BACKLOG) -> list[socket.socket]:
     """Listening TCP sockets for an endpoint; an empty host takes IPv4 and IPv6. Raises `StartError`."""
     if endpoint.host:
         return [_bound(_resolve(endpoint), backlog, endpoint)]

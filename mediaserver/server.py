@@ -30,7 +30,7 @@ from mediaserver.evidence import audit_limits, open_keys, time_stamps
 from mediaserver.latency import LatencyBook
 from mediaserver.loss import LossBook
 from mediaserver.metrics import Metrics
-from mediaserver.net import AddressWatch, StartError, listen, machine_addresses
+from mediaserver.net import BACKLOG, AddressWatch, StartError, listen, machine_addresses
 from mediaserver.policy import source_policies
 from mediaserver.reach import find_addresses, open_worker
 from mediaserver.recording import trail
@@ -400,7 +400,7 @@ class MediaServer:
         self._stack.push_async_callback(runner.cleanup)
         await runner.setup()
         for one in sockets:
-            await web.SockSite(runner, one, ssl_context=context).start()
+            await web.SockSite(runner, one, ssl_context=context, backlog=BACKLOG).start()
         self._stack.callback(self._end_rooms)
 
     def _end_rooms(self) -> None:

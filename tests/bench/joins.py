@@ -1,12 +1,14 @@
 """What joins cost: the time that they take, CPU by step, memory, and what the media notice of them.
 
-    python -m tests.bench.joins [storm|idle] [--rooms N] [--joins N] [--seconds S] [--legs N] [--load VIEWERS] [--steps]
+    python -m tests.bench.joins [storm|idle] [--rooms N] [--joins N] [--seconds S] [--legs N] [--load VIEWERS]
+                                [--first] [--steps]
 
 `storm` lets so many viewers join so many rooms within so many seconds, each with the offer that Chromium made for two
 pictures and a sound, up to the end of its DTLS handshake. A join's time is counted from the moment at which it was due,
 so that a generator or a server that falls behind shows; how late the generator itself began, and what CPU it took,
 stand beside. With `--load` a consultation of that many viewers goes on meanwhile, and the latency of its packets in the
-server (the worker's own histogram, from the kernel's receive stamp) is told from before, within and after the storm.
+server (the worker's own histogram, from the kernel's receive stamp) is told from before, within and after the storm;
+with `--first` the worker's thread runs as if it had a core of its own, whatever else the machine does.
 `idle` lets them in and tells what each takes of memory.
 """
 
@@ -288,9 +290,9 @@ class Server:
 
 
 @asynccontextmanager
-async def served(*, steps: bool) -> AsyncIterator[Server]:
+async def served(*flags: str) -> AsyncIterator[Server]:
     with tempfile.TemporaryDirectory(prefix="mediaserver-joins-") as folder:
-        command = [sys.executable, "-m", "tests.bench.crowded", folder, *(["--steps"] if steps else [])]
+        command = [sys.executable, "-m", "tests.bench.crowded", folder, *flags]
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=pipe, stdout=pipe, limit=1 << 20)
         try:
@@ -353,7 +355,8 @@ def latency(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float]:
 
 
 async def storm(options: argparse.Namespace) -> dict[str, Any]:
-    async with served(steps=options.steps) as server:
+    flags = [f"--{name}" for name in ("steps", "first") if getattr(options, name)]
+    async with served(*flags) as server:
         crowd = Crowd(server.url, options.legs)
         rooms = [f"ward-{number}" for number in range(options.rooms)]
         for room in rooms:
@@ -407,7 +410,7 @@ def _others(before: dict[str, Any], after: dict[str, Any], joins: int) -> dict[s
 
 async def idle(options: argparse.Namespace) -> dict[str, Any]:
     """What a participant takes: half of them come, then the other half, so that what is there once does not count."""
-    async with served(steps=False) as server:
+    async with served() as server:
         crowd = Crowd(server.url, options.legs)
         rooms = [f"ward-{number}" for number in range(options.rooms)]
         for room in rooms:
@@ -445,6 +448,7 @@ def main() -> None:
     parser.add_argument("--legs", type=int, default=len(VIEWED), help="tracks that each views, at most 3")
     parser.add_argument("--load", type=int, default=0, help="viewers of a consultation that goes on meanwhile")
     parser.add_argument("--steps", action="store_true", help="CPU of the main thread by step; it costs some itself")
+    parser.add_argument("--first", action="store_true", help="the worker runs before all others of the machine (root)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     gc.disable()
