@@ -392,10 +392,11 @@ def test_recording_by_policy_off(site: Open) -> None:
 def test_room_full(site: Open) -> None:
     async def main() -> None:
         async with site(rooms=RoomSettings(max_rooms=1, max_participants=1)) as s:
-            await s.doctor()
+            first = await s.doctor()
             second = await s.connect()
             assert (await second.join(s.token()))["code"] == "room-full"
             assert (await second.join(s.token(room="q"), room="q"))["code"] == "room-full"
+            assert (await first.ask("ping"))["type"] == "pong"
 
     run(main())
 
