@@ -21,6 +21,8 @@ cdef struct Packet:
     uint8_t encoding        # index of the track's encoding
     uint16_t payload_offset
     uint16_t payload_size   # without padding
+    uint8_t padding         # bytes of it that follow the payload, to viewers
+    uint8_t settled         # it has left: whoever gets it again gets it with the same padding
     uint8_t inner_type      # of the Opus packet inside (RED), where inner_offset is not 0
     uint16_t inner_offset   # bytes of the payload before that
     uint32_t timestamp

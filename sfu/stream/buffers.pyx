@@ -68,5 +68,7 @@ cdef Packet* packet_new(PacketPool* pool, size_t size) noexcept nogil:
     packet = pool.free[large]
     pool.free[large] = packet.next
     packet.refs = 1
+    packet.padding = 0
+    packet.settled = 0
     pool.in_use += 1
     return packet

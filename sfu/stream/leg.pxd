@@ -12,6 +12,7 @@ from mediaserver.sfu.wire.srtp cimport SRTP_MAX_TAG
 cdef struct Shape:
     const uint8_t* payload
     uint16_t size
+    uint8_t padding              # bytes that stand behind it
     uint8_t marker
     uint8_t payload_type         # the viewer's
     uint8_t descriptor_size      # 0: the dependency descriptor leaves as it came
@@ -42,4 +43,4 @@ cdef inline int has_repair(const Leg* leg, uint8_t payload_type) noexcept nogil:
     return leaves_as(&leg.config, payload_type).rtx_type and leg.config.rtx_ssrc
 
 cdef inline int fits(int header_size, const Shape* made) noexcept nogil:
-    return header_size + made.size + 2 + SRTP_MAX_TAG <= DATAGRAM_MAX
+    return header_size + made.size + made.padding + 2 + SRTP_MAX_TAG <= DATAGRAM_MAX

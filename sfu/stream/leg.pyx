@@ -164,6 +164,8 @@ cdef int write_header(Leg* leg, uint8_t* out, const Packet* packet, const Shape*
     )
     cdef ExtValues values
     cdef int block
+    if made.padding:
+        out[0] |= RTP_P_BIT
     if packet.ext.present & leg.config.passed or (leg.config.stamp and stamp == NULL):
         values = packet.ext
         values.present &= leg.config.passed
@@ -294,6 +296,7 @@ cdef int shape(EngineState* engine, Leg* leg, const Packet* packet, Shape* made)
         made.payload_type = leaves_as(&leg.config, packet.inner_type).outgoing
     made.payload = packet.data + packet.payload_offset + skipped
     made.size = packet.payload_size - skipped
+    made.padding = packet.padding
     made.descriptor_size = 0
     if leg.gate == NULL or leg.gate.plain:
         return 1
@@ -308,9 +311,9 @@ cdef int shape(EngineState* engine, Leg* leg, const Packet* packet, Shape* made)
     if size < 0:
         return 0
     if size > 0:
-        if packet.payload_size - replaced + size + 2 > <int>sizeof(engine.scratch):
+        if packet.payload_size - replaced + size + 2 + made.padding > <int>sizeof(engine.scratch):
             return 0
-        memcpy(engine.scratch + 2 + size, made.payload + replaced, packet.payload_size - replaced)
+        memcpy(engine.scratch + 2 + size, made.payload + replaced, packet.payload_size - replaced + made.padding)
         made.payload = engine.scratch + 2
         made.size = <uint16_t>(packet.payload_size - replaced + size)
     if (leg.config.passed & packet.ext.present) >> <int>EXT_DEPENDENCY_DESCRIPTOR & 1:
@@ -364,7 +367,8 @@ cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept no
     if not fits(size, &made):
         engine.counters.drop_oversize += 1
         return
-    size = srtp_protect(leg.peer.tx, <uint64_t>outgoing, out, size, made.payload, made.size)
+    packet.settled = 1
+    size = srtp_protect(leg.peer.tx, <uint64_t>outgoing, out, size, made.payload, made.size + made.padding)
     if size < 0:
         return
     outbox_add(&engine.outbox, &leg.peer.addr, size)

@@ -65,6 +65,7 @@ cdef int send_rtx(EngineState* engine, Leg* leg, uint8_t* out, const Packet* pac
     cdef int size
     if not shape(engine, leg, packet, &made):
         return 0
+    made.padding = 0
     if leg.config.stamp and leg.peer.sender != NULL:
         stamp_now(engine, leg, stamp)
     size = write_header(leg, out, packet, &made, leaves_as(&leg.config, packet.payload_type).rtx_type,
@@ -84,7 +85,7 @@ cdef int send_rtx(EngineState* engine, Leg* leg, uint8_t* out, const Packet* pac
     return size
 
 
-cdef int send_again(EngineState* engine, Leg* leg, uint8_t* out, const Packet* packet, uint64_t outgoing) noexcept nogil:
+cdef int send_again(EngineState* engine, Leg* leg, uint8_t* out, Packet* packet, uint64_t outgoing) noexcept nogil:
     """The identical bytes, for a viewer without RTX. Bytes sent, 0 for none."""
     cdef Shape made
     cdef int size
@@ -95,7 +96,8 @@ cdef int send_again(EngineState* engine, Leg* leg, uint8_t* out, const Packet* p
                         leg.config.ssrc, NULL)
     if not fits(size, &made):
         return 0
-    size = srtp_protect(leg.peer.tx, outgoing, out, size, made.payload, made.size)
+    packet.settled = 1
+    size = srtp_protect(leg.peer.tx, outgoing, out, size, made.payload, made.size + made.padding)
     if size < 0:
         return 0
     outbox_add(&engine.outbox, &leg.peer.addr, size)
