@@ -37,6 +37,7 @@ LEVELS = frozenset({"pool_bytes", "packets_held", "tcp_connections"})
 _PLANE_HELP: Mapping[str, str] = {
     "datagrams_in": "Datagrams received, by UDP or in frames of TCP.",
     "datagrams_out": "Datagrams sent, by UDP or in frames of TCP.",
+    "messages_out": "Messages that took datagrams to the kernel by UDP: each a run of equal ones to one address.",
     "bytes_in": "Bytes of datagrams received.",
     "bytes_out": "Bytes of datagrams sent.",
     "peers_asked": "Checks sent to addresses to which peers seemed to have moved.",

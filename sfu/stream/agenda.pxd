@@ -1,21 +1,20 @@
-"""Which peers have something due, and when."""
+"""Which peers have something due, and when: a heap by the time, for one peer's turn must not cost a look at all others."""
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from mediaserver.sfu.stream.state cimport EngineState, Peer
 
+# Room for so many peers. 0, or -1 without memory.
+cdef int agenda_room(EngineState* engine, uint64_t peers) noexcept nogil
+# Something is due then (µs, not 0), earlier or later than what was: nothing else is any more.
+cdef void agenda_set(EngineState* engine, Peer* peer, int64_t due) noexcept nogil
+# Nothing is due of this peer.
+cdef void agenda_leave(EngineState* engine, Peer* peer) noexcept nogil
 
 cdef inline void make_hot(EngineState* engine, Peer* peer, int64_t due) noexcept nogil:
     """Something of the peer's is due no later than then (µs)."""
-    if not peer.hot:
-        peer.hot = 1
-        peer.hot_due = due
-        peer.hot_next = engine.hot
-        engine.hot = peer
-    elif due < peer.hot_due:
-        peer.hot_due = due
-    if engine.hot_due == 0 or due < engine.hot_due:
-        engine.hot_due = due
+    if not peer.hot_at or due < peer.hot_due:
+        agenda_set(engine, peer, due)
 
 
 cdef inline int64_t earlier(int64_t a, int64_t b) noexcept nogil:

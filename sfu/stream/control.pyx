@@ -6,6 +6,7 @@ from libc.string cimport memcmp, memcpy
 
 from mediaserver.sfu.policy.round_trip cimport round_trip_init
 from mediaserver.sfu.policy.layers cimport LayerGate, gate_close, gate_init
+from mediaserver.sfu.stream.agenda cimport agenda_leave, agenda_room
 from mediaserver.sfu.stream.catchup cimport leg_begin
 from mediaserver.sfu.stream.connectivity cimport forget_addresses, ufrag_key
 from mediaserver.sfu.stream.feedback cimport send_bye
@@ -68,7 +69,8 @@ cdef void add_peer(EngineState* engine, const Command* command) noexcept nogil:
         refuse(engine, command.id, b"this peer is there already", 26)
         return
     peer = <Peer*>calloc(1, sizeof(Peer))
-    if peer == NULL:
+    if peer == NULL or agenda_room(engine, engine.peers.count + 1) < 0:
+        free(peer)
         refuse(engine, command.id, b"out of memory", 13)
         removed(engine, command.id)
         return
@@ -146,13 +148,8 @@ cdef void set_keys(EngineState* engine, Peer* peer, const Command* command) noex
 
 
 cdef void free_peer(EngineState* engine, Peer* peer) noexcept nogil:
-    cdef Peer** link = &engine.hot
     cdef int i
-    while link[0] != NULL:
-        if link[0] == peer:
-            link[0] = peer.hot_next
-            break
-        link = &link[0].hot_next
+    agenda_leave(engine, peer)
     forget_addresses(engine, peer)
     forget_ufrag(engine, peer, peer.ufrag, peer.ufrag_size)
     forget_ufrag(engine, peer, peer.old_ufrag, peer.old_ufrag_size)

@@ -59,6 +59,7 @@ cdef int engine_init(EngineState* engine, size_t memory, int64_t consent_timeout
 cdef void engine_close(EngineState* engine) noexcept nogil:
     if engine.peers.entries != NULL and engine.taps.entries != NULL:
         remove_everything(engine)
+    free(engine.hot)
     outbox_close(&engine.outbox)
     table_close(&engine.by_address)
     table_close(&engine.by_ufrag)
@@ -176,8 +177,8 @@ cdef void engine_end_batch(EngineState* engine) noexcept nogil:
 
 cdef int64_t engine_deadline(const EngineState* engine) noexcept nogil:
     cdef int64_t due = engine.slow_due
-    if engine.hot_due and engine.hot_due < due:
-        due = engine.hot_due
+    if engine.hot_count and engine.hot[0].hot_due < due:
+        due = engine.hot[0].hot_due
     if engine.watch_due and engine.watch_due < due:
         due = engine.watch_due
     return due
@@ -225,6 +226,7 @@ cdef class Engine(BasePlane):
         cdef Outbox* outbox = &self.engine.outbox
         for i in range(outbox.run_count):
             at = 0
+            self.engine.counters.messages_out += 1
             target = address_text(&outbox.runs[i].addr)
             while at < outbox.runs[i].size:
                 size = min(<uint32_t>outbox.runs[i].segment, outbox.runs[i].size - at)

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from mediaserver.sfu.policy.bwe.estimator cimport estimator_ccfb, estimator_loss, estimator_remb, estimator_transport
 from mediaserver.sfu.policy.missing cimport MissingRound, MissingTerms, missing_round, missing_terms
 from mediaserver.sfu.policy.round_trip cimport round_trip_add
-from mediaserver.sfu.stream.agenda cimport earlier, make_hot
+from mediaserver.sfu.stream.agenda cimport agenda_leave, agenda_set, earlier, make_hot
 from mediaserver.sfu.stream.catchup cimport leg_begin_again
 from mediaserver.sfu.stream.clocks cimport engine_ntp
 from mediaserver.sfu.stream.fanout cimport is_tapped, tell_taps
@@ -59,8 +59,6 @@ cdef enum:
     ITEMS_MAX = 64               # of one compound; more is nobody's honest need
     NACKS_MAX = 512              # sequence numbers of one NACK
     RTCP_ROOM = 1200             # plain bytes of one datagram
-
-cdef int64_t NEVER = 0x7FFFFFFFFFFFFFFF
 
 
 # ---- to publishers
@@ -128,32 +126,20 @@ cdef int64_t serve_peer(EngineState* engine, Peer* peer) noexcept nogil:
 
 
 cdef void serve_hot(EngineState* engine) noexcept nogil:
-    """The list is taken apart first: what is done for one peer may make another hot, or that one again."""
-    cdef Peer* peer = engine.hot
-    cdef Peer* following
+    """What is done for one peer may make another hot, or that one again: each waits for the next round then, at the
+    latest."""
+    cdef uint64_t left = engine.hot_count
+    cdef Peer* peer
     cdef int64_t due
-    if engine.hot_due == 0 or engine.hot_due > engine.now:
-        return
-    engine.hot = NULL
-    engine.hot_due = 0
-    while peer != NULL:
-        following = peer.hot_next
-        due = peer.hot_due
-        if due <= engine.now:
-            peer.hot_due = NEVER
-            due = serve_peer(engine, peer)
-            if peer.hot_due != NEVER:
-                due = earlier(due, peer.hot_due)
-            if due and due <= engine.now:
-                due = engine.now + 1000
-            peer.hot_due = due
+    while left and engine.hot_count and engine.hot[0].hot_due <= engine.now:
+        left -= 1
+        peer = engine.hot[0]
+        agenda_leave(engine, peer)
+        due = serve_peer(engine, peer)
+        if peer.hot_at:
+            due = earlier(due, peer.hot_due)
         if due:
-            peer.hot_next = engine.hot
-            engine.hot = peer
-            engine.hot_due = earlier(engine.hot_due, due)
-        else:
-            peer.hot = 0
-        peer = following
+            agenda_set(engine, peer, due if due > engine.now else engine.now + 1000)
 
 
 cdef void note_reception(Encoding* encoding) noexcept nogil:

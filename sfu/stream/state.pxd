@@ -173,6 +173,7 @@ cdef struct Counters:
     uint64_t datagrams_in
     uint64_t bytes_in
     uint64_t datagrams_out
+    uint64_t messages_out            # that took them to the kernel: each a run of datagrams to one address
     uint64_t bytes_out
     uint64_t rtp_in
     uint64_t rtp_out
@@ -306,9 +307,8 @@ cdef struct Peer:
     uint8_t clock_known              # clock_offset is set
     uint64_t clock_offset            # NTP 32.32, modulo 2^64: from the peer's clock to the engine's
     int64_t way                      # µs that its packets take here at the least, by the round trip; 0: not known
-    int64_t hot_due                  # µs of the next feedback or NACK, 0: none
-    Peer* hot_next
-    uint8_t hot
+    int64_t hot_due                  # µs of the next feedback or NACK
+    uint32_t hot_at                  # 1 + its place in the engine's heap, 0: nothing is due
     int64_t report_due
 
 cdef struct Tap:
@@ -432,8 +432,9 @@ cdef struct EngineState:
     Table legs
     Table taps
     uint64_t seed[2]
-    Peer* hot
-    int64_t hot_due                  # µs, no later than the earliest hot_due of the list; 0: the list is empty
+    Peer** hot                       # a heap by hot_due: see agenda
+    uint64_t hot_count
+    uint64_t hot_room                # for all peers
     Track* pending
     int64_t consent_timeout          # µs
     int64_t slow_due                 # µs of the next round over all peers

@@ -98,6 +98,7 @@ cdef struct Udp:
     int segmentation         # the kernel splits runs
     Counters* counters
     uint8_t* buffers
+    int taken                # messages of the last call, whose headers the kernel has written to
     mmsghdr incoming[UDP_BATCH]
     iovec incoming_parts[UDP_BATCH]
     Sender senders[UDP_BATCH]
@@ -107,6 +108,20 @@ cdef struct Udp:
     Sender targets[SEND_BATCH]
     uint8_t outgoing_control[SEND_BATCH][CONTROL_BYTES]
     uint32_t outgoing_datagrams[SEND_BATCH]
+
+
+cdef void prepare(Udp* udp) noexcept nogil:
+    cdef msghdr* header
+    cdef int i
+    for i in range(UDP_BATCH):
+        udp.incoming_parts[i].iov_base = udp.buffers + i * UDP_BUFFER
+        udp.incoming_parts[i].iov_len = UDP_BUFFER
+        header = &udp.incoming[i].msg_hdr
+        header.msg_name = &udp.senders[i]
+        header.msg_iov = &udp.incoming_parts[i]
+        header.msg_iovlen = 1
+        header.msg_control = udp.incoming_control[i]
+    udp.taken = UDP_BATCH
 
 
 cdef Udp* udp_new(int fd, int ipv6, int learn_local, Counters* counters) noexcept nogil:
@@ -122,6 +137,7 @@ cdef Udp* udp_new(int fd, int ipv6, int learn_local, Counters* counters) noexcep
     udp.ipv6 = ipv6
     udp.learn_local = learn_local
     udp.counters = counters
+    prepare(udp)
     # Each of these may be missing from a kernel; then it goes without.
     setsockopt(fd, SOL_UDP, UDP_GRO, &on, sizeof(on))
     udp.segmentation = setsockopt(fd, SOL_UDP, UDP_SEGMENT, &off, sizeof(off)) == 0
@@ -149,20 +165,14 @@ cdef int udp_has_segmentation(const Udp* udp) noexcept nogil:
 
 cdef int udp_receive(Udp* udp) noexcept nogil:
     cdef int i, count
-    cdef msghdr* header
-    for i in range(UDP_BATCH):
-        udp.incoming_parts[i].iov_base = udp.buffers + i * UDP_BUFFER
-        udp.incoming_parts[i].iov_len = UDP_BUFFER
-        header = &udp.incoming[i].msg_hdr
-        header.msg_name = &udp.senders[i]
-        header.msg_namelen = sizeof(Sender)
-        header.msg_iov = &udp.incoming_parts[i]
-        header.msg_iovlen = 1
-        header.msg_control = udp.incoming_control[i]
-        header.msg_controllen = CONTROL_BYTES
+    for i in range(udp.taken):
+        udp.incoming[i].msg_hdr.msg_namelen = sizeof(Sender)
+        udp.incoming[i].msg_hdr.msg_controllen = CONTROL_BYTES
     while True:
         count = recvmmsg(udp.fd, udp.incoming, UDP_BATCH, MSG_DONTWAIT, NULL)
         if count >= 0 or errno != EINTR:
+            # The call has prepared one header more than it tells of.
+            udp.taken = min(max(count, 0) + 1, <int>UDP_BATCH)
             return count if count > 0 else 0
 
 
@@ -282,6 +292,7 @@ cdef int wait_for_room(Udp* udp) noexcept nogil:
 cdef void count_sent(Udp* udp, int first, int count) noexcept nogil:
     cdef int i
     for i in range(first, first + count):
+        udp.counters.messages_out += 1
         udp.counters.datagrams_out += udp.outgoing_datagrams[i]
         udp.counters.bytes_out += udp.outgoing_parts[i].iov_len
 
