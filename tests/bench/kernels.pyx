@@ -246,10 +246,10 @@ cdef class AssembleKernel(Kernel):
     cdef object assembler
     cdef bytes payload
 
-    def __init__(self, int codec, bytes data):
+    def __init__(self, object assembler, bytes data):
         cdef Assembly* assembly = <Assembly*>calloc(1, sizeof(Assembly))
         self.state = assembly
-        self.assembler = new_assembler(codec)
+        self.assembler = assembler
         self.payload = data
         assembly.assembler = <PyObject*>self.assembler
         assembly.payload = <PyObject*>self.payload
