@@ -3,17 +3,19 @@
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport realloc
 
+from mediaserver.sfu.stream.state cimport Due
+
 cdef enum:
     FIRST_ROOM = 64
 
 
 cdef int agenda_room(EngineState* engine, uint64_t peers) noexcept nogil:
     cdef uint64_t room = engine.hot_room if engine.hot_room else FIRST_ROOM
-    cdef Peer** hot
+    cdef Due* hot
     while room < peers:
         room *= 2
     if room != engine.hot_room:
-        hot = <Peer**>realloc(engine.hot, room * sizeof(Peer*))
+        hot = <Due*>realloc(engine.hot, room * sizeof(Due))
         if hot == NULL:
             return -1
         engine.hot = hot
@@ -21,59 +23,59 @@ cdef int agenda_room(EngineState* engine, uint64_t peers) noexcept nogil:
     return 0
 
 
-cdef inline void put(EngineState* engine, uint64_t at, Peer* peer) noexcept nogil:
-    engine.hot[at] = peer
-    peer.hot_at = <uint32_t>at + 1
+cdef inline void put(EngineState* engine, uint64_t at, Due due) noexcept nogil:
+    engine.hot[at] = due
+    due.peer.hot_at = <uint32_t>at + 1
 
 
-cdef void rise(EngineState* engine, uint64_t at, Peer* peer) noexcept nogil:
+cdef void rise(EngineState* engine, uint64_t at, Due due) noexcept nogil:
     cdef uint64_t above
     while at:
         above = (at - 1) // 2
-        if engine.hot[above].hot_due <= peer.hot_due:
+        if engine.hot[above].at <= due.at:
             break
         put(engine, at, engine.hot[above])
         at = above
-    put(engine, at, peer)
+    put(engine, at, due)
 
 
-cdef void sink(EngineState* engine, uint64_t at, Peer* peer) noexcept nogil:
+cdef void sink(EngineState* engine, uint64_t at, Due due) noexcept nogil:
     cdef uint64_t below = 2 * at + 1
     while below < engine.hot_count:
-        if below + 1 < engine.hot_count and engine.hot[below + 1].hot_due < engine.hot[below].hot_due:
+        if below + 1 < engine.hot_count and engine.hot[below + 1].at < engine.hot[below].at:
             below += 1
-        if peer.hot_due <= engine.hot[below].hot_due:
+        if due.at <= engine.hot[below].at:
             break
         put(engine, at, engine.hot[below])
         at = below
         below = 2 * at + 1
-    put(engine, at, peer)
+    put(engine, at, due)
 
 
-cdef void move(EngineState* engine, uint64_t at, Peer* peer) noexcept nogil:
-    if at and peer.hot_due < engine.hot[(at - 1) // 2].hot_due:
-        rise(engine, at, peer)
+cdef void move(EngineState* engine, uint64_t at, Due due) noexcept nogil:
+    if at and due.at < engine.hot[(at - 1) // 2].at:
+        rise(engine, at, due)
     else:
-        sink(engine, at, peer)
+        sink(engine, at, due)
 
 
 cdef void agenda_set(EngineState* engine, Peer* peer, int64_t due) noexcept nogil:
-    peer.hot_due = due
+    cdef Due entry
+    entry.at = peer.hot_due = due
+    entry.peer = peer
     if not peer.hot_at:
         engine.hot_count += 1
-        rise(engine, engine.hot_count - 1, peer)
+        rise(engine, engine.hot_count - 1, entry)
     else:
-        move(engine, peer.hot_at - 1, peer)
+        move(engine, peer.hot_at - 1, entry)
 
 
 cdef void agenda_leave(EngineState* engine, Peer* peer) noexcept nogil:
     cdef uint64_t at
-    cdef Peer* last
     if not peer.hot_at:
         return
     at = peer.hot_at - 1
     peer.hot_at = 0
     engine.hot_count -= 1
-    last = engine.hot[engine.hot_count]
-    if last != peer:
-        move(engine, at, last)
+    if at != engine.hot_count:
+        move(engine, at, engine.hot[engine.hot_count])

@@ -8,6 +8,7 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from mediaserver.sfu.stream.addresses cimport address_from, address_text
+from mediaserver.sfu.stream.ahead cimport ahead_feedback
 from mediaserver.sfu.stream.buffers cimport pool_close, pool_init
 from mediaserver.sfu.stream.connectivity cimport (
     answer_check,
@@ -79,6 +80,7 @@ cdef void receive_rtcp(EngineState* engine, Peer* peer, const uint8_t* data, siz
     if size > sizeof(engine.scratch):
         engine.counters.drop_oversize += 1
         return
+    ahead_feedback(peer)
     # Not into engine.scratch: what an answer needs may be built there.
     cdef uint8_t copy[2048]
     memcpy(copy, data, size)
@@ -177,8 +179,8 @@ cdef void engine_end_batch(EngineState* engine) noexcept nogil:
 
 cdef int64_t engine_deadline(const EngineState* engine) noexcept nogil:
     cdef int64_t due = engine.slow_due
-    if engine.hot_count and engine.hot[0].hot_due < due:
-        due = engine.hot[0].hot_due
+    if engine.hot_count and engine.hot[0].at < due:
+        due = engine.hot[0].at
     if engine.watch_due and engine.watch_due < due:
         due = engine.watch_due
     return due

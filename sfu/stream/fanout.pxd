@@ -19,5 +19,8 @@ cdef int is_tapped(const Encoding* encoding) noexcept nogil
 cdef Encoding* best_encoding(Track* track, int64_t now) noexcept nogil
 # Taps turn to the best encoding. Call now and then.
 cdef void fanout_tend(EngineState* engine, Track* track) noexcept nogil
+# Whether it pays to wait a moment before what waits is sent: of a picture that many watch a part has come, and in earlier
+# waits more did. Ask again after the wait.
+cdef int fanout_gathers(EngineState* engine) noexcept nogil
 # Sends what waits, of all tracks.
 cdef void fanout_flush(EngineState* engine) noexcept nogil

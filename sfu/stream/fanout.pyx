@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from mediaserver.sfu.policy.missing cimport missing_lowest
+from mediaserver.sfu.stream.ahead cimport AHEAD_STEPS, ahead_leg
 from mediaserver.sfu.stream.buffers cimport PACKET_LARGE, PACKET_SMALL, packet_unref
 from mediaserver.sfu.stream.inbound cimport Inbound
 from mediaserver.sfu.stream.keyframes cimport want_keyframe
@@ -17,6 +18,9 @@ from mediaserver.sfu.stream.tap cimport TapQueue, tap_awaits, tap_push
 
 cdef enum:
     PADDING_MOST = 12        # bytes: what a run of equal packets is worth
+    GATHER_LEGS = 4          # viewers from which on a picture's packets are waited for
+    ALONE_MOST = 3           # waits in vain, after which only every so many-th packet
+    ALONE_AGAIN = 64         # is waited with
 
 
 cdef inline int is_alive(const Encoding* encoding, int64_t now) noexcept nogil:
@@ -122,9 +126,17 @@ cdef void equalise(Packet** packets, uint32_t count) noexcept nogil:
         first = end
 
 
+cdef inline void look_ahead(const Track* track, uint32_t turn) noexcept nogil:
+    """Each turn takes a step for each of the legs that come next."""
+    cdef uint32_t step
+    for step in range(AHEAD_STEPS):
+        if turn >= step and turn - step < track.leg_count:
+            ahead_leg(track.legs[turn - step], step, track.pending[0].payload_type)
+
+
 cdef void fanout_flush_track(EngineState* engine, Track* track) noexcept nogil:
     cdef uint32_t count = track.pending_count
-    cdef uint32_t i, j
+    cdef uint32_t i, j, step
     cdef Leg* leg
     cdef Tap* tap = track.taps
     while tap != NULL:
@@ -135,13 +147,17 @@ cdef void fanout_flush_track(EngineState* engine, Track* track) noexcept nogil:
         tap = tap.next
     if track.leg_count and track.config.video:
         equalise(track.pending, count)
+    for step in range(AHEAD_STEPS):
+        look_ahead(track, step)
     for j in range(track.leg_count):
+        look_ahead(track, j + AHEAD_STEPS)
         leg = track.legs[j]
         for i in range(count):
             send_media(engine, leg, track.pending[i])
     for i in range(count):
         packet_unref(&engine.pool, track.pending[i])
     track.pending_count = 0
+    track.gathered = 0
 
 
 cdef void fanout_add(EngineState* engine, Track* track, Packet* packet) noexcept nogil:
@@ -153,6 +169,36 @@ cdef void fanout_add(EngineState* engine, Track* track, Packet* packet) noexcept
         fanout_flush_track(engine, track)
     track.pending[track.pending_count] = packet
     track.pending_count += 1
+
+
+cdef inline int gathers(Track* track) noexcept nogil:
+    cdef uint32_t count = track.pending_count
+    if not track.config.video or track.leg_count < GATHER_LEGS or count == 0 or count > PENDING_MAX // 2:
+        return 0
+    if track.pending[count - 1].marker:
+        return 0
+    if track.gathered == count:
+        track.gathered = 0
+        track.alone += 1
+        return 0
+    if track.gathered:
+        track.alone = 0
+    elif track.alone >= ALONE_MOST:
+        # Its publisher lets its packets go one by one; now and then it is tried again.
+        track.alone += 1
+        if track.alone % ALONE_AGAIN:
+            return 0
+    track.gathered = count
+    return 1
+
+
+cdef int fanout_gathers(EngineState* engine) noexcept nogil:
+    cdef Track* track = engine.pending
+    cdef int found = 0
+    while track != NULL:
+        found |= gathers(track)
+        track = track.pending_next
+    return found
 
 
 cdef void fanout_flush(EngineState* engine) noexcept nogil:

@@ -60,6 +60,8 @@ cdef enum:
     NACKS_MAX = 512              # sequence numbers of one NACK
     RTCP_ROOM = 1200             # plain bytes of one datagram
 
+cdef int64_t NEVER = 0x7FFFFFFFFFFFFFFF
+
 
 # ---- to publishers
 
@@ -131,15 +133,17 @@ cdef void serve_hot(EngineState* engine) noexcept nogil:
     cdef uint64_t left = engine.hot_count
     cdef Peer* peer
     cdef int64_t due
-    while left and engine.hot_count and engine.hot[0].hot_due <= engine.now:
+    while left and engine.hot_count and engine.hot[0].at <= engine.now:
         left -= 1
-        peer = engine.hot[0]
-        agenda_leave(engine, peer)
+        peer = engine.hot[0].peer
+        peer.hot_due = NEVER  # it keeps its place until it is known when it is due again
         due = serve_peer(engine, peer)
-        if peer.hot_at:
+        if peer.hot_due != NEVER:
             due = earlier(due, peer.hot_due)
         if due:
             agenda_set(engine, peer, due if due > engine.now else engine.now + 1000)
+        else:
+            agenda_leave(engine, peer)
 
 
 cdef void note_reception(Encoding* encoding) noexcept nogil:

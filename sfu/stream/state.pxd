@@ -352,6 +352,8 @@ cdef struct Track:
     Tap* taps
     Packet* pending[PENDING_MAX]
     uint32_t pending_count
+    uint32_t gathered                # packets that were there when the batch waited for more, 0: it has not
+    uint32_t alone                   # times in a row that nothing came in such a wait
     Track* pending_next
     uint8_t pending_listed
     uint32_t width                   # as told
@@ -418,6 +420,10 @@ cdef struct Question:                # a check that we have sent
     uint8_t txid[12]
     int64_t asked                    # µs
 
+cdef struct Due:
+    int64_t at                       # µs
+    Peer* peer
+
 cdef struct EngineState:
     int64_t now
     int allocation                   # AllocMode
@@ -432,7 +438,7 @@ cdef struct EngineState:
     Table legs
     Table taps
     uint64_t seed[2]
-    Peer** hot                       # a heap by hot_due: see agenda
+    Due* hot                         # a heap by time: see agenda
     uint64_t hot_count
     uint64_t hot_room                # for all peers
     Track* pending

@@ -21,6 +21,7 @@ from mediaserver.sfu.stream.engine cimport (
     engine_init,
     engine_receive,
 )
+from mediaserver.sfu.stream.fanout cimport fanout_gathers
 from mediaserver.sfu.stream.outbox cimport Addr, Outbox, outbox_clear
 from mediaserver.sfu.stream.plane cimport BasePlane
 from mediaserver.sfu.stream.ring cimport Ring, ring_close, ring_count, ring_init, ring_put, ring_take
@@ -29,6 +30,7 @@ from mediaserver.sfu.stream.state cimport EngineState
 from mediaserver.sfu.stream.tap cimport TapRing
 from mediaserver.sfu.stream.tcp cimport Tcp, tcp_accept, tcp_drain, tcp_flush, tcp_free, tcp_new, tcp_receive, tcp_sweep
 from mediaserver.sfu.stream.udp cimport (
+    UDP_BATCH,
     Udp,
     udp_drain,
     udp_free,
@@ -42,6 +44,7 @@ from mediaserver.sfu.wire.packet cimport DEMUX_RTP, demux_kind, is_rtcp
 cdef extern from *:
     """
     #include <sys/epoll.h>
+    #include <sys/prctl.h>
     #include <time.h>
     #include <unistd.h>
     """
@@ -57,16 +60,23 @@ cdef extern from *:
         long tv_sec
         long tv_nsec
     int clock_gettime(int, timespec*) noexcept nogil
+    int nanosleep(const timespec*, timespec*) noexcept nogil
+    int prctl(int, unsigned long) noexcept nogil
     long read(int, void*, size_t) noexcept nogil
     long write(int, const void*, size_t) noexcept nogil
     enum:
-        EPOLL_CTL_ADD, EPOLLIN, EPOLLOUT, EPOLL_CLOEXEC, CLOCK_MONOTONIC, CLOCK_REALTIME
+        EPOLL_CTL_ADD, EPOLLIN, EPOLLOUT, EPOLL_CLOEXEC, CLOCK_MONOTONIC, CLOCK_REALTIME, PR_SET_TIMERSLACK
 
 cdef enum:
     COMMANDS = 16384         # the ring's size; what does not fit waits on the control plane's side
+    IDLE_US = 50             # of waiting, after which there is time to gather a picture's packets
+    GATHER_NS = 60000        # one wait for more of them
+    GATHER_ROUNDS = 3
+    TIMER_SLACK_NS = 5000    # by which the kernel may let us sleep longer: its usual 50 µs would double that
     ROUNDS = 8               # calls of recvmmsg before commands are looked at again
     LATENCY_BUCKETS = 96
     SOCKET_BUFFER = 8388608
+    TAKEN_MOST = UDP_BATCH * (1 + GATHER_ROUNDS)
     READY = 64               # events taken at once
     LISTEN_BACKLOG = 512
     SAME_PORT_TRIES = 20
@@ -104,6 +114,13 @@ cdef int64_t bucket_limit(int bucket) noexcept nogil:
     return <int64_t>(4 + (bucket - 4) % 4 + 1) << ((bucket - 4) // 4)
 
 
+# The messages of a batch: when each came (µs), how many packets of media it held, and of which track.
+cdef struct Taken:
+    int messages
+    int64_t arrivals[TAKEN_MOST]
+    uint64_t counts[TAKEN_MOST]
+    Spread* served[TAKEN_MOST]
+
 cdef struct Loop:
     EngineState* engine
     Udp* udp
@@ -117,6 +134,7 @@ cdef struct Loop:
     uint64_t latency[LATENCY_BUCKETS]
     uint64_t latency_sum     # µs
     uint64_t loops
+    int idle                 # it has waited for what came last
     int crowded              # the ring of commands was nearly full: more may wait behind it
 
 
@@ -154,44 +172,63 @@ cdef void flush(Loop* loop) noexcept nogil:
         outbox_clear(&loop.engine.outbox)
 
 
-cdef void measure(Loop* loop, const int64_t* arrivals, const uint64_t* counts, Spread** served,
-                  int messages) noexcept nogil:
+cdef void measure(Loop* loop, const Taken* taken) noexcept nogil:
     """From the kernel's receive stamp to the return of the last send of the batch: an upper bound for each packet."""
     cdef int64_t now = now_us(CLOCK_REALTIME)
     cdef int64_t spent
     cdef int i
-    for i in range(messages):
-        if counts[i] and arrivals[i]:
-            spent = now - arrivals[i]
-            loop.latency[latency_bucket(spent)] += counts[i]
-            loop.latency_sum += counts[i] * <uint64_t>(spent if spent > 0 else 0)
-            if served[i] != NULL:
-                spread_add(served[i], spent, <uint32_t>counts[i])
+    for i in range(taken.messages):
+        if taken.counts[i] and taken.arrivals[i]:
+            spent = now - taken.arrivals[i]
+            loop.latency[latency_bucket(spent)] += taken.counts[i]
+            loop.latency_sum += taken.counts[i] * <uint64_t>(spent if spent > 0 else 0)
+            if taken.served[i] != NULL:
+                spread_add(taken.served[i], spent, <uint32_t>taken.counts[i])
 
 
-cdef int take_datagrams(Loop* loop) noexcept nogil:
-    """One call of recvmmsg, and all that comes of it. How many messages."""
-    cdef int64_t arrivals[32]
-    cdef uint64_t counts[32]
-    cdef Spread* served[32]
+cdef int take(Loop* loop, Taken* taken) noexcept nogil:
+    """One call of recvmmsg. How many messages."""
     cdef int messages = udp_receive(loop.udp)
-    cdef int i
+    cdef int i, at_message
     cdef Addr addr
     cdef uint64_t size, segment, at, part
     cdef const uint8_t* data
     for i in range(messages):
-        data = udp_message(loop.udp, i, &addr, &size, &segment, &arrivals[i])
-        counts[i] = 0
+        at_message = taken.messages + i
+        data = udp_message(loop.udp, i, &addr, &size, &segment, &taken.arrivals[at_message])
+        taken.counts[at_message] = 0
         at = 0
         loop.engine.served = NULL
         while at < size:
             part = segment if size - at > segment else size - at
-            counts[i] += is_media(data + at, part)
+            taken.counts[at_message] += is_media(data + at, part)
             engine_receive(loop.engine, &addr, data + at, part)
             at += part
-        served[i] = loop.engine.served  # one message is of one sender, and nearly always of one track
+        # One message is of one sender, and nearly always of one track.
+        taken.served[at_message] = loop.engine.served
+    taken.messages += messages
+    return messages
+
+
+cdef int take_datagrams(Loop* loop) noexcept nogil:
+    """A batch, and all that comes of it. How many messages its last call of recvmmsg brought.
+
+    Of a picture's packets the first would go to all viewers alone while the others come in. To wait for these is more
+    work done in less time, for each viewer gets one message in place of several; where there is no time to spare they
+    have come in the meantime anyway."""
+    cdef Taken taken
+    cdef timespec pause
+    cdef int messages, rounds = 0
+    taken.messages = 0
+    messages = take(loop, &taken)
+    while messages < UDP_BATCH and loop.idle and rounds < GATHER_ROUNDS and fanout_gathers(loop.engine):
+        pause.tv_sec = 0
+        pause.tv_nsec = GATHER_NS
+        nanosleep(&pause, NULL)
+        messages = take(loop, &taken)
+        rounds += 1
     flush(loop)
-    measure(loop, arrivals, counts, served, messages)
+    measure(loop, &taken)
     return messages
 
 
@@ -212,19 +249,22 @@ cdef void take_event(Loop* loop, const epoll_event* event) noexcept nogil:
 
 cdef void run(Loop* loop) noexcept nogil:
     cdef epoll_event ready[READY]
-    cdef int64_t started, wait
+    cdef int64_t started, wait, woken
     cdef uint64_t one = 1
     cdef int rounds, count, i
+    prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS)
     while not loop.stop:
         started = now_us(CLOCK_MONOTONIC)
         wait = (engine_deadline(loop.engine) - started + 999) // 1000
         count = epoll_wait(loop.epoll, ready, READY, <int>(0 if wait < 0 else wait if wait < 1000 else 1000))
-        started = now_us(CLOCK_MONOTONIC)
+        woken = now_us(CLOCK_MONOTONIC)
+        loop.idle = woken - started > IDLE_US
+        started = woken
         loop.engine.now = started
         for i in range(count):
             take_event(loop, &ready[i])
         rounds = 0
-        while take_datagrams(loop) == 32 and rounds < ROUNDS:
+        while take_datagrams(loop) == UDP_BATCH and rounds < ROUNDS:
             loop.engine.now = now_us(CLOCK_MONOTONIC)
             rounds += 1
         if loop.tcp != NULL:

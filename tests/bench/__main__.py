@@ -1,82 +1,225 @@
-"""`make bench`: what forwarding costs, as the load test sees it, medians of several runs.
+"""`make bench`: what forwarding costs, beside the least that it takes on this machine. docs/performance.md says how to
+read it.
 
-    python -m tests.bench [--runs N] [--seconds S] [--json FILE]
-
-Each run starts a server of its own with one worker and loads it over loopback from a generator that polls. Machines
-differ and are shared: compare figures of one machine and one day, by their medians.
+    python -m tests.bench [--only PART] [--quick] [--runs N] [--seconds S] [--json FILE] [--update-baseline]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import subprocess
+import platform
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
-CASES = {
-    "video x 50 viewers": ("video", 1, 50),
-    "video x 10 viewers x 8 rooms": ("video", 8, 10),
-    "audio x 200 viewers": ("audio", 1, 200),
-    "ultrasound consultations x 10, 3 doctors": ("ultrasound", 10, 3),
-}
+from mediaserver.sfu.wire import gcm
+from tests.bench import instructions, server
+
+PARTS = ("kernels", "forwarding", "capacity", "memory", "city")
+LOG_WIDTH = 150
 
 
-def measure(profile: str, carts: int, viewers: int, seconds: float) -> dict[str, Any]:
-    """The load test's report of one run. SystemExit when the test could not be made."""
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"
-        command = [sys.executable, "-m", "mediaserver", "loadtest", "--spin", "--profile", profile]
-        command += ["--carts", str(carts), "--viewers", str(viewers), "--seconds", str(seconds), "--json", str(report)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode not in (0, 1) or not report.exists():
-            raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
-        loaded: dict[str, Any] = json.loads(report.read_bytes())
-        return loaded
-
-
-def summary(reports: list[dict[str, Any]]) -> dict[str, float]:
-    """Medians over the runs; latencies are of the worst source."""
-
-    def median(read: Any) -> float:
-        return statistics.median(read(report) for report in reports)
-
-    return {
-        "packets/s out": median(lambda r: r["packets_per_second"]["out"]),
-        "CPU µs/packet": median(lambda r: r["server"]["cpu_us_per_forwarded_packet"]),
-        "user share": median(lambda r: r["server"]["user_share"]),
-        "p50 ms": median(lambda r: max(s["latency_ms"]["p50"] for s in r["sources"])),
-        "p99 ms": median(lambda r: max(s["latency_ms"]["p99"] for s in r["sources"])),
-        "lost": median(lambda r: sum(s["lost"] for s in r["sources"])),
-        "MiB": median(lambda r: r["server"]["resident_mib"]),
+def show_kernels(console: Console, *, update: bool) -> tuple[dict[str, Any], bool]:
+    """The counts, and whether they are within what the baseline allows."""
+    names = list(instructions.kernels({}))
+    times = instructions.time_kernels(names)
+    try:
+        counts = instructions.count_kernels(names)
+    except FileNotFoundError as error:
+        console.print(f"[yellow]Instructions are not counted: {error}")
+        counts = {}
+    if update and counts:
+        instructions.store_baseline(counts)
+        console.print(f"The baseline is in {instructions.BASELINE.name}.")
+    baseline = instructions.load_baseline()
+    comparable = baseline is not None and baseline.made_by == instructions.made_by()
+    table = Table("kernel", title="Kernels, a turn or a forwarded packet")
+    for heading in ("ns", "own instructions", "with libraries", "baseline", "change"):
+        table.add_column(heading, justify="right")
+    regressed = instructions.worse(counts, baseline) if baseline is not None and comparable else []
+    for name in names:
+        row = [f"{times[name]:,.0f}"]
+        if name in counts:
+            row += [f"{counts[name].own:,.0f}", f"{counts[name].all:,.0f}"]
+            if baseline is not None and comparable and name in baseline.kernels:
+                before = baseline.kernels[name].own
+                row += [f"{before:,.0f}", f"{(counts[name].own / before - 1) * 100 if before else 0:+.1f} %"]
+        table.add_row(name, *row, style="red" if name in regressed else "")
+    console.print(table)
+    if counts and baseline is not None and not comparable:
+        console.print(
+            f"[yellow]Not compared: the baseline is of {baseline.made_by}, this is {instructions.made_by()}."
+        )
+    for name in regressed:
+        console.print(f"[red]{name} takes more than {instructions.ALLOWED:.0%} more instructions than the baseline.")
+    figures = {
+        name: {"ns": times[name], **({"own": counts[name].own, "all": counts[name].all} if name in counts else {})}
+        for name in names
     }
+    return figures, not regressed
+
+
+def show_forwarding(console: Console, runs: int, seconds: float, quick: bool) -> dict[str, Any]:
+    libraries = ["openssl"] if gcm.obstacle() else ["auto", "openssl"]
+    table = Table(
+        "load",
+        "AES-GCM",
+        title="CPU of the forwarding thread, µs a forwarded packet, and latency in ms: medians of pairs",
+    )
+    for heading in (
+        "packets/s",
+        "server",
+        "user",
+        "system",
+        "bare",
+        "user",
+        "system",
+        "ratio",
+        "least to most",
+        "process",
+        "p50",
+        "p99",
+        "p99.9",
+        "bare p99",
+        "late",
+        "MiB",
+    ):
+        table.add_column(heading, justify="right")
+    found = {}
+    for name in server.QUICK if quick else server.CASES:
+        for library in libraries:
+            called = "OpenSSL" if library == "openssl" else "ipsec-mb"
+            console.print(f"{name}, {called}: {runs} pairs of {seconds:g} s")
+            one = found[f"{name}, {called}"] = server.compare(name, runs, seconds, library)
+            cells = (
+                one.packets_out,
+                one.server_us,
+                one.server_user_us,
+                one.server_system_us,
+                one.bare_us,
+                one.bare_user_us,
+                one.bare_system_us,
+                one.ratio,
+            )
+            more = (
+                one.process_us,
+                one.p50_ms,
+                one.p99_ms,
+                one.p999_ms,
+                one.bare_p99_ms,
+                one.generator_late_ms,
+                one.resident_mib,
+            )
+            table.add_row(
+                name,
+                called,
+                f"{cells[0]:,.0f}",
+                *(f"{cell:.2f}" for cell in cells[1:]),
+                f"{one.ratio_least:.2f} to {one.ratio_most:.2f}",
+                *(f"{cell:.2f}" for cell in more),
+            )
+    console.print(table)
+    return {name: msgspec.to_builtins(one) for name, one in found.items()}
+
+
+def show_capacity(console: Console, seconds: float, quick: bool) -> dict[str, Any]:
+    found = server.find_capacity(seconds, 2 if quick else 64, console.print)
+    table = Table("load", title="How much one worker carries: video of 2.5 Mbit/s, 50 viewers of each cart")
+    for heading in (
+        "carts",
+        "packets/s",
+        "of a core",
+        "packets/s of a whole core",
+        "lost",
+        "p50",
+        "p99",
+        "p99.9",
+        "generator late, ms",
+    ):
+        table.add_column(heading, justify="right")
+    rows: list[tuple[str, server.Step | None]] = [(f"step {number}", one) for number, one in enumerate(found.steps, 1)]
+    rows += [("under 0.1 % loss", found.lossless), ("and p99 under 2 ms", found.prompt), *found.at.items()]
+    for name, one in rows:
+        if one is not None:
+            latency = [f"{one.latency_ms[rank]:.2f}" for rank in ("p50", "p99", "p99.9")]
+            table.add_row(
+                name,
+                str(one.carts),
+                f"{one.packets_out:,.0f}",
+                f"{one.core:.2f}",
+                f"{one.packets_out / one.core:,.0f}",
+                f"{one.lost_share:.3%}",
+                *latency,
+                f"{one.generator_late_ms:.1f}",
+            )
+    console.print(table)
+    console.print(f"The search ended by {found.ended_by}.")
+    return dict(msgspec.to_builtins(found))
+
+
+def show_memory(console: Console, seconds: float) -> dict[str, Any]:
+    found = server.memory(seconds)
+    table = Table("of", "KiB", title="Memory of the server's process")
+    for name, kibibytes in found.items():
+        table.add_row(name, f"{kibibytes:,.1f}")
+    console.print(table)
+    return dict(found)
+
+
+def show_city(console: Console, seconds: float, quick: bool) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        found = server.city(2 if quick else 8, seconds, Path(folder))
+    table = Table("", "", title="A city's evening (a quarter with ultrasound), recorded")
+    for name, value in found.items():
+        if name == "sources":
+            for one in value:
+                latency = ", ".join(f"{rank} {ms:.2f}" for rank, ms in one["latency_ms"].items())
+                table.add_row(one["source"], f"{latency} ms; {one['lost']} lost")
+        else:
+            table.add_row(name, f"{value:,.2f}" if isinstance(value, float) else str(value))
+    console.print(table)
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.split("\n")[0])
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--json", type=Path, help="where to write the medians")
+    parser.add_argument("--only", choices=PARTS, action="append", help="a part alone; may be given several times")
+    parser.add_argument("--quick", action="store_true", help="fewer cases, runs and seconds: for a first look")
+    parser.add_argument("--runs", type=int, help="pairs of runs of each load: 5")
+    parser.add_argument("--seconds", type=float, help="of each run: 6")
+    parser.add_argument("--json", type=Path, help="where to write everything")
+    parser.add_argument("--update-baseline", action="store_true", help="keep these instruction counts as the baseline")
     options = parser.parse_args()
-    results = {}
+    parts = options.only or (["kernels"] if options.update_baseline else PARTS)
+    runs, seconds = options.runs or (2 if options.quick else 5), options.seconds or (3 if options.quick else 6)
     console = Console()
-    table = Table("case")
-    for name, case in CASES.items():
-        console.print(f"{name}: {options.runs} runs of {options.seconds:g} s")
-        results[name] = summary([measure(*case, options.seconds) for _ in range(options.runs)])
-    for heading in next(iter(results.values())):
-        table.add_column(heading, justify="right")
-    for name, figures in results.items():
-        table.add_row(name, *(f"{figure:,.2f}" for figure in figures.values()))
-    console.print(table)
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+    results: dict[str, Any] = {
+        "machine": platform.processor() or platform.machine(),
+        "kernel": platform.release(),
+        "made_by": instructions.made_by(),
+        "library": gcm.library(),
+    }
+    good = True
+    if "kernels" in parts:
+        results["kernels"], good = show_kernels(console, update=options.update_baseline)
+    if "forwarding" in parts:
+        results["forwarding"] = show_forwarding(console, runs, seconds, options.quick)
+    if "capacity" in parts:
+        results["capacity"] = show_capacity(console, seconds, options.quick)
+    if "memory" in parts:
+        results["memory"] = show_memory(console, seconds)
+    if "city" in parts:
+        results["city"] = show_city(console, 2 * seconds, options.quick)
     if options.json:
-        options.json.write_text(json.dumps(results, indent=2))
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=2) + b"\n")
+    sys.exit(0 if good else 1)
 
 
 if __name__ == "__main__":

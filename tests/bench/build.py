@@ -19,7 +19,7 @@ _DIRECTIVES = ("boundscheck=False", "wraparound=False", "initializedcheck=False"
 
 
 def load(name: str) -> ModuleType:
-    """Import `tests/bench/NAME.pyx`, compiled when it or what it is made of has changed. Raises `CalledProcessError`."""
+    """Import `tests/bench/NAME.pyx`, compiled when it or what it is made of has changed."""
     OUT.mkdir(parents=True, exist_ok=True)
     with (OUT / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""One run of one load against the server or the bare loop, with the load test's swarm at both: JSON on the standard output.
+"""One run of one load against the server or the bare loop, with the load test's swarm at both: JSON to standard output.
 
     python -m tests.bench.forwarding server|bare PROFILE CARTS VIEWERS SECONDS [--library auto|openssl]
 
@@ -8,7 +8,6 @@ The two see the same packets at the same times through the same sockets, and are
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import os
 import secrets
@@ -38,6 +37,7 @@ from mediaserver.sfu.wire.srtp import PROFILE_AEAD_AES_128_GCM
 
 SETTLE_SECONDS = 1.0
 SOCKET_BUFFER = 8 << 20
+_DATAGRAMS, _MESSAGES = "mediaserver_plane_datagrams_out_total", "mediaserver_plane_messages_out_total"
 _TICKS = os.sysconf("SC_CLK_TCK")
 _EXTENSIONS = ((1, int(ExtKind.EXT_MID)), (2, int(ExtKind.EXT_TWCC)), (3, int(ExtKind.EXT_ABS_CAPTURE_TIME)))
 
@@ -69,7 +69,7 @@ class Run(msgspec.Struct, frozen=True):
     generator_late_ms: float
     resident_mib: float = 0.0
     messages: float = 0.0
-    """datagrams of one message, on average (the bare loop tells)"""
+    """datagrams of one message to the kernel, on average"""
 
 
 def thread_cpu(pid: int, tid: int) -> Cpu:
@@ -83,7 +83,7 @@ def thread_cpu(pid: int, tid: int) -> Cpu:
 class WatchedSample(ProcessSample, frozen=True):
     """By thread as well."""
 
-    tasks: dict[int, Cpu] = {}
+    tasks: dict[int, Cpu] = msgspec.field(default_factory=dict)
 
 
 class WatchedProcess(Process):
@@ -148,6 +148,7 @@ async def measure_server(scenario: Scenario, library: str, settings: dict[str, s
         sent=packets,
         generator_late_ms=part.totals.sender_lateness.percentile(99) / 1e6,
         resident_mib=after.resident_bytes / 2**20,
+        messages=outcome.counters.get(_DATAGRAMS, 0) / max(1, outcome.counters.get(_MESSAGES, 0)),
     )
 
 
@@ -261,7 +262,9 @@ def main() -> None:
     parser.add_argument("viewers", type=int)
     parser.add_argument("seconds", type=float)
     parser.add_argument("--library", choices=("auto", "openssl"), default="auto")
-    parser.add_argument("--set", action="append", default=[], metavar="VARIABLE=VALUE", help="of the server's environment")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="VARIABLE=VALUE", help="of the server's environment"
+    )
     options = parser.parse_args()
     scenario = of_profile(
         options.profile, options.viewers, consultations=options.carts, seconds=options.seconds, decoded_viewers=0

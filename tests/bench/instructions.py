@@ -2,8 +2,8 @@
 
     python -m tests.bench.instructions --child LIST FILE     (callgrind runs this)
 
-An instruction count is that of the compiler that made it, so the stored baseline names its own, and is compared with no
-other's. Of each kernel two counts are kept: what the product's own extensions execute, and all of it, libraries included.
+An instruction count is that of the compiler that made it, so the stored baseline names its own, and is compared with
+no other's. Of each kernel two counts are kept: of the product's own extensions, and of all, libraries included.
 """
 
 from __future__ import annotations
@@ -200,9 +200,19 @@ def count_kernels(names: list[str]) -> dict[str, Counted]:
         tapes.write_bytes(msgspec.msgpack.encode((names, tapes_of(names))))
         out = Path(folder, "counts")
         command = [
-            valgrind, "--tool=callgrind", "--collect-atstart=no", "--toggle-collect=bench_measured",
-            "--dump-after=bench_measured", f"--callgrind-out-file={out}", "--combine-dumps=no",
-            sys.executable, "-m", "tests.bench.instructions", "--child", str(tapes), str(Path(folder, "units")),
+            valgrind,
+            "--tool=callgrind",
+            "--collect-atstart=no",
+            "--toggle-collect=bench_measured",
+            "--dump-after=bench_measured",
+            f"--callgrind-out-file={out}",
+            "--combine-dumps=no",
+            sys.executable,
+            "-m",
+            "tests.bench.instructions",
+            "--child",
+            str(tapes),
+            str(Path(folder, "units")),
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

@@ -16,7 +16,9 @@ from mediaserver.sfu.stream.addresses cimport address_from
 from mediaserver.sfu.stream.engine cimport engine_end_batch, engine_receive
 from mediaserver.sfu.stream.outbox cimport Addr, outbox_clear
 from mediaserver.sfu.stream.plane cimport BasePlane
-from mediaserver.sfu.stream.state cimport EngineState
+from mediaserver.sfu.policy.layers cimport LayerGate
+from mediaserver.sfu.stream.buffers cimport PACKET_LARGE, Packet
+from mediaserver.sfu.stream.state cimport EngineState, Leg, Peer, Sender
 from mediaserver.sfu.wire.packet cimport ExtMap, ExtValues, RtpHeader, ext_read, ext_write, rtp_parse, rtp_write
 from mediaserver.sfu.wire.rtcp cimport (
     RtcpArrival,
@@ -382,3 +384,9 @@ cdef class EngineKernel(Kernel):
     def messages(self):
         """Messages to the kernel so far: runs of equal datagrams to one address."""
         return (<Play*>self.state).messages
+
+
+def sizes():
+    """Bytes of the worker's structures."""
+    return {"peer": sizeof(Peer), "sender": sizeof(Sender), "leg": sizeof(Leg), "gate": sizeof(LayerGate),
+            "packet": sizeof(Packet) + PACKET_LARGE}

@@ -139,19 +139,30 @@ def _media(scene: Scene, number: int, draw: random.Random) -> list[bytes]:
         key = number % 30 == 0
         sizes = [1140 + (i >= scene.packets // 2) for i in range(scene.packets)]
         kind = 5 if key else 1
-        payloads = [bytes((0x7C, kind | (0x80 if i == 0 else 0) | (0x40 if i == len(sizes) - 1 else 0)))
-                    + draw.randbytes(size) for i, size in enumerate(sizes)]
+        payloads = [
+            bytes((0x7C, kind | (0x80 if i == 0 else 0) | (0x40 if i == len(sizes) - 1 else 0))) + draw.randbytes(size)
+            for i, size in enumerate(sizes)
+        ]
     else:
         payloads = [bytes([0x78]) + draw.randbytes(99)]
     frames = []
     for i, payload in enumerate(payloads):
-        values = {ExtKind.EXT_MID: b"0", ExtKind.EXT_TWCC: (sequence + i & 0xFFFF).to_bytes(2),
-                  ExtKind.EXT_ABS_CAPTURE_TIME: (number << 32).to_bytes(8)}
-        frames.append(packet.write_rtp(
-            payload_type=102, marker=i == len(payloads) - 1, sequence=sequence + i & 0xFFFF,
-            timestamp=number * (3000 if scene.video else 960), ssrc=SSRC,
-            extensions=packet.write_extensions(values, {number: kind for number, kind in EXTENSIONS}), payload=payload,
-        ))
+        values = {
+            ExtKind.EXT_MID: b"0",
+            ExtKind.EXT_TWCC: (sequence + i & 0xFFFF).to_bytes(2),
+            ExtKind.EXT_ABS_CAPTURE_TIME: (number << 32).to_bytes(8),
+        }
+        frames.append(
+            packet.write_rtp(
+                payload_type=102,
+                marker=i == len(payloads) - 1,
+                sequence=sequence + i & 0xFFFF,
+                timestamp=number * (3000 if scene.video else 960),
+                ssrc=SSRC,
+                extensions=packet.write_extensions(values, dict(EXTENSIONS)),
+                payload=payload,
+            )
+        )
     return frames
 
 
@@ -174,8 +185,10 @@ def record(scene: Scene) -> tuple[list[Batch], list[Batch]]:
         told = [(data, addr) for addr, watcher in watchers.items() for data in watcher.due(now)]
         parts += [[one] for one in told]
         if number % 30 == 15:
-            parts += [[(peer._to_server.protect_rtcp(rtcp_packets.write(ReceiverReport(1, ()))), peer.addr)]
-                      for peer in peers[1:]]
+            parts += [
+                [(peer._to_server.protect_rtcp(rtcp_packets.write(ReceiverReport(1, ()))), peer.addr)]
+                for peer in peers[1:]
+            ]
         for part in parts:
             if not part:
                 continue

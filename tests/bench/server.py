@@ -1,0 +1,224 @@
+"""The server under load, in turns with the bare loop: what a forwarded packet costs, how much is carried, with what."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tests.bench.build import ROOT, load
+from tests.bench.forwarding import Run
+from tests.bench.scenes import Scene, build, record
+
+CASES = {
+    "video to 10": ("video", 1, 10),
+    "video to 50": ("video", 1, 50),
+    "video to 200": ("video", 1, 200),
+    "video, 32 rooms of 10": ("video", 32, 10),
+    "sound to 200": ("audio", 1, 200),
+}
+"""Profile of the load test, carts, viewers of each. Video is 2.5 Mbit/s with 30 frames, sound 50 packets a second."""
+QUICK = ("video to 50", "sound to 200")
+MAX_LOSS = 0.001
+MAX_P99_MS = 2.0
+LATE_MS = 2.0
+"""A generator that is later than this (p99) proves nothing of the server's latency."""
+_RUN_SECONDS = 120
+
+Tell = Callable[[str], None]
+
+
+class Compared(msgspec.Struct, frozen=True):
+    """Medians over the pairs. CPU in µs a forwarded packet; `ratio` is that of the forwarding threads, pair by pair."""
+
+    library: str
+    pairs: int
+    packets_out: float
+    server_us: float
+    server_user_us: float
+    server_system_us: float
+    process_us: float
+    bare_us: float
+    bare_user_us: float
+    bare_system_us: float
+    ratio: float
+    ratio_least: float
+    ratio_most: float
+    p50_ms: float
+    p99_ms: float
+    p999_ms: float
+    bare_p99_ms: float
+    generator_late_ms: float
+    lost: int
+    resident_mib: float
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One load of the search. `core` is the share of a core that the forwarding thread took."""
+
+    carts: int
+    packets_out: float
+    core: float
+    lost_share: float
+    latency_ms: dict[str, float]
+    generator_late_ms: float
+
+
+class Capacity(msgspec.Struct, frozen=True):
+    """The most that was carried at under 0.1 % loss, and with the 99th percentile under 2 ms as well. `ended_by` says
+    what kept the search from going further. `at` are steps at 10, 50 and 80 % of the latter."""
+
+    lossless: Step | None
+    prompt: Step | None
+    ended_by: str
+    at: dict[str, Step]
+    steps: list[Step]
+
+
+def forward(kind: str, profile: str, carts: int, viewers: int, seconds: float, library: str) -> Run:
+    """One run in a process of its own. Raises RuntimeError with what it said when it failed."""
+    command = [sys.executable, "-m", "tests.bench.forwarding", kind, profile, str(carts), str(viewers), str(seconds)]
+    command += ["--library", library]
+    done = subprocess.run(command, capture_output=True, cwd=ROOT, timeout=_RUN_SECONDS + 10 * seconds, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[1:])}:\n{done.stderr.decode(errors='replace')[-2000:]}")
+    return msgspec.json.decode(done.stdout.splitlines()[-1], type=Run)
+
+
+def compare(name: str, pairs: int, seconds: float, library: str) -> Compared:
+    """In turns, so that whatever else the machine does meets both."""
+    bare, server = [], []
+    for _ in range(pairs):
+        bare.append(forward("bare", *CASES[name], seconds, library))
+        server.append(forward("server", *CASES[name], seconds, library))
+    ratios = [one.thread_us / other.thread_us for one, other in zip(server, bare, strict=True)]
+
+    def median(runs: list[Run], read: Callable[[Run], float]) -> float:
+        return statistics.median(read(run) for run in runs)
+
+    return Compared(
+        library=library,
+        pairs=pairs,
+        packets_out=median(server, lambda run: run.packets_out),
+        server_us=median(server, lambda run: run.thread_us),
+        server_user_us=median(server, lambda run: run.user_us),
+        server_system_us=median(server, lambda run: run.system_us),
+        process_us=median(server, lambda run: run.process_us),
+        bare_us=median(bare, lambda run: run.thread_us),
+        bare_user_us=median(bare, lambda run: run.user_us),
+        bare_system_us=median(bare, lambda run: run.system_us),
+        ratio=statistics.median(ratios),
+        ratio_least=min(ratios),
+        ratio_most=max(ratios),
+        p50_ms=median(server, lambda run: run.latency_ms["p50"]),
+        p99_ms=median(server, lambda run: run.latency_ms["p99"]),
+        p999_ms=median(server, lambda run: run.latency_ms["p99.9"]),
+        bare_p99_ms=median(bare, lambda run: run.latency_ms["p99"]),
+        generator_late_ms=median(server, lambda run: run.generator_late_ms),
+        lost=sum(run.lost for run in server),
+        resident_mib=median(server, lambda run: run.resident_mib),
+    )
+
+
+# How much is carried
+
+
+def step(carts: int, seconds: float) -> Step:
+    run = forward("server", "video", carts, 50, seconds, "auto")
+    return Step(
+        carts=carts,
+        packets_out=run.packets_out,
+        core=run.thread_us * run.packets_out / 1e6,
+        lost_share=run.lost / max(1, run.sent + run.lost),
+        latency_ms=run.latency_ms,
+        generator_late_ms=run.generator_late_ms,
+    )
+
+
+def find_capacity(seconds: float, most: int, tell: Tell) -> Capacity:
+    """Carts of 2.5 Mbit/s with 50 viewers each, doubled until more than 0.1 % is lost or the generator can't go on."""
+    steps: list[Step] = []
+    ended_by = f"the limit of {most} carts"
+    carts = 1
+    while carts <= most:
+        tell(f"{carts} carts with 50 viewers each")
+        steps.append(step(carts, seconds))
+        if steps[-1].lost_share >= MAX_LOSS:
+            ended_by = "loss"
+            break
+        if steps[-1].generator_late_ms > LATE_MS and carts > 1:
+            ended_by = f"the generator: one frame in a hundred left {steps[-1].generator_late_ms:.1f} ms late"
+            break
+        carts *= 2
+    lossless = [one for one in steps if one.lost_share < MAX_LOSS]
+    prompt = [one for one in lossless if one.latency_ms["p99"] < MAX_P99_MS]
+    at = {}
+    if prompt:
+        for percent in (10, 50, 80):
+            share = max(1, round(prompt[-1].carts * percent / 100))
+            at[f"{percent} %"] = next((one for one in steps if one.carts == share), None) or step(share, seconds)
+    return Capacity(lossless[-1] if lossless else None, prompt[-1] if prompt else None, ended_by, at, steps)
+
+
+# What it takes
+
+
+def memory(seconds: float) -> dict[str, float]:
+    """KiB of the server's process: for a peer with one leg, for one more leg, and in the worker's own structures; and
+    for a second of the history of 2.5 Mbit/s."""
+    few, many = forward("server", "audio", 1, 20, seconds, "auto"), forward("server", "audio", 1, 220, seconds, "auto")
+    plain, whole = (
+        forward("server", "plain", 1, 100, seconds, "auto"),
+        forward("server", "ultrasound", 1, 100, seconds, "auto"),
+    )
+    scene = Scene(1, warm=0, frames=30)
+    engine, _ = build(scene)
+    kernels = load("kernels")
+    played = kernels.EngineKernel(engine, record(scene)[1])
+    before = engine.counters()["packets_held"]
+    played.run(played.turns)
+    held = engine.counters()["packets_held"] - before
+    sizes = kernels.sizes()
+    return {
+        "peer with a leg": (many.resident_mib - few.resident_mib) * 1024 / 200,
+        "further leg": (whole.resident_mib - plain.resident_mib) * 1024 / 200,
+        "worker's part of a viewer": (sizes["peer"] + sizes["sender"]) / 1024,
+        "worker's part of a leg": (sizes["leg"] + sizes["gate"]) / 1024,
+        "second of history": held * sizes["packet"] / 1024,
+    }
+
+
+# The mixed load
+
+
+def city(consultations: int, seconds: float, folder: Path) -> dict[str, Any]:
+    """The scenario city-evening, recorded: the load test's own report, shortened."""
+    report = folder / "city.json"
+    command = [sys.executable, "-m", "mediaserver", "loadtest", "--scenario", "city-evening", "--record", "on"]
+    command += ["--consultations", str(consultations), "--seconds", str(seconds), "--ramp", "2", "--json", str(report)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, timeout=_RUN_SECONDS + 10 * seconds, check=False
+    )
+    if done.returncode not in (0, 1) or not report.exists():
+        raise RuntimeError(f"{' '.join(command[1:])}:\n{done.stderr[-2000:]}")
+    whole = msgspec.json.decode(report.read_bytes())
+    return {
+        "consultations": consultations,
+        "passed": whole["passed"],
+        "own_limit": whole["own_limit"],
+        "packets_out": whole["packets_per_second"]["out"],
+        "cpu_cores": whole["server"]["cpu_cores"],
+        "process_us": whole["server"]["cpu_us_per_forwarded_packet"],
+        "resident_mib": whole["server"]["resident_mib"],
+        "recorder_backlog": whole["server"].get("recorder_backlog_packets_max", 0),
+        "generator_late_ms": whole["generator"]["sender_lateness_p99_ms"],
+        "sources": [
+            {"source": one["source"], "latency_ms": one["latency_ms"], "lost": one["lost"]} for one in whole["sources"]
+        ],
+        "broken": [check["name"] for check in whole["checks"] if not check.get("passed", True)],
+    }
