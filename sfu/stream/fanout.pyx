@@ -19,8 +19,8 @@ from mediaserver.sfu.stream.tap cimport TapQueue, tap_awaits, tap_push
 cdef enum:
     PADDING_MOST = 12        # bytes: what a run of equal packets is worth
     GATHER_LEGS = 4          # viewers from which on a picture's packets are waited for
-    ALONE_MOST = 3           # waits in vain, after which only every so many-th packet
-    ALONE_AGAIN = 64         # is waited with
+    ALONE_MOST = 8           # waits in vain, after which only every so many-th packet
+    ALONE_AGAIN = 32         # is waited with
 
 
 cdef inline int is_alive(const Encoding* encoding, int64_t now) noexcept nogil:

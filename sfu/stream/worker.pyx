@@ -69,9 +69,9 @@ cdef extern from *:
 
 cdef enum:
     COMMANDS = 16384         # the ring's size; what does not fit waits on the control plane's side
-    IDLE_US = 50             # of waiting, after which there is time to gather a picture's packets
-    GATHER_NS = 60000        # one wait for more of them
+    GATHER_US = 60           # one wait for more packets of a picture
     GATHER_ROUNDS = 3
+    SPARE_MOST = 2000        # µs without work that may be spent on such waits later
     TIMER_SLACK_NS = 5000    # by which the kernel may let us sleep longer: its usual 50 µs would double that
     ROUNDS = 8               # calls of recvmmsg before commands are looked at again
     LATENCY_BUCKETS = 96
@@ -134,7 +134,7 @@ cdef struct Loop:
     uint64_t latency[LATENCY_BUCKETS]
     uint64_t latency_sum     # µs
     uint64_t loops
-    int idle                 # it has waited for what came last
+    int64_t spare            # µs that it has waited for work, less those of waits for more of it
     int crowded              # the ring of commands was nearly full: more may wait behind it
 
 
@@ -221,10 +221,11 @@ cdef int take_datagrams(Loop* loop) noexcept nogil:
     cdef int messages, rounds = 0
     taken.messages = 0
     messages = take(loop, &taken)
-    while messages < UDP_BATCH and loop.idle and rounds < GATHER_ROUNDS and fanout_gathers(loop.engine):
+    while messages < UDP_BATCH and loop.spare >= GATHER_US and rounds < GATHER_ROUNDS and fanout_gathers(loop.engine):
         pause.tv_sec = 0
-        pause.tv_nsec = GATHER_NS
+        pause.tv_nsec = GATHER_US * 1000
         nanosleep(&pause, NULL)
+        loop.spare -= GATHER_US
         messages = take(loop, &taken)
         rounds += 1
     flush(loop)
@@ -258,7 +259,7 @@ cdef void run(Loop* loop) noexcept nogil:
         wait = (engine_deadline(loop.engine) - started + 999) // 1000
         count = epoll_wait(loop.epoll, ready, READY, <int>(0 if wait < 0 else wait if wait < 1000 else 1000))
         woken = now_us(CLOCK_MONOTONIC)
-        loop.idle = woken - started > IDLE_US
+        loop.spare = min(loop.spare + woken - started, <int64_t>SPARE_MOST)
         started = woken
         loop.engine.now = started
         for i in range(count):

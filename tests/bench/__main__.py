@@ -52,9 +52,7 @@ def show_kernels(console: Console, *, update: bool) -> tuple[dict[str, Any], boo
         table.add_row(name, *row, style="red" if name in regressed else "")
     console.print(table)
     if counts and baseline is not None and not comparable:
-        console.print(
-            f"[yellow]Not compared: the baseline is of {baseline.made_by}, this is {instructions.made_by()}."
-        )
+        console.print(f"[yellow]Not compared: the baseline is of {baseline.made_by}, this is {instructions.made_by()}.")
     for name in regressed:
         console.print(f"[red]{name} takes more than {instructions.ALLOWED:.0%} more instructions than the baseline.")
     figures = {
@@ -81,6 +79,8 @@ def show_forwarding(console: Console, runs: int, seconds: float, quick: bool) ->
         "system",
         "ratio",
         "least to most",
+        "to patient",
+        "run",
         "process",
         "p50",
         "p99",
@@ -121,6 +121,8 @@ def show_forwarding(console: Console, runs: int, seconds: float, quick: bool) ->
                 f"{cells[0]:,.0f}",
                 *(f"{cell:.2f}" for cell in cells[1:]),
                 f"{one.ratio_least:.2f} to {one.ratio_most:.2f}",
+                f"{one.patient_ratio:.2f}" if one.patient_ratio else "",
+                f"{one.run:.1f}",
                 *(f"{cell:.2f}" for cell in more),
             )
     console.print(table)

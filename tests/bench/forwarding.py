@@ -1,6 +1,6 @@
 """One run of one load against the server or the bare loop, with the load test's swarm at both: JSON to standard output.
 
-    python -m tests.bench.forwarding server|bare PROFILE CARTS VIEWERS SECONDS [--library auto|openssl]
+    python -m tests.bench.forwarding server|bare|patient PROFILE CARTS VIEWERS SECONDS [--library auto|openssl]
 
 The two see the same packets at the same times through the same sockets, and are read by the same polling thread.
 """
@@ -180,7 +180,7 @@ class Link:
 
 
 @contextlib.contextmanager
-def bare_loop(scenario: Scenario, swarm: Swarm, library: str) -> Iterator[Any]:
+def bare_loop(scenario: Scenario, swarm: Swarm, library: str, *, patient: bool) -> Iterator[Any]:
     """The loop with everyone of the scenario in the swarm. Each source of a cart is a peer of its own."""
     from tests.bench.build import load
 
@@ -203,7 +203,7 @@ def bare_loop(scenario: Scenario, swarm: Swarm, library: str) -> Iterator[Any]:
                 receiver = ReceiverParams(source, "0", stream.video, stream.clock_rate, watcher.ssrc, nack=False)
                 players.append((watcher, codec, stream, (), (receiver,)))
     gcm.choose(library)
-    loop = load("bare").Bare(inside.fileno(), rows)
+    loop = load("bare").Bare(inside.fileno(), rows, patient)
     gcm.choose("auto")  # the swarm is the same in every run
     loop.start()
     for number, (link, codec, stream, senders, receivers) in enumerate(players, 1):
@@ -217,11 +217,11 @@ def bare_loop(scenario: Scenario, swarm: Swarm, library: str) -> Iterator[Any]:
         inside.close()
 
 
-def measure_bare(scenario: Scenario, library: str) -> Run:
+def measure_bare(scenario: Scenario, library: str, *, patient: bool) -> Run:
     swarm = Swarm(spin=True)
     swarm.start()
     try:
-        with bare_loop(scenario, swarm, library) as loop:
+        with bare_loop(scenario, swarm, library, patient=patient) as loop:
             time.sleep(SETTLE_SECONDS)
             swarm.restart_counts()
             began, before, counted = time.monotonic(), thread_cpu(os.getpid(), loop.native_id), loop.counts()
@@ -237,7 +237,7 @@ def measure_bare(scenario: Scenario, library: str) -> Run:
     user, system = split(thread)
     came, left, messages = (late - early for late, early in zip(counts[:3], counted[:3], strict=True))
     return Run(
-        kind="bare",
+        kind="patient" if patient else "bare",
         library=library,
         seconds=seconds,
         packets_in=came / seconds,
@@ -256,7 +256,7 @@ def measure_bare(scenario: Scenario, library: str) -> Run:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.forwarding", description=__doc__.split("\n")[0])
-    parser.add_argument("kind", choices=("server", "bare"))
+    parser.add_argument("kind", choices=("server", "bare", "patient"))
     parser.add_argument("profile")
     parser.add_argument("carts", type=int)
     parser.add_argument("viewers", type=int)
@@ -269,8 +269,8 @@ def main() -> None:
     scenario = of_profile(
         options.profile, options.viewers, consultations=options.carts, seconds=options.seconds, decoded_viewers=0
     )
-    if options.kind == "bare":
-        run = measure_bare(scenario, options.library)
+    if options.kind != "server":
+        run = measure_bare(scenario, options.library, patient=options.kind == "patient")
     else:
         settings = dict(setting.split("=", 1) for setting in options.set)
         run = uvloop.run(measure_server(scenario, options.library, settings))
