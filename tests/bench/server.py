@@ -235,5 +235,5 @@ def city(consultations: int, seconds: float, folder: Path) -> dict[str, Any]:
         "sources": [
             {"source": one["source"], "latency_ms": one["latency_ms"], "lost": one["lost"]} for one in whole["sources"]
         ],
-        "broken": [check["name"] for check in whole["checks"] if not check.get("passed", True)],
+        "broken": [check["name"] for check in whole["checks"] if not check["holds"]],
     }
