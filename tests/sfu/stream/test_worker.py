@@ -114,6 +114,32 @@ def test_bursts_cross_whole_and_in_order(worker: Worker, host: str) -> None:
     doctor.socket.close()
 
 
+def test_a_picture_whose_end_never_comes_reaches_those_who_watch() -> None:
+    """The worker waits for the rest of a picture that many watch, but not for long."""
+    worker = Worker(("127.0.0.1", 0), memory=1 << 26)
+    worker.start()
+    cart, doctors = Client(worker, 1, "127.0.0.1"), [Client(worker, 2 + i, "127.0.0.1") for i in range(5)]
+    for client in (cart, *doctors):
+        client.join()
+    worker.add_track(100, 1, VIDEO)
+    for i, doctor in enumerate(doctors):
+        worker.add_leg(200 + i, 100, doctor.peer.number, leg(7000 + i, 8000 + i))
+    for number in range(30):
+        payload = (VP8_KEY if number == 0 else VP8_DELTA) + bytes(800)
+        plain = packet.write_rtp(
+            payload_type=96, marker=False, sequence=number, timestamp=number // 3, ssrc=1234, payload=payload
+        )
+        cart.socket.send(cart.peer.protect(plain))
+        if number % 10 == 9:
+            for doctor in doctors:
+                sent = [packet.parse_rtp(data).sequence for data in doctor.receive(number + 1)]
+                assert [(sequence - sent[0]) & 0xFFFF for sequence in sent] == list(range(number + 1))
+    assert worker.counters()["rtp_out"] == 150
+    worker.stop()
+    for client in (cart, *doctors):
+        client.socket.close()
+
+
 def test_it_ends_at_once_and_leaves_no_descriptor() -> None:
     before = len(os.listdir("/proc/self/fd"))
     threads = threading.active_count()
