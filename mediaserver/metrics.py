@@ -134,6 +134,7 @@ class Metrics:
         labels = {"version": __version__, "srtp": gcm.library()}
         yield _gauge("info", "The version that runs, and whose AES-GCM protects its media.", [(labels, 1)])
         yield from self._plane()
+        yield from self._limits()
         yield from self._control()
         yield from self._quality()
         yield from self._archive()
@@ -168,6 +169,11 @@ class Metrics:
 
         yield _gauge(
             "worker_busy_ratio", "Share of the last second that the worker's thread was at work.", each("busy_share")
+        )
+        yield _gauge(
+            "worker_expected_busy_ratio",
+            "The same smoothed, with what those will take that have just come in.",
+            [({"worker": str(slot.number)}, slot.use.expected) for slot in slots],
         )
         yield _gauge("worker_rooms", "Rooms on the worker.", each("rooms"))
         yield _gauge("worker_participants", "Participants on the worker.", each("participants"))
@@ -214,6 +220,29 @@ class Metrics:
         yield _gauge("audit_held_lines", "Lines of the audit trail that wait for the disk.", [({}, self._audit.held)])
         yield _histogram(
             "first_frame_seconds", "From a join to a track's first packet to the participant.", stats.first_frame
+        )
+
+    # Limits
+
+    def _limits(self) -> Iterator[Metric]:
+        admission = self._rooms.admission
+        limits = dict(admission.limits) | {"busy": admission.settings.busy_percent / 100}
+        # A room is opened where the least busy worker can take it.
+        use = dict(admission.use) | {"busy": min((one.expected for one in admission.workers), default=0.0)}
+        told = "memory, packets and busy are shares, the others are counted"
+        for name, text, values in (
+            ("limit", f"What may be in use before nobody more is let in; {told}.", limits),
+            ("limit_use", f"What of it is in use; {told}.", use),
+        ):
+            yield _gauge(name, text, [({"of": key}, value) for key, value in sorted(values.items())])
+        for name, text, opens in (
+            ("rooms_accepted", "1 while rooms are opened for those who come, 0 at a limit.", True),
+            ("joins_accepted", "1 while those are let in who join an open room, 0 at a limit.", False),
+        ):
+            yield _gauge(name, text, [({}, float(admission.refusal(opens=opens) is None))])
+        always = ("busy", "memory", "participants", "legs", "rooms")
+        yield _counter(
+            "joins_refused", "Joins refused at a limit, by the limit.", _labelled("of", self._rooms.refusals, always)
         )
 
     # What viewers get

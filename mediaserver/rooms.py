@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -15,8 +16,11 @@ import msgspec
 import structlog
 
 from mediaserver import protocol
+from mediaserver.admission import Admission, Refusal
 from mediaserver.auth import Grant
 from mediaserver.clock import Clock
+from mediaserver.memory import memory_limit, resident_bytes
+from mediaserver.settings import LimitSettings
 from mediaserver.sfu.session import events as ev
 from mediaserver.sfu.session.ids import Ids
 from mediaserver.sfu.session.model import ParticipantInfo, PublishMap, Quality, Role, SubscribeMap, TrackInfo, Wish
@@ -26,6 +30,8 @@ from mediaserver.sfu.stream.params import EventKind, PlaneEvent
 from mediaserver.workers import Workers, WorkerSlot
 
 Via = Literal["websocket", "whip", "whep"]
+PACKET_BYTES = 2048
+"""What a packet takes at the most, with what is known of it."""
 log = structlog.get_logger("mediaserver.rooms")
 
 
@@ -43,6 +49,15 @@ class RecordingChanged(msgspec.Struct, frozen=True):
     state: protocol.RecordingState
     recording: str | None = None
     detail: str = ""
+
+
+class Overloaded(RoomError):
+    """This server is at a limit and lets nobody more in. After `retry_seconds` it is worth another try."""
+
+    def __init__(self, refusal: Refusal, retry_seconds: float) -> None:
+        super().__init__("overloaded", f"the server is at its limit and lets nobody more in: {refusal.text}")
+        self.reason = refusal.reason
+        self.retry_seconds = retry_seconds
 
 
 RoomEvent = ev.Event | RoomOpened | RoomClosed | RecordingChanged
@@ -97,6 +112,11 @@ class LiveRoom:
         return [member.info for member in self.members.values()]
 
     @property
+    def legs(self) -> int:
+        """Tracks that are sent, each viewer's counted by itself."""
+        return self.room.legs
+
+    @property
     def tracks(self) -> list[TrackInfo]:
         return [track.info for track in self.room.tracks.values()]
 
@@ -129,7 +149,8 @@ class LiveRoom:
             media_only=via != "websocket",
         )
         member = self.members[participant] = Member(info, grant, via, now, send, gone)
-        self.slot.participants += 1
+        self.slot.join(now)
+        self._rooms.count()
         self._publish(done)
         return member
 
@@ -240,6 +261,7 @@ class LiveRoom:
         if member is None:
             return
         self.slot.participants -= 1
+        self._rooms.count()
         if not member.info.hidden:
             self.broadcast(protocol.ParticipantLeft(participant=event.participant, reason=event.reason))
         member.gone(event.reason)
@@ -302,13 +324,21 @@ _TELL: Mapping[type, Callable[[LiveRoom, Any], None]] = {
 class Rooms(Mapping[str, LiveRoom]):
     """All open rooms by name. A room opens with its first participant and closes after its last."""
 
-    def __init__(self, clock: Clock, policy: RoomPolicy, max_rooms: int) -> None:
+    def __init__(
+        self, clock: Clock, policy: RoomPolicy, max_rooms: int, limits: LimitSettings, packet_bytes: int
+    ) -> None:
+        """`packet_bytes`: what the packets that one worker holds may take."""
         self.clock = clock
         self.policy = policy
         self.ids: Ids[Room] = Ids(os.urandom)
-        self.workers = Workers(self._on_plane_events, clock.monotonic_us)
+        self.admission = Admission(limits, max_rooms)
+        self.workers = Workers(self._on_plane_events, clock.monotonic_us, self.admission.add_worker)
+        self.workers.on_sample = self._sample
         self.accepting = True
-        self._max_rooms = max_rooms
+        self.refusals: Counter[str] = Counter()
+        """Joins over a limit, by the limit."""
+        self._packet_bytes = packet_bytes
+        self._memory_limit = memory_limit()
         self._rooms: dict[str, LiveRoom] = {}
         self._taps: set[int] = set()
         self._drained = asyncio.Event()
@@ -331,18 +361,27 @@ class Rooms(Mapping[str, LiveRoom]):
         self._observers.remove(observer)
 
     def enter(self, name: str) -> LiveRoom:
-        """The open room of that name, opened when it is not. Raises `RoomError`."""
+        """The open room of that name, opened when it is not, for somebody to join. Raises `RoomError`, `Overloaded`."""
         if not self.accepting:
             raise RoomError("shutting-down", "the server is shutting down")
         live = self._rooms.get(name)
+        refusal = self.admission.refusal(opens=live is None)
+        if refusal is not None:
+            self.refusals[refusal.reason] += 1
+            raise Overloaded(refusal, self.admission.settings.retry_seconds)
         if live is None:
-            if len(self._rooms) >= self._max_rooms:
-                raise RoomError("room-full", f"this server has all the {self._max_rooms} rooms that it may have")
             slot = self.workers.pick()
             live = self._rooms[name] = LiveRoom(name, slot, self)
             slot.rooms += 1
+            self.count()
+            log.info("a room was opened", room=name, worker=slot.number, busy=round(slot.use.expected, 3))
             self._observe(live, RoomOpened())
         return live
+
+    def count(self) -> None:
+        """Somebody has come or gone."""
+        participants = sum(slot.participants for slot in self.workers)
+        self.admission.count(participants=participants, rooms=len(self._rooms), now=self.clock.monotonic_us())
 
     def leave_if_empty(self, live: LiveRoom) -> None:
         """After a join that failed: do not keep a room that nobody came into."""
@@ -364,6 +403,7 @@ class Rooms(Mapping[str, LiveRoom]):
         if self._rooms.get(live.name) is live:
             del self._rooms[live.name]
             live.slot.rooms -= 1
+            self.count()
             self._observe(live, RoomClosed())
 
     def _observe(self, live: LiveRoom, event: RoomEvent) -> None:
@@ -372,6 +412,22 @@ class Rooms(Mapping[str, LiveRoom]):
                 observer(live, event)
             except Exception:  # one observer's mistake must not end the consultation
                 log.exception("an observer failed", room=live.name, event_type=type(event).__name__)
+
+    def _sample(self) -> None:
+        before = self.admission.refusal(opens=True)
+        held = max((values.get("packets_held", 0) for _, values in self.workers.counters()), default=0)
+        self.admission.sample(
+            [(slot.busy_share, slot.participants) for slot in self.workers],
+            memory=resident_bytes() / self._memory_limit,
+            packets=held * PACKET_BYTES / self._packet_bytes,
+            legs=sum(live.legs for live in self._rooms.values()),
+            now=self.clock.monotonic_us(),
+        )
+        after = self.admission.refusal(opens=True)
+        if after is not None and before is None:
+            log.warning("no room is opened any more", reason=after.text)
+        elif before is not None and after is None:
+            log.info("rooms are opened again")
 
     def _on_plane_events(self, slot: WorkerSlot, events: Sequence[PlaneEvent]) -> None:
         for event in events:

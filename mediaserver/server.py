@@ -203,7 +203,8 @@ class MediaServer:
             max_participants=rooms.max_participants,
             max_tracks=rooms.max_tracks,
         )
-        self._rooms = Rooms(self.clock, policy, rooms.max_rooms)
+        packets = settings.media.memory_mb << 20
+        self._rooms = Rooms(self.clock, policy, rooms.max_rooms, settings.limits, packets)
         self._start_workers()
         self.reports = SessionReports(data / "reports", settings.data.reports, self.clock)
         self._stack.callback(self.reports.close)
@@ -412,6 +413,9 @@ class MediaServer:
             reasons.append(f"{alarms} recordings can't be written")
         if self.audit.trouble:
             reasons.append(f"the audit trail can't be written: {self.audit.trouble}")
+        refusal = self._rooms.admission.refusal(opens=True) if self._ready else None
+        if refusal is not None:
+            reasons.append(f"the server is at its limit: {refusal.text}")
         return reasons
 
     def grant(self, request: web.Request) -> auth.Grant:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
+from mediaserver.admission import WorkerUse
 from mediaserver.sfu.session.settings import SessionSettings
 from mediaserver.sfu.stream.params import Plane, PlaneEvent
 
@@ -40,8 +41,9 @@ class WorkerThread(Plane, Protocol):
 class WorkerSlot:
     """A worker and what the control plane knows of it."""
 
-    def __init__(self, number: int, worker: WorkerThread, settings: SessionSettings) -> None:
+    def __init__(self, number: int, worker: WorkerThread, settings: SessionSettings, use: WorkerUse) -> None:
         self.number = number
+        self.use = use
         self.worker = worker
         self.settings = settings
         self.rooms = 0
@@ -49,6 +51,11 @@ class WorkerSlot:
         self.busy_share = 0.0
         """Share of the last second that its thread was at work."""
         self._busy_us = 0
+
+    def join(self, now: int) -> None:
+        """Somebody is served here from now on (µs)."""
+        self.participants += 1
+        self.use.joined(now)
 
     def sample(self, elapsed_us: int) -> None:
         busy = self.worker.busy_us
@@ -60,8 +67,14 @@ class Workers:
     """All workers of a server. `deliver(slot, events)` gets what they report, on the event loop."""
 
     def __init__(
-        self, deliver: Callable[[WorkerSlot, Sequence[PlaneEvent]], None], monotonic: Callable[[], int]
+        self,
+        deliver: Callable[[WorkerSlot, Sequence[PlaneEvent]], None],
+        monotonic: Callable[[], int],
+        count_in: Callable[[], WorkerUse],
     ) -> None:
+        self.on_sample: Callable[[], None] = lambda: None
+        """Called after each sample of the busy shares."""
+        self._count_in = count_in
         self._deliver = deliver
         self._monotonic = monotonic
         self._slots: list[WorkerSlot] = []
@@ -70,7 +83,7 @@ class Workers:
 
     def add(self, worker: WorkerThread, settings: SessionSettings) -> None:
         """Take over a worker that runs."""
-        slot = WorkerSlot(len(self._slots), worker, settings)
+        slot = WorkerSlot(len(self._slots), worker, settings, self._count_in())
         self._slots.append(slot)
         asyncio.get_running_loop().add_reader(worker.event_fd, self._on_events, slot)
         if self._sampler is None:
@@ -78,8 +91,9 @@ class Workers:
             self._sample_later()
 
     def pick(self) -> WorkerSlot:
-        """The worker for a new room: the least busy one, to a tenth; of those the one with the fewest participants."""
-        return min(self._slots, key=lambda slot: (round(slot.busy_share * 10), slot.participants, slot.rooms))
+        """The worker for a new room: the one that will be the least busy when all that have come are served, to a
+        twentieth; of those the one with the fewest participants."""
+        return min(self._slots, key=lambda slot: (round(slot.use.expected * 20), slot.participants, slot.rooms))
 
     def __iter__(self) -> Iterator[WorkerSlot]:
         return iter(self._slots)
@@ -115,6 +129,7 @@ class Workers:
         for slot in self._slots:
             slot.sample(now - self._sampled)
         self._sampled = now
+        self.on_sample()
         self._sample_later()
 
     def _sample_later(self) -> None:

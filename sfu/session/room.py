@@ -215,6 +215,11 @@ class Room:
         return {leg.track.id: _quality(leg) for leg in self._books.participant(participant).legs()}
 
     @property
+    def legs(self) -> int:
+        """Tracks that are sent, each viewer's counted by itself."""
+        return len(self._books.by_leg)
+
+    @property
     def speaker(self) -> str | None:
         """The participant who speaks."""
         return self._speaks().participant
