@@ -67,6 +67,10 @@ _PLANE_HELP: Mapping[str, str] = {
     "recovered_late": "Lost packets that came too late for viewers and were recorded.",
     "recovered_red": "Lost packets taken from the redundancy of later ones.",
     "given_up": "Lost packets that publishers did not send again in time.",
+    "relayed": "Packets given to other workers, for viewers of the same room.",
+    "relay_dropped": "Packets that did not fit into another worker's ring.",
+    "relay_taken": "Packets taken from other workers.",
+    "relay_again": "Of these, those that a viewer had to ask for as they had not fitted.",
     "tap_dropped": "Packets that did not fit into a recorder's ring.",
     "events_dropped": "Reports to the control plane that did not fit.",
     "pool_bytes": "Memory of packet buffers.",
@@ -177,6 +181,8 @@ class Metrics:
         )
         yield _gauge("worker_rooms", "Rooms on the worker.", each("rooms"))
         yield _gauge("worker_participants", "Participants on the worker.", each("participants"))
+        copies = sum(live.room.planes.mirrors for live in self._rooms.values())
+        yield _gauge("track_copies", "Copies of tracks on workers other than their publishers'.", [({}, copies)])
         latency = HistogramMetricFamily(
             f"{PREFIX}forward_latency_seconds", "From a packet's arrival to the send of its copies.", labels=["worker"]
         )

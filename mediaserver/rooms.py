@@ -23,7 +23,16 @@ from mediaserver.memory import memory_limit, resident_bytes
 from mediaserver.settings import LimitSettings
 from mediaserver.sfu.session import events as ev
 from mediaserver.sfu.session.ids import Ids
-from mediaserver.sfu.session.model import ParticipantInfo, PublishMap, Quality, Role, SubscribeMap, TrackInfo, Wish
+from mediaserver.sfu.session.model import (
+    ParticipantInfo,
+    PublishMap,
+    Quality,
+    Right,
+    Role,
+    SubscribeMap,
+    TrackInfo,
+    Wish,
+)
 from mediaserver.sfu.session.room import Negotiated, Room, RoomError
 from mediaserver.sfu.session.settings import RoomPolicy
 from mediaserver.sfu.stream.params import EventKind, PlaneEvent
@@ -67,7 +76,7 @@ Observer = Callable[["LiveRoom", RoomEvent], None]
 class Member:
     """A participant and the way to it. `send` takes an encoded message; `gone` is told why it is no longer in."""
 
-    __slots__ = ("gone", "grant", "id", "info", "joined_us", "send", "via")
+    __slots__ = ("gone", "grant", "id", "info", "joined_us", "send", "slot", "via")
 
     def __init__(
         self,
@@ -77,8 +86,10 @@ class Member:
         joined_us: int,
         send: Callable[[str], None],
         gone: Callable[[str], None],
+        slot: WorkerSlot,
     ) -> None:
         self.id = info.id
+        self.slot = slot
         self.info = info
         self.grant = grant
         self.via = via
@@ -98,7 +109,7 @@ class LiveRoom:
         self.recording = protocol.RecordingView()
         self.held = False
         """Stays open though nobody is in it: a recording waits for its cart to come back."""
-        self.room = Room(name, slot.worker, slot.settings, rooms.ids, rooms.policy)
+        self.room = Room(name, slot, rooms.ids, rooms.policy, self._place)
         self._rooms = rooms
         self._clock = rooms.clock
         self._timer: asyncio.TimerHandle | None = None
@@ -137,6 +148,7 @@ class LiveRoom:
         hidden: bool = False,
     ) -> Member:
         now = self._clock.monotonic_us()
+        publishes = Right.PUBLISH in grant.rights and via != "whep"
         participant = self._rooms.ids.name("p")
         info = ParticipantInfo(participant, name, grant.role, hidden)
         done = self.room.join(
@@ -148,8 +160,12 @@ class LiveRoom:
             hidden=hidden,
             media_only=via != "websocket",
         )
-        member = self.members[participant] = Member(info, grant, via, now, send, gone)
-        self.slot.join(now)
+        slot = self._rooms.workers.place(self.slot, {member.slot for member in self.members.values()}, publishes)
+        member = self.members[participant] = Member(info, grant, via, now, send, gone, slot)
+        slot.join(now)
+        if slot is not self.slot:
+            busy = round(self.slot.use.expected, 3)
+            log.info("served by another worker", room=self.name, participant=participant, worker=slot.number, busy=busy)
         self._rooms.count()
         self._publish(done)
         return member
@@ -228,6 +244,9 @@ class LiveRoom:
 
     # Inside
 
+    def _place(self, participant: str) -> WorkerSlot:
+        return self.members[participant].slot
+
     def _publish(self, events: Sequence[ev.Event]) -> None:
         for event in events:
             _TELL[type(event)](self, event)
@@ -260,7 +279,7 @@ class LiveRoom:
         member = self.members.pop(event.participant, None)
         if member is None:
             return
-        self.slot.participants -= 1
+        member.slot.participants -= 1
         self._rooms.count()
         if not member.info.hidden:
             self.broadcast(protocol.ParticipantLeft(participant=event.participant, reason=event.reason))
@@ -332,7 +351,9 @@ class Rooms(Mapping[str, LiveRoom]):
         self.policy = policy
         self.ids: Ids[Room] = Ids(os.urandom)
         self.admission = Admission(limits, max_rooms)
-        self.workers = Workers(self._on_plane_events, clock.monotonic_us, self.admission.add_worker)
+        self.workers = Workers(
+            self._on_plane_events, clock.monotonic_us, self.admission.add_worker, limits.spread_percent / 100
+        )
         self.workers.on_sample = self._sample
         self.accepting = True
         self.refusals: Counter[str] = Counter()
@@ -447,6 +468,8 @@ class Rooms(Mapping[str, LiveRoom]):
     def _tap_event(self, event: PlaneEvent) -> None:
         if event.kind in (EventKind.REMOVED, EventKind.REFUSED):
             self._taps.discard(event.id)
+            if (room := self.ids.owner(event.id)) is not None:
+                room.planes.forget(event.id)
             self.ids.release(event.id)
 
     def _room_event(self, room: Room, event: PlaneEvent) -> None:

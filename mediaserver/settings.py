@@ -211,6 +211,14 @@ class LimitSettings(_Section, kw_only=True, frozen=True):
     reserve_percent: Annotated[
         float, _doc("So much more of the time is kept for those who join a room that is open.", ge=0, le=50)
     ] = 5.0
+    spread_percent: Annotated[
+        float,
+        _doc(
+            "While a room's worker is busy for so much of the time, those who come to watch are served by others.",
+            ge=0,
+            le=100,
+        ),
+    ] = 60.0
     memory_percent: Annotated[
         float, _doc("Of the memory that the process may have, and of `media.memory_mb`.", gt=0, le=100)
     ] = 90.0

@@ -111,7 +111,7 @@ class Resource:
         local = self.live.restart(self.member, ufrag, pwd)
         self._session += 1
         lines = [f"a=ice-ufrag:{local[0]}", f"a=ice-pwd:{local[1]}"]
-        settings = self.live.slot.settings
+        settings = self.member.slot.settings
         lines += [f"a={line}" for line in candidate_lines(settings.candidates, settings.tcp_candidates)]
         return "\r\n".join([*lines, "a=end-of-candidates", ""])
 

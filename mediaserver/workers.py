@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from mediaserver.admission import WorkerUse
@@ -11,6 +11,8 @@ from mediaserver.sfu.session.settings import SessionSettings
 from mediaserver.sfu.stream.params import Plane, PlaneEvent
 
 SAMPLE_SECONDS = 1.0
+NEAR = 0.05
+"""A worker that is less busy by less than that is not worth a copy of the room's tracks."""
 
 
 class WorkerThread(Plane, Protocol):
@@ -52,6 +54,10 @@ class WorkerSlot:
         """Share of the last second that its thread was at work."""
         self._busy_us = 0
 
+    @property
+    def plane(self) -> Plane:
+        return self.worker
+
     def join(self, now: int) -> None:
         """Somebody is served here from now on (µs)."""
         self.participants += 1
@@ -71,7 +77,10 @@ class Workers:
         deliver: Callable[[WorkerSlot, Sequence[PlaneEvent]], None],
         monotonic: Callable[[], int],
         count_in: Callable[[], WorkerUse],
+        spread: float,
     ) -> None:
+        """`spread` is the busy share of a worker from which on viewers of its rooms go to others."""
+        self._spread = spread
         self.on_sample: Callable[[], None] = lambda: None
         """Called after each sample of the busy shares."""
         self._count_in = count_in
@@ -94,6 +103,17 @@ class Workers:
         """The worker for a new room: the one that will be the least busy when all that have come are served, to a
         twentieth; of those the one with the fewest participants."""
         return min(self._slots, key=lambda slot: (round(slot.use.expected * 20), slot.participants, slot.rooms))
+
+    def place(self, home: WorkerSlot, others: Collection[WorkerSlot], publishes: bool) -> WorkerSlot:
+        """The worker for somebody who joins a room: its own, until that is so busy that viewers go elsewhere
+        (`spread_percent`) and publishers too (it takes nobody more). `others` serve viewers of the room already: each
+        gets its tracks once for all of them."""
+        limit = self._spread if not publishes else home.use.joins.limit
+        if not home.use.joins.shut and home.use.expected < limit:
+            return home
+        near = {home, *others}
+        takers = [slot for slot in self._slots if not slot.use.joins.shut] or self._slots
+        return min(takers, key=lambda slot: (round((slot.use.expected + (slot not in near) * NEAR) * 20), slot.number))
 
     def __iter__(self) -> Iterator[WorkerSlot]:
         return iter(self._slots)

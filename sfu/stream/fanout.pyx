@@ -10,6 +10,7 @@ from mediaserver.sfu.policy.missing cimport missing_lowest
 from mediaserver.sfu.stream.buffers cimport packet_unref
 from mediaserver.sfu.stream.inbound cimport Inbound
 from mediaserver.sfu.stream.keyframes cimport want_keyframe
+from mediaserver.sfu.stream.outlet cimport outlets_give
 from mediaserver.sfu.stream.sending cimport send_media
 from mediaserver.sfu.stream.state cimport ALIVE_US, PENDING_MAX, Leg, Tap
 from mediaserver.sfu.stream.tap cimport TapQueue, tap_awaits, tap_push
@@ -91,6 +92,8 @@ cdef void fanout_flush_track(EngineState* engine, Track* track) noexcept nogil:
     cdef uint32_t i, j
     cdef Leg* leg
     cdef Tap* tap = track.taps
+    if track.outlets != NULL:
+        outlets_give(engine, track)
     while tap != NULL:
         for i in range(count):
             if is_for(tap, track.pending[i]):

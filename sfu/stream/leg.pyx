@@ -30,7 +30,7 @@ from mediaserver.sfu.stream.renumber cimport (
 from mediaserver.sfu.stream.report cimport REPORT_LEG_LIVE, report
 from mediaserver.sfu.stream.spread cimport spread_add
 from mediaserver.sfu.stream.sending cimport forget_waiting, note_leaves
-from mediaserver.sfu.stream.state cimport FIXED_EXT_MAX, Encoding, LegConfig
+from mediaserver.sfu.stream.state cimport FIXED_EXT_MAX, Encoding, LegConfig, Mirror
 from mediaserver.sfu.wire.packet cimport (
     EXT_ABS_CAPTURE_TIME,
     EXT_ABS_SEND_TIME,
@@ -313,6 +313,12 @@ cdef int shape(EngineState* engine, Leg* leg, const Packet* packet, Shape* made)
     return 1
 
 
+cdef inline int has_just_come(const EngineState* engine, const Leg* leg, const Packet* packet) noexcept nogil:
+    """From another worker, in this turn: it has waited for nothing but that."""
+    cdef const Mirror* mirror = leg.track.mirror
+    return mirror != NULL and mirror.came == engine.now and packet.sequence >= mirror.came_from[packet.encoding]
+
+
 cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept nogil:
     cdef uint8_t stamp[4]
     cdef Shape made
@@ -352,7 +358,7 @@ cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept no
     leg.octets += made.size
     leg.stats.packets = leg.packets
     leg.stats.bytes = leg.octets
-    if engine.now > packet.arrival and not is_catch_up(leg, packet):
+    if engine.now > packet.arrival and not is_catch_up(leg, packet) and not has_just_come(engine, leg, packet):
         spread_add(&leg.stats.paced, engine.now - packet.arrival, 1)
     engine.counters.rtp_out += 1
     if not leg.live:

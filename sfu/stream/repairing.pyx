@@ -24,6 +24,7 @@ from mediaserver.sfu.stream.buffers cimport Packet
 from mediaserver.sfu.stream.catchup cimport came_at, leg_begin_again
 from mediaserver.sfu.stream.history cimport history_get
 from mediaserver.sfu.stream.leg cimport Shape, fits, has_repair, shape, stamp_now, write_header
+from mediaserver.sfu.stream.mirror cimport mirror_lacks
 from mediaserver.sfu.stream.outbox cimport outbox_add, outbox_room
 from mediaserver.sfu.stream.renumber cimport renumber_find
 from mediaserver.sfu.stream.sending cimport note_leaves, send_repair, sender_limits
@@ -126,6 +127,7 @@ cdef int ask(EngineState* engine, Leg* leg, uint16_t sequence, uint64_t line) no
     """1 when the viewer will have to do without the packet."""
     cdef Peer* peer = leg.peer
     cdef const Packet* packet
+    cdef int64_t incoming
     cdef uint64_t outgoing
     cdef RepairVerdict verdict
     if not repair_heed(&peer.repairs, engine.now):
@@ -134,6 +136,9 @@ cdef int ask(EngineState* engine, Leg* leg, uint16_t sequence, uint64_t line) no
     packet = sent_as(leg, sequence, &outgoing)
     if packet == NULL:
         engine.counters.retransmit_missed += 1
+        incoming = renumber_find(&leg.renumber, sequence, &outgoing)
+        if leg.track.mirror != NULL and incoming >= 0:
+            mirror_lacks(engine, leg, <uint64_t>incoming)
         return 0
     verdict = repair_may(
         &leg.repairs, &peer.repairs, sequence, engine.now - came_at(leg, packet), not leg.track.config.video,
