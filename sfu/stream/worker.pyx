@@ -482,6 +482,8 @@ cdef class Worker(BasePlane):
         self.socket.close()
         if self.listener is not None:
             self.listener.close()
+        bell_release(self.loop.bell)
+        self.loop.bell = NULL
         for fd in (self.loop.epoll, self.loop.wake, self.event_fd):
             if fd >= 0:
                 os.close(fd)
