@@ -27,7 +27,6 @@ from mediaserver.sfu.session.model import (
     ParticipantInfo,
     PublishMap,
     Quality,
-    Right,
     Role,
     SubscribeMap,
     TrackInfo,
@@ -148,7 +147,7 @@ class LiveRoom:
         hidden: bool = False,
     ) -> Member:
         now = self._clock.monotonic_us()
-        publishes = Right.PUBLISH in grant.rights and via != "whep"
+        source = grant.role is Role.CART or via == "whip"
         participant = self._rooms.ids.name("p")
         info = ParticipantInfo(participant, name, grant.role, hidden)
         done = self.room.join(
@@ -160,7 +159,7 @@ class LiveRoom:
             hidden=hidden,
             media_only=via != "websocket",
         )
-        slot = self._rooms.workers.place(self.slot, {member.slot for member in self.members.values()}, publishes)
+        slot = self._rooms.workers.place(self.slot, {member.slot for member in self.members.values()}, source)
         member = self.members[participant] = Member(info, grant, via, now, send, gone, slot)
         slot.join(now)
         if slot is not self.slot:

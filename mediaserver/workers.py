@@ -104,11 +104,11 @@ class Workers:
         twentieth; of those the one with the fewest participants."""
         return min(self._slots, key=lambda slot: (round(slot.use.expected * 20), slot.participants, slot.rooms))
 
-    def place(self, home: WorkerSlot, others: Collection[WorkerSlot], publishes: bool) -> WorkerSlot:
-        """The worker for somebody who joins a room: its own, until that is so busy that viewers go elsewhere
-        (`spread_percent`) and publishers too (it takes nobody more). `others` serve viewers of the room already: each
-        gets its tracks once for all of them."""
-        limit = self._spread if not publishes else home.use.joins.limit
+    def place(self, home: WorkerSlot, others: Collection[WorkerSlot], source: bool) -> WorkerSlot:
+        """The worker for somebody who joins a room: its own, until that is so busy that people go elsewhere
+        (`spread_percent`), and carts (`source`) too (it takes nobody more). `others` serve people of the room already:
+        each gets its tracks once for all of them."""
+        limit = self._spread if not source else home.use.joins.limit
         if not home.use.joins.shut and home.use.expected < limit:
             return home
         near = {home, *others}
