@@ -140,7 +140,10 @@ cdef void mirror_lacks(EngineState* engine, Leg* leg, uint64_t sequence) noexcep
     cdef Mirror* mirror = leg.track.mirror
     cdef const Inbound* source = leg.source.active
     cdef int i
-    if source == NULL or sequence > source.highest or source.highest - sequence > leg.source.history.mask:
+    # Only what stands between what has come: nobody is to have older packets sent to all who are here.
+    if source == NULL or not source.first < sequence < source.highest:
+        return
+    if source.highest - sequence > leg.source.history.mask:
         return
     for i in range(AGAIN_KEPT):
         if mirror.again[i] == sequence:
