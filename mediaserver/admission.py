@@ -20,7 +20,7 @@ SMOOTH = 0.4
 """Weight of the newest sample of a worker's busy share."""
 SETTLE_US = 4 * SECOND
 """After so long the measured share includes what a join costs."""
-FIRST_COST = 0.001
+FIRST_COST = 0.0005
 """Share of a worker that a participant costs before anything was measured."""
 LEARNT_FROM = 5
 """Participants of a worker from which on their cost can be told."""
