@@ -22,8 +22,8 @@ SETTLE_US = 4 * SECOND
 """After so long the measured share includes what a join costs."""
 FIRST_COST = 0.0005
 """Share of a worker that a participant costs before anything was measured."""
-LEARNT_FROM = 5
-"""Participants of a worker from which on their cost can be told."""
+LEARNT_FROM = 20
+"""Participants of a worker from which on their cost can be told: the share of a few is mostly that of no one."""
 
 
 class Refusal(NamedTuple):

@@ -105,6 +105,8 @@ class LiveRoom:
         self.slot = slot
         self.opened = rooms.clock.wall()
         self.members: dict[str, Member] = {}
+        self._served: Counter[WorkerSlot] = Counter()
+        """members by worker"""
         self.recording = protocol.RecordingView()
         self.held = False
         """Stays open though nobody is in it: a recording waits for its cart to come back."""
@@ -159,9 +161,10 @@ class LiveRoom:
             hidden=hidden,
             media_only=via != "websocket",
         )
-        slot = self._rooms.workers.place(self.slot, {member.slot for member in self.members.values()}, source)
+        slot = self._rooms.workers.place(self.slot, self._served, source)
         member = self.members[participant] = Member(info, grant, via, now, send, gone, slot)
         slot.join(now)
+        self._served[slot] += 1
         if slot is not self.slot:
             busy = round(self.slot.use.expected, 3)
             log.info("served by another worker", room=self.name, participant=participant, worker=slot.number, busy=busy)
@@ -279,6 +282,7 @@ class LiveRoom:
         if member is None:
             return
         member.slot.participants -= 1
+        self._served[member.slot] -= 1
         self._rooms.count()
         if not member.info.hidden:
             self.broadcast(protocol.ParticipantLeft(participant=event.participant, reason=event.reason))
@@ -350,9 +354,7 @@ class Rooms(Mapping[str, LiveRoom]):
         self.policy = policy
         self.ids: Ids[Room] = Ids(os.urandom)
         self.admission = Admission(limits, max_rooms)
-        self.workers = Workers(
-            self._on_plane_events, clock.monotonic_us, self.admission.add_worker, limits.spread_percent / 100
-        )
+        self.workers = Workers(self._on_plane_events, clock.monotonic_us, self.admission.add_worker, limits)
         self.workers.on_sample = self._sample
         self.accepting = True
         self.refusals: Counter[str] = Counter()

@@ -219,6 +219,14 @@ class LimitSettings(_Section, kw_only=True, frozen=True):
             le=100,
         ),
     ] = 60.0
+    spread_participants: Annotated[
+        int,
+        _doc(
+            "So many of a room are served by one worker; more go to others that have fewer of it, whatever they do. A "
+            "picture leaves to one viewer after the other, so the last of very many gets it late.",
+            ge=1,
+        ),
+    ] = 200
     memory_percent: Annotated[
         float, _doc("Of the memory that the process may have, and of `media.memory_mb`.", gt=0, le=100)
     ] = 90.0

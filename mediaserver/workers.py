@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from mediaserver.admission import WorkerUse
+from mediaserver.settings import LimitSettings
 from mediaserver.sfu.session.settings import SessionSettings
 from mediaserver.sfu.stream.params import Plane, PlaneEvent
 
@@ -77,10 +78,9 @@ class Workers:
         deliver: Callable[[WorkerSlot, Sequence[PlaneEvent]], None],
         monotonic: Callable[[], int],
         count_in: Callable[[], WorkerUse],
-        spread: float,
+        limits: LimitSettings,
     ) -> None:
-        """`spread` is the busy share of a worker from which on viewers of its rooms go to others."""
-        self._spread = spread
+        self._limits = limits
         self.on_sample: Callable[[], None] = lambda: None
         """Called after each sample of the busy shares."""
         self._count_in = count_in
@@ -104,16 +104,21 @@ class Workers:
         twentieth; of those the one with the fewest participants."""
         return min(self._slots, key=lambda slot: (round(slot.use.expected * 20), slot.participants, slot.rooms))
 
-    def place(self, home: WorkerSlot, others: Collection[WorkerSlot], source: bool) -> WorkerSlot:
-        """The worker for somebody who joins a room: its own, until that is so busy that people go elsewhere
-        (`spread_percent`), and carts (`source`) too (it takes nobody more). `others` serve people of the room already:
-        each gets its tracks once for all of them."""
-        limit = self._spread if not source else home.use.joins.limit
-        if not home.use.joins.shut and home.use.expected < limit:
+    def place(self, home: WorkerSlot, served: Mapping[WorkerSlot, int], source: bool) -> WorkerSlot:
+        """The worker for somebody who joins a room of which each worker serves so many (`served`): its own, until that
+        has `spread_participants` of it or is so busy that people go elsewhere (`spread_percent`). A cart (`source`)
+        stays there as long as anybody may. A worker that has the room's tracks already is preferred."""
+        full = served.get(home, 0) >= self._limits.spread_participants
+        busy = home.use.expected >= self._limits.spread_percent / 100
+        if not home.use.joins.shut and (source or not (full or busy)):
             return home
-        near = {home, *others}
-        takers = [slot for slot in self._slots if not slot.use.joins.shut] or self._slots
-        return min(takers, key=lambda slot: (round((slot.use.expected + (slot not in near) * NEAR) * 20), slot.number))
+
+        def order(slot: WorkerSlot) -> tuple[int, int, int]:
+            many = served.get(slot, 0)
+            new = slot is not home and not many
+            return many // self._limits.spread_participants, round((slot.use.expected + new * NEAR) * 20), slot.number
+
+        return min([slot for slot in self._slots if not slot.use.joins.shut] or self._slots, key=order)
 
     def __iter__(self) -> Iterator[WorkerSlot]:
         return iter(self._slots)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -21,9 +22,10 @@ from tests.mediaserver.test_end_to_end import by_whip, frames, new_peer, publish
 class Site:
     """Workers as busy as the test says."""
 
-    def __init__(self, *busy: float, spread: float = 0.6) -> None:
-        self.admission = Admission(LimitSettings(), 1000)
-        self.workers = Workers(lambda slot, events: None, lambda: 0, self.admission.add_worker, spread)
+    def __init__(self, *busy: float, **limits: Any) -> None:
+        settings = LimitSettings(**limits)
+        self.admission = Admission(settings, 1000)
+        self.workers = Workers(lambda slot, events: None, lambda: 0, self.admission.add_worker, settings)
         for number in range(len(busy)):
             slot = WorkerSlot(number, None, None, self.admission.add_worker())  # type: ignore[arg-type]
             self.workers._slots.append(slot)
@@ -34,9 +36,10 @@ class Site:
             figures = [(share, 100) for share in busy]
             self.admission.sample(figures, memory=0, packets=0, legs=0, now=second * SECOND)
 
-    def place(self, home: int, *others: int, publishes: bool = False) -> int:
+    def place(self, home: int, *others: int, source: bool = False) -> int:
         slots = list(self.workers)
-        return self.workers.place(slots[home], [slots[other] for other in others], publishes).number
+        served = {slots[home]: 20} | {slots[other]: 5 for other in others}
+        return self.workers.place(slots[home], served, source).number
 
 
 def test_rooms_go_to_the_worker_with_the_least_to_do() -> None:
@@ -50,21 +53,33 @@ def test_rooms_go_to_the_worker_with_the_least_to_do() -> None:
 
 
 @pytest.mark.parametrize(
-    ("busy", "others", "publishes", "chosen"),
+    ("busy", "others", "source", "chosen"),
     [
         ((0.3, 0.0), (), False, 0),  # as long as its own is not that busy all are in one place
         ((0.7, 0.1, 0.05), (), False, 2),
         ((0.7, 0.1, 0.12), (2,), False, 2),  # that one has the room's tracks already
         ((0.7, 0.1, 0.4), (2,), False, 1),  # but is busier by more than a copy takes
-        ((0.7, 0.1), (), True, 0),  # who publishes stays as long as there is room
+        ((0.7, 0.1), (), True, 0),  # a cart stays as long as there is room
         ((0.9, 0.1), (), True, 1),
         ((0.7, 0.69), (), False, 0),  # nothing is won
     ],
 )
 def test_viewers_go_elsewhere_when_the_room_s_worker_is_busy(
-    busy: tuple[float, ...], others: tuple[int, ...], publishes: bool, chosen: int
+    busy: tuple[float, ...], others: tuple[int, ...], source: bool, chosen: int
 ) -> None:
-    assert Site(*busy).place(0, *others, publishes=publishes) == chosen
+    assert Site(*busy).place(0, *others, source=source) == chosen
+
+
+def test_a_teaching_round_goes_to_all_workers() -> None:
+    """A thousand viewers who take next to nothing: the last of them is not to get each picture late."""
+    site = Site(0.1, 0.05, 0.05, 0.05)
+    slots = list(site.workers)
+    served = Counter({slots[0]: 1})
+    for _ in range(1000):
+        served[site.workers.place(slots[0], served, False)] += 1
+    assert max(served.values()) - min(served.values()) <= 200
+    assert served[slots[0]] <= 400
+    assert site.workers.place(slots[0], served, True) is slots[0]  # the cart comes again
 
 
 # Media
@@ -74,7 +89,7 @@ def test_viewers_go_elsewhere_when_the_room_s_worker_is_busy(
 def apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Carts are on the first worker, all others on the second."""
 
-    def place(workers: Workers, home: WorkerSlot, others: Any, publishes: bool) -> WorkerSlot:
+    def place(workers: Workers, home: WorkerSlot, served: Any, source: bool) -> WorkerSlot:
         return list(workers)[0 if home.participants == 0 else 1]
 
     monkeypatch.setattr(Workers, "place", place)

@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 
 from mediaserver.auth import mint
+from mediaserver.budgets import DEFAULT_BUDGETS
 from mediaserver.codecs.payload import Codec
 from mediaserver.loadtest.join import Gate, Joined, JoinError
 from mediaserver.loadtest.loops import Loop
@@ -27,8 +28,8 @@ from tests.recording import feed
 
 ROOT = Path(__file__).parents[2]
 ROOM = "round"
-SERVER_P99_NS = 5e6
-"""The budget of ultrasound."""
+PATIENCE = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+"""How many times slower than the budgets this machine may be: others may share its cores."""
 Figures = Callable[[str, object], None]
 
 
@@ -145,8 +146,9 @@ def check(figures: dict[str, object], limit: float) -> None:
         assert figures["lost"] == 0
     assert float(str(figures["busy"])) <= limit * 2
     assert float(str(figures["least received"])) >= 0.9 * float(str(figures["most received"]))
-    # A generator that is late itself, on a machine that others use too, says nothing of the server.
-    assert float(str(figures["p99 ns"])) <= SERVER_P99_NS + 2 * float(str(figures["generator p99 ns"]))
+    # A generator that is late itself says nothing of the server.
+    allowed = DEFAULT_BUDGETS["camera"].server_p99_ms * 1e6 * PATIENCE
+    assert float(str(figures["p99 ns"])) <= allowed + 2 * float(str(figures["generator p99 ns"]))
 
 
 def run(folder: Path, limit: float, rate: float, most: int, seconds: float) -> dict[str, object]:
