@@ -1,10 +1,10 @@
 """What two workers carry against one: CPU by the kernel's account, on one room that both serve.
 
-    python -m tests.bench.scale [--pairs 5] [--viewers 120] [--seconds 8]
+    python -m tests.bench.scale [--windows 7] [--viewers 120] [--seconds 4]
 
-A server with one worker and one with two get the same load in turn, made by `mediaserver loadtest` in a process of its
-own: a cart, and viewers who with two workers are half on each, so that all of its packets cross from one to the other.
-Counted is what the threads of the workers took (`schedstat` of proc(5), user and system) for each packet that left. A
+A server with one worker and one with two have the same load at the same time, each made by a `mediaserver loadtest` of
+its own: a cart, and viewers who with two workers are half on each, so that all of its packets cross from one to the
+other. Counted is what the threads of the workers took (`schedstat` of proc(5), user and system) for each packet that left. A
 worker that is busy for a share of its time carries that share divided by this, so two carry twice the ratio of the
 two costs. Both servers are kept on one core and the load test on another: what is compared is the work, not how cores
 share their caches.
@@ -67,50 +67,65 @@ class Server:
         tasks = Path(f"/proc/{self.process.pid}/task")
         return {task.name: int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()}
 
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait()
+
+class Window:
+    """What a server's workers have taken and sent since it was opened."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._cpu, self._sent = server.cpu(), server.metric("plane_rtp_out_total")
+
+    def close(self) -> tuple[float, float]:
+        """ns for each packet, and the share of the packets that left the busiest worker."""
+        server = self._server
+        spent = sorted(now - self._cpu.get(thread, 0) for thread, now in server.cpu().items())[-server.workers :]
+        sent = [now - before for now, before in zip(server.metric("plane_rtp_out_total"), self._sent, strict=True)]
+        return sum(spent) / sum(sent), max(sent) / sum(sent)
 
 
-def measure(workers: int, viewers: int, seconds: float) -> tuple[float, float]:
-    """ns for each packet, and the share of the packets that left the busiest worker."""
-    with tempfile.TemporaryDirectory() as data:
-        server = Server(data, workers, viewers // workers + 1)
-        load = ["--carts", "1", "--viewers", str(viewers), "--seconds", str(seconds + 2 * SETTLE_SECONDS)]
-        target = ["--url", server.url, "--secret", SECRET, "--profile", "video", "--decode", "0"]
-        command = [*pinned(1), sys.executable, "-m", "mediaserver", "loadtest", *target, *load]
-        generator = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def load(server: Server, viewers: int, seconds: float) -> subprocess.Popen[bytes]:
+    """A cart and its viewers; they are in when this returns."""
+    target = ["--url", server.url, "--secret", SECRET, "--profile", "video", "--decode", "0"]
+    people = ["--carts", "1", "--viewers", str(viewers), "--seconds", str(seconds)]
+    command = [*pinned(1), sys.executable, "-m", "mediaserver", "loadtest", *target, *people]
+    generator = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + JOIN_SECONDS
+    while sum(server.metric("worker_participants")) <= viewers:
+        if time.monotonic() > deadline:
+            raise SystemExit("the viewers did not come in")
+        time.sleep(0.3)
+    return generator
+
+
+def compare(windows: int, viewers: int, seconds: float) -> float:
+    """How many times as much two carry; the median of so many windows of time."""
+    times = []
+    with tempfile.TemporaryDirectory() as folder:
+        servers = [Server(f"{folder}/{workers}", workers, viewers // workers + 1) for workers in (1, 2)]
+        generators = [load(server, viewers, JOIN_SECONDS + windows * (seconds + 1)) for server in servers]
         try:
-            deadline = time.monotonic() + JOIN_SECONDS
-            while sum(server.metric("worker_participants")) <= viewers and time.monotonic() < deadline:
-                time.sleep(0.3)
             time.sleep(SETTLE_SECONDS)
-            cpu, packets = server.cpu(), server.metric("plane_rtp_out_total")
-            time.sleep(seconds)
-            spent = sorted(now - cpu.get(thread, 0) for thread, now in server.cpu().items())[-workers:]
-            sent = [now - before for now, before in zip(server.metric("plane_rtp_out_total"), packets, strict=True)]
-            generator.wait()
-            return sum(spent) / sum(sent), max(sent) / sum(sent)
+            for _ in range(windows):
+                opened = [Window(server) for server in servers]
+                time.sleep(seconds)
+                (one, _), (two, share) = (window.close() for window in opened)
+                times.append(2 * one / two)
+                print(f"one {one:.0f} ns a packet, two {two:.0f} ns (the busier sends {share:.0%}): {times[-1]:.2f}")
         finally:
-            server.stop()
+            for process in (*generators, *(server.process for server in servers)):
+                process.terminate()
+                process.wait()
+    return median(times)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--windows", type=int, default=7)
     parser.add_argument("--viewers", type=int, default=120)
-    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--seconds", type=float, default=4.0)
     options = parser.parse_args()
-    times = []
-    for pair in range(options.pairs):
-        order = (1, 2) if pair % 2 == 0 else (2, 1)  # the machine's state drifts
-        found = {workers: measure(workers, options.viewers, options.seconds) for workers in order}
-        (one, _), (two, share) = found[1], found[2]
-        times.append(2 * one / two)
-        print(
-            f"one worker {one:.0f} ns a packet, two {two:.0f} ns (the busier sends {share:.0%}): {times[-1]:.2f} times"
-        )
-    print(f"two workers carry {median(times):.2f} times what one does (median of {len(times)})")
+    times = compare(options.windows, options.viewers, options.seconds)
+    print(f"two workers carry {times:.2f} times what one does (median of {options.windows})")
 
 
 if __name__ == "__main__":
