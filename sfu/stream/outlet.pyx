@@ -32,7 +32,6 @@ from mediaserver.sfu.stream.relay cimport (
     RelayItem,
     bell_ring,
     item_put,
-    item_room,
     item_take,
 )
 from mediaserver.sfu.stream.state cimport ENCODINGS_MAX, Outlet

@@ -7,7 +7,7 @@ by the other ring.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from mediaserver.sfu.stream.buffers cimport Packet, PacketPool, PoolShare
+from mediaserver.sfu.stream.buffers cimport PoolShare
 from mediaserver.sfu.stream.spread cimport Spread
 
 cdef enum:
@@ -85,7 +85,6 @@ cdef void item_ring_close(ItemRing* ring) noexcept nogil
 # 1 when it fitted.
 cdef int item_put(ItemRing* ring, const RelayItem* item) noexcept nogil
 cdef int item_take(ItemRing* ring, RelayItem* item) noexcept nogil
-cdef uint64_t item_room(ItemRing* ring) noexcept nogil
 cdef int item_waits(ItemRing* ring) noexcept nogil
 
 # Held by both planes; NULL without memory.

@@ -9,7 +9,6 @@ cdef extern from *:
     """
     #define RELAY_LOAD(at) __atomic_load_n(at, __ATOMIC_ACQUIRE)
     #define RELAY_STORE(at, value) __atomic_store_n(at, value, __ATOMIC_RELEASE)
-    #define RELAY_LOAD_ORDERED(at) __atomic_load_n(at, __ATOMIC_SEQ_CST)
     #define RELAY_SWAP(at, value) __atomic_exchange_n(at, value, __ATOMIC_SEQ_CST)
     #define RELAY_ADD(at, value) __atomic_add_fetch(at, value, __ATOMIC_ACQ_REL)
     """
@@ -31,14 +30,11 @@ cdef void item_ring_close(ItemRing* ring) noexcept nogil:
     ring.slots = NULL
 
 
-cdef uint64_t item_room(ItemRing* ring) noexcept nogil:
-    ring.head_seen = load(&ring.head)
-    return ring.mask + 1 - (ring.tail - ring.head_seen)
-
-
 cdef int item_put(ItemRing* ring, const RelayItem* item) noexcept nogil:
-    if ring.tail - ring.head_seen > ring.mask and item_room(ring) == 0:
-        return 0
+    if ring.tail - ring.head_seen > ring.mask:
+        ring.head_seen = load(&ring.head)
+        if ring.tail - ring.head_seen > ring.mask:
+            return 0
     ring.slots[ring.tail & ring.mask] = item[0]
     store(&ring.tail, ring.tail + 1)
     return 1

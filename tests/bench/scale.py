@@ -2,12 +2,12 @@
 
     python -m tests.bench.scale [--windows 7] [--viewers 120] [--seconds 4]
 
-A server with one worker and one with two have the same load at the same time, each made by a `mediaserver loadtest` of
-its own: a cart, and viewers who with two workers are half on each, so that all of its packets cross from one to the
-other. Counted is what the threads of the workers took (`schedstat` of proc(5), user and system) for each packet that left. A
-worker that is busy for a share of its time carries that share divided by this, so two carry twice the ratio of the
-two costs. Both servers are kept on one core and the load test on another: what is compared is the work, not how cores
-share their caches.
+A server with one worker and one with two have the same load at the same time, each made by a `mediaserver loadtest`
+of its own: a cart, and viewers who with two workers are half on each, so that all of its packets cross from one to
+the other. Counted is what the threads of the workers took (`schedstat` of proc(5), user and system) for each packet
+that left. A worker that is busy for a share of its time carries that share divided by this, so two carry twice the
+ratio of the two costs. Both servers are kept on one core and the load test on another: what is compared is the work,
+not how cores share their caches.
 """
 
 from __future__ import annotations
