@@ -68,23 +68,27 @@ class WorkerUse:
         self.joins = Gate(min(1.0, limit + settings.reserve_percent / 100), calm_us)
         """for those that join a room which is open: a consultation that has begun is not to lack its doctor"""
         self._coming: deque[int] = deque()
+        self._unseen = 0.0
+        """Of those that have just come, how many the measured share does not show yet."""
 
     @property
     def expected(self) -> float:
-        return self.share + len(self._coming) * self.cost
+        return self.share + self._unseen * self.cost
 
     def sample(self, share: float, participants: int, now: int) -> None:
         self.share += SMOOTH * (share - self.share)
         while self._coming and now - self._coming[0] >= SETTLE_US:
             self._coming.popleft()
-        settled = participants - len(self._coming)
-        if settled >= LEARNT_FROM:
-            self.cost += SMOOTH * (self.share / settled - self.cost)
+        self._unseen = sum(1 - (now - came) / SETTLE_US for came in self._coming)
+        seen = participants - self._unseen
+        if seen >= LEARNT_FROM:
+            self.cost += SMOOTH * (self.share / seen - self.cost)
         self._judge(now)
 
     def joined(self, now: int) -> None:
         """Somebody has been placed here."""
         self._coming.append(now)
+        self._unseen += 1
         self._judge(now)
 
     def _judge(self, now: int) -> None:
