@@ -235,6 +235,6 @@ class LatencyBook:
 def _stats(live: LiveRoom, followed: _Track | _View) -> Mapping[str, Any]:
     if followed.plane_id is None:
         return {}
-    worker = live.slot.worker
-    read = worker.track_stats if isinstance(followed, _Track) else worker.leg_stats
+    planes = live.room.planes
+    read = planes.track_stats if isinstance(followed, _Track) else planes.leg_stats
     return read(followed.plane_id)

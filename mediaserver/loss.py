@@ -75,8 +75,8 @@ class _Counted:
     def _stats(self, live: LiveRoom) -> Mapping[str, Any]:
         if self.plane_id is None:
             return {}
-        worker = live.slot.worker
-        return (worker.track_stats if self._track else worker.leg_stats)(self.plane_id)
+        planes = live.room.planes
+        return (planes.track_stats if self._track else planes.leg_stats)(self.plane_id)
 
 
 class _Session:

@@ -69,6 +69,10 @@ _PLANE_HELP: Mapping[str, str] = {
     "recovered_late": "Lost packets that came too late for viewers and were recorded.",
     "recovered_red": "Lost packets taken from the redundancy of later ones.",
     "given_up": "Lost packets that publishers did not send again in time.",
+    "relayed": "Packets given to other workers, for viewers of the same room.",
+    "relay_dropped": "Packets that did not fit into another worker's ring.",
+    "relay_taken": "Packets taken from other workers.",
+    "relay_again": "Of these, those that a viewer had to ask for as they had not fitted.",
     "tap_dropped": "Packets that did not fit into a recorder's ring.",
     "events_dropped": "Reports to the control plane that did not fit.",
     "pool_bytes": "Memory of packet buffers.",
@@ -137,6 +141,7 @@ class Metrics:
         labels = {"version": __version__, "srtp": gcm.library()}
         yield _gauge("info", "The version that runs, and whose AES-GCM protects its media.", [(labels, 1)])
         yield from self._plane()
+        yield from self._limits()
         yield from self._control()
         yield from self._quality()
         yield from self._archive()
@@ -172,8 +177,15 @@ class Metrics:
         yield _gauge(
             "worker_busy_ratio", "Share of the last second that the worker's thread was at work.", each("busy_share")
         )
+        yield _gauge(
+            "worker_expected_busy_ratio",
+            "The same smoothed, with what those will take that have just come in.",
+            [({"worker": str(slot.number)}, slot.use.expected) for slot in slots],
+        )
         yield _gauge("worker_rooms", "Rooms on the worker.", each("rooms"))
         yield _gauge("worker_participants", "Participants on the worker.", each("participants"))
+        copies = sum(live.room.planes.mirrors for live in self._rooms.values())
+        yield _gauge("track_copies", "Copies of tracks on workers other than their publishers'.", [({}, copies)])
         latency = HistogramMetricFamily(
             f"{PREFIX}forward_latency_seconds", "From a packet's arrival to the send of its copies.", labels=["worker"]
         )
@@ -230,6 +242,29 @@ class Metrics:
             "handshake_steps_refused", "Datagrams of DTLS handshakes dropped, as too many waited.", [({}, desk.refused)]
         )
         yield _counter("handshake_cpu_seconds", "CPU of the thread of handshakes.", [({}, desk.busy_us / 1e6)])
+
+    # Limits
+
+    def _limits(self) -> Iterator[Metric]:
+        admission = self._rooms.admission
+        limits = dict(admission.limits) | {"busy": admission.settings.busy_percent / 100}
+        # A room is opened where the least busy worker can take it.
+        use = dict(admission.use) | {"busy": min((one.expected for one in admission.workers), default=0.0)}
+        told = "memory, packets and busy are shares, the others are counted"
+        for name, text, values in (
+            ("limit", f"What may be in use before nobody more is let in; {told}.", limits),
+            ("limit_use", f"What of it is in use; {told}.", use),
+        ):
+            yield _gauge(name, text, [({"of": key}, value) for key, value in sorted(values.items())])
+        for name, text, opens in (
+            ("rooms_accepted", "1 while rooms are opened for those who come, 0 at a limit.", True),
+            ("joins_accepted", "1 while those are let in who join an open room, 0 at a limit.", False),
+        ):
+            yield _gauge(name, text, [({}, float(admission.refusal(opens=opens) is None))])
+        always = ("busy", "memory", "participants", "legs", "rooms")
+        yield _counter(
+            "joins_refused", "Joins refused at a limit, by the limit.", _labelled("of", self._rooms.refusals, always)
+        )
 
     # What viewers get
 

@@ -45,6 +45,7 @@ ErrorCode = Literal[
     "timeout",
     "replaced",
     "room-full",
+    "overloaded",
     "too-fast",
     "too-slow",
     "shutting-down",
@@ -438,7 +439,8 @@ class Pong(Message, frozen=True, kw_only=True, tag="pong"):
 class Error(Message, frozen=True, kw_only=True, tag="error"):
     """A request was refused, or, with `fatal`, the connection is about to be closed.
 
-    `line` is the line of the offer that can't be served.
+    `line` is the line of the offer that can't be served. `retry_seconds` comes with `overloaded`: the server is at its
+    limit and lets nobody more in; after so long it is worth another try, here or at another server.
     """
 
     code: ErrorCode
@@ -446,6 +448,7 @@ class Error(Message, frozen=True, kw_only=True, tag="error"):
     id: RequestId | None = None
     line: str | None = None
     fatal: bool = False
+    retry_seconds: float | None = None
 
 
 ClientMessage = (

@@ -56,9 +56,6 @@ def find_addresses(settings: MediaSettings, rooms: Rooms) -> None:
         if (udp, tcp) == (slot.settings.candidates, slot.settings.tcp_candidates):
             continue
         slot.settings = msgspec.structs.replace(slot.settings, candidates=udp, tcp_candidates=tcp)
-        for live in rooms.values():
-            if live.slot is slot:
-                live.room.move(slot.settings)
 
 
 def _port_of(endpoint: Endpoint, number: int) -> Endpoint:

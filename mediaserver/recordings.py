@@ -206,7 +206,7 @@ class Recordings:
         )
         ring = TapRing(self._settings.ring_packets)
         tap = active.taps[name] = self._rooms.claim_tap(active.live)
-        active.live.slot.worker.add_tap(tap, track.plane_id, ring)
+        active.live.room.planes.add_tap(tap, track.plane_id, ring)
         active.recording.add_track(meta, ring)
         self._mute_track(active, name, info.muted)
 
@@ -228,7 +228,7 @@ class Recordings:
             self._settle(active)
 
     def _untap(self, active: _Active, name: str) -> None:
-        active.live.slot.worker.remove_tap(active.taps.pop(name))
+        active.live.room.planes.remove_tap(active.taps.pop(name))
         active.muted.discard(name)
         active.recording.remove_track(name)
 
@@ -246,4 +246,4 @@ class Recordings:
         active = self._by_recording.get(recording)
         track = active.live.room.tracks.get(name) if active is not None else None
         if active is not None and track is not None:
-            active.live.slot.worker.request_keyframe(track.plane_id)
+            active.live.room.planes.request_keyframe(track.plane_id)

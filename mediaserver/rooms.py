@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -15,19 +16,32 @@ import msgspec
 import structlog
 
 from mediaserver import protocol
+from mediaserver.admission import Admission, Refusal
 from mediaserver.auth import Grant
 from mediaserver.clock import Clock
 from mediaserver.connection import frame
 from mediaserver.handshakes import Finished, Handshakes
+from mediaserver.memory import memory_limit, resident_bytes
+from mediaserver.settings import LimitSettings
 from mediaserver.sfu.session import events as ev
 from mediaserver.sfu.session.ids import Ids
-from mediaserver.sfu.session.model import ParticipantInfo, PublishMap, Quality, Role, SubscribeMap, TrackInfo, Wish
+from mediaserver.sfu.session.model import (
+    ParticipantInfo,
+    PublishMap,
+    Quality,
+    Role,
+    SubscribeMap,
+    TrackInfo,
+    Wish,
+)
 from mediaserver.sfu.session.room import Negotiated, Room, RoomError
 from mediaserver.sfu.session.settings import RoomPolicy
 from mediaserver.sfu.stream.params import EventKind, PlaneEvent
 from mediaserver.workers import Workers, WorkerSlot
 
 Via = Literal["websocket", "whip", "whep"]
+PACKET_BYTES = 2048
+"""What a packet takes at the most, with what is known of it."""
 log = structlog.get_logger("mediaserver.rooms")
 
 CROWD = 50
@@ -51,6 +65,15 @@ class RecordingChanged(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
+class Overloaded(RoomError):
+    """This server is at a limit and lets nobody more in. After `retry_seconds` it is worth another try."""
+
+    def __init__(self, refusal: Refusal, retry_seconds: float) -> None:
+        super().__init__("overloaded", f"the server is at its limit and lets nobody more in: {refusal.text}")
+        self.reason = refusal.reason
+        self.retry_seconds = retry_seconds
+
+
 RoomEvent = ev.Event | RoomOpened | RoomClosed | RecordingChanged
 Observer = Callable[["LiveRoom", RoomEvent], None]
 
@@ -59,7 +82,7 @@ class Member:
     """A participant and the way to it. `send` takes encoded messages as frames; `gone` is told why it is no longer in.
     What the room had to say before number `first` is not for it: it has come since."""
 
-    __slots__ = ("first", "gone", "grant", "id", "info", "joined_us", "send", "via", "view")
+    __slots__ = ("first", "gone", "grant", "id", "info", "joined_us", "send", "slot", "via", "view")
 
     def __init__(
         self,
@@ -69,8 +92,10 @@ class Member:
         joined_us: int,
         send: Callable[[bytes], None],
         gone: Callable[[str], None],
+        slot: WorkerSlot,
     ) -> None:
         self.id = info.id
+        self.slot = slot
         self.info = info
         self.grant = grant
         self.via = via
@@ -89,10 +114,12 @@ class LiveRoom:
         self.slot = slot
         self.opened = rooms.clock.wall()
         self.members: dict[str, Member] = {}
+        self._served: Counter[WorkerSlot] = Counter()
+        """members by worker"""
         self.recording = protocol.RecordingView()
         self.held = False
         """Stays open though nobody is in it: a recording waits for its cart to come back."""
-        self.room = Room(name, slot.worker, slot.settings, rooms.ids, rooms.policy)
+        self.room = Room(name, slot, rooms.ids, rooms.policy, self._place)
         self._rooms = rooms
         self._clock = rooms.clock
         self._timer: asyncio.TimerHandle | None = None
@@ -110,6 +137,11 @@ class LiveRoom:
     def participants(self) -> list[ParticipantInfo]:
         """Those in the room, hidden ones included."""
         return [member.info for member in self.members.values()]
+
+    @property
+    def legs(self) -> int:
+        """Tracks that are sent, each viewer's counted by itself."""
+        return self.room.legs
 
     @property
     def tracks(self) -> list[TrackInfo]:
@@ -132,6 +164,7 @@ class LiveRoom:
         hidden: bool = False,
     ) -> Member:
         now = self._clock.monotonic_us()
+        source = grant.role is Role.CART or via == "whip"
         participant = self._rooms.ids.name("p")
         info = ParticipantInfo(participant, name, grant.role, hidden)
         done = self.room.join(
@@ -143,8 +176,14 @@ class LiveRoom:
             hidden=hidden,
             media_only=via != "websocket",
         )
-        member = self.members[participant] = Member(info, grant, via, now, send, gone)
-        self.slot.participants += 1
+        slot = self._rooms.workers.place(self.slot, self._served, source)
+        member = self.members[participant] = Member(info, grant, via, now, send, gone, slot)
+        slot.join(now)
+        self._served[slot] += 1
+        if slot is not self.slot:
+            busy = round(self.slot.use.expected, 3)
+            log.info("served by another worker", room=self.name, participant=participant, worker=slot.number, busy=busy)
+        self._rooms.count()
         self._publish(done)
         member.first = self._told + len(self._waiting)
         return member
@@ -253,6 +292,9 @@ class LiveRoom:
 
     # Inside
 
+    def _place(self, participant: str) -> WorkerSlot:
+        return self.members[participant].slot
+
     def _publish(self, events: Sequence[ev.Event]) -> None:
         for event in events:
             _TELL[type(event)](self, event)
@@ -289,7 +331,9 @@ class LiveRoom:
         member = self.members.pop(event.participant, None)
         if member is None:
             return
-        self.slot.participants -= 1
+        member.slot.participants -= 1
+        self._served[member.slot] -= 1
+        self._rooms.count()
         if not member.info.hidden:
             self._tell_presence(protocol.ParticipantLeft(participant=event.participant, reason=event.reason))
         member.gone(event.reason)
@@ -353,14 +397,22 @@ _TELL: Mapping[type, Callable[[LiveRoom, Any], None]] = {
 class Rooms(Mapping[str, LiveRoom]):
     """All open rooms by name. A room opens with its first participant and closes after its last."""
 
-    def __init__(self, clock: Clock, policy: RoomPolicy, max_rooms: int) -> None:
+    def __init__(
+        self, clock: Clock, policy: RoomPolicy, max_rooms: int, limits: LimitSettings, packet_bytes: int
+    ) -> None:
+        """`packet_bytes`: what the packets that one worker holds may take."""
         self.clock = clock
         self.policy = policy
         self.ids: Ids[Room] = Ids(os.urandom)
-        self.workers = Workers(self._on_plane_events, clock.monotonic_us)
+        self.admission = Admission(limits, max_rooms)
+        self.workers = Workers(self._on_plane_events, clock.monotonic_us, self.admission.add_worker, limits)
+        self.workers.on_sample = self._sample
         self.handshakes = Handshakes()
         self.accepting = True
-        self._max_rooms = max_rooms
+        self.refusals: Counter[str] = Counter()
+        """Joins over a limit, by the limit."""
+        self._packet_bytes = packet_bytes
+        self._memory_limit = memory_limit()
         self._rooms: dict[str, LiveRoom] = {}
         self._taps: set[int] = set()
         self._drained = asyncio.Event()
@@ -383,18 +435,27 @@ class Rooms(Mapping[str, LiveRoom]):
         self._observers.remove(observer)
 
     def enter(self, name: str) -> LiveRoom:
-        """The open room of that name, opened when it is not. Raises `RoomError`."""
+        """The open room of that name, opened when it is not, for somebody to join. Raises `RoomError`, `Overloaded`."""
         if not self.accepting:
             raise RoomError("shutting-down", "the server is shutting down")
         live = self._rooms.get(name)
+        refusal = self.admission.refusal(opens=live is None)
+        if refusal is not None:
+            self.refusals[refusal.reason] += 1
+            raise Overloaded(refusal, self.admission.settings.retry_seconds)
         if live is None:
-            if len(self._rooms) >= self._max_rooms:
-                raise RoomError("room-full", f"this server has all the {self._max_rooms} rooms that it may have")
             slot = self.workers.pick()
             live = self._rooms[name] = LiveRoom(name, slot, self)
             slot.rooms += 1
+            self.count()
+            log.info("a room was opened", room=name, worker=slot.number, busy=round(slot.use.expected, 3))
             self._observe(live, RoomOpened())
         return live
+
+    def count(self) -> None:
+        """Somebody has come or gone."""
+        participants = sum(slot.participants for slot in self.workers)
+        self.admission.count(participants=participants, rooms=len(self._rooms), now=self.clock.monotonic_us())
 
     def leave_if_empty(self, live: LiveRoom) -> None:
         """After a join that failed: do not keep a room that nobody came into."""
@@ -426,6 +487,7 @@ class Rooms(Mapping[str, LiveRoom]):
         if self._rooms.get(live.name) is live:
             del self._rooms[live.name]
             live.slot.rooms -= 1
+            self.count()
             self._observe(live, RoomClosed())
 
     def _observe(self, live: LiveRoom, event: RoomEvent) -> None:
@@ -434,6 +496,22 @@ class Rooms(Mapping[str, LiveRoom]):
                 observer(live, event)
             except Exception:  # one observer's mistake must not end the consultation
                 log.exception("an observer failed", room=live.name, event_type=type(event).__name__)
+
+    def _sample(self) -> None:
+        before = self.admission.refusal(opens=True)
+        held = max((values.get("packets_held", 0) for _, values in self.workers.counters()), default=0)
+        self.admission.sample(
+            [(slot.busy_share, slot.participants) for slot in self.workers],
+            memory=resident_bytes() / self._memory_limit,
+            packets=held * PACKET_BYTES / self._packet_bytes,
+            legs=sum(live.legs for live in self._rooms.values()),
+            now=self.clock.monotonic_us(),
+        )
+        after = self.admission.refusal(opens=True)
+        if after is not None and before is None:
+            log.warning("no room is opened any more", reason=after.text)
+        elif before is not None and after is None:
+            log.info("rooms are opened again")
 
     def _on_plane_events(self, slot: WorkerSlot, events: Sequence[PlaneEvent]) -> None:
         for event in events:
@@ -463,6 +541,8 @@ class Rooms(Mapping[str, LiveRoom]):
     def _tap_event(self, event: PlaneEvent) -> None:
         if event.kind in (EventKind.REMOVED, EventKind.REFUSED):
             self._taps.discard(event.id)
+            if (room := self.ids.owner(event.id)) is not None:
+                room.planes.forget(event.id)
             self.ids.release(event.id)
 
     def _room_event(self, room: Room, event: PlaneEvent) -> None:

@@ -186,7 +186,8 @@ class MediaServer:
             max_participants=rooms.max_participants,
             max_tracks=rooms.max_tracks,
         )
-        self._rooms = Rooms(self.clock, policy, rooms.max_rooms)
+        packets = settings.media.memory_mb << 20
+        self._rooms = Rooms(self.clock, policy, rooms.max_rooms, settings.limits, packets)
         self._rooms.open()
         self._stack.callback(self._rooms.close)
         self._start_workers()
@@ -423,6 +424,9 @@ class MediaServer:
             reasons.append(f"{alarms} recordings can't be written")
         if self.audit.trouble:
             reasons.append(f"the audit trail can't be written: {self.audit.trouble}")
+        refusal = self._rooms.admission.refusal(opens=True) if self._ready else None
+        if refusal is not None:
+            reasons.append(f"the server is at its limit: {refusal.text}")
         return reasons
 
     def grant(self, request: web.Request) -> auth.Grant:

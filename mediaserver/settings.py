@@ -203,6 +203,42 @@ class RoomSettings(_Section, kw_only=True, frozen=True):
     max_tracks: Annotated[int, _doc("Tracks published in one room.", ge=1)] = 200
 
 
+class LimitSettings(_Section, kw_only=True, frozen=True):
+    """When nobody more is let in, so that those inside are served well (docs/scale.md). /readyz says so too."""
+
+    busy_percent: Annotated[
+        float, _doc("No room is opened while every worker is busy for so much of the time.", gt=0, le=100)
+    ] = 80.0
+    reserve_percent: Annotated[
+        float, _doc("So much more of the time is kept for those who join a room that is open.", ge=0, le=50)
+    ] = 5.0
+    spread_percent: Annotated[
+        float,
+        _doc(
+            "While a room's worker is busy for so much of the time, those who come to watch are served by others.",
+            ge=0,
+            le=100,
+        ),
+    ] = 60.0
+    spread_participants: Annotated[
+        int,
+        _doc(
+            "So many of a room are served by one worker; more go to others that have fewer of it, whatever they do. A "
+            "picture leaves to one viewer after the other, so the last of very many gets it late.",
+            ge=1,
+        ),
+    ] = 200
+    memory_percent: Annotated[
+        float, _doc("Of the memory that the process may have, and of `media.memory_mb`.", gt=0, le=100)
+    ] = 90.0
+    max_participants: Annotated[int, _doc("Participants at once, in all rooms.", ge=1)] = 20_000
+    max_legs: Annotated[int, _doc("Tracks sent at once, each viewer's counted by itself.", ge=1)] = 200_000
+    calm_seconds: Annotated[
+        float, _doc("How long it must be under a limit, by a margin, before it lets anybody in again.", ge=0, le=600)
+    ] = 5.0
+    retry_seconds: Annotated[float, _doc("When those that were refused are told to try again.", ge=1, le=3600)] = 10.0
+
+
 class RecordingSettings(_Section, kw_only=True, frozen=True):
     """What is kept."""
 
@@ -425,6 +461,7 @@ class Config(_Section, kw_only=True, frozen=True):
     auth: AuthSettings = AuthSettings()
     signalling: SignallingSettings = SignallingSettings()
     rooms: RoomSettings = RoomSettings()
+    limits: LimitSettings = LimitSettings()
     recording: RecordingSettings = RecordingSettings()
     evidence: EvidenceSettings = EvidenceSettings()
     data: DataSettings = DataSettings()

@@ -24,7 +24,7 @@ from mediaserver.connection import CLOSE_SECONDS, Connection, frame
 from mediaserver.latency import LatencyBook
 from mediaserver.recordings import RecordingRefused, Recordings
 from mediaserver.relays import IceServers
-from mediaserver.rooms import LiveRoom, Member, Rooms
+from mediaserver.rooms import LiveRoom, Member, Overloaded, Rooms
 from mediaserver.settings import SignallingSettings
 from mediaserver.sfu.session.model import Publication, Right, Source, Wish
 from mediaserver.sfu.session.room import OfferError, RoomError
@@ -186,6 +186,9 @@ class Signalling:
                 connection.reply(p.Error(code=error.code, message=error.message, id=number))
         except RecordingRefused as error:
             connection.reply(p.Error(code="forbidden", message=str(error), id=number))
+        except Overloaded as error:
+            text, seconds = error.message, error.retry_seconds
+            connection.reply(p.Error(code="overloaded", message=text, id=number, retry_seconds=seconds))
         except RoomError as error:
             code = _ROOM_ERRORS.get(error.code, "internal")
             connection.reply(p.Error(code=code, message=error.message, id=number))

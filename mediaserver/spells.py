@@ -150,7 +150,7 @@ def _seconds(began: int, ended: int) -> float:
 def _cause(live: LiveRoom, stale: str, time: int) -> Cause:
     track = live.room.tracks[stale]
     others = [
-        live.slot.worker.track_stats(other.plane_id).get("last_arrival", 0)
+        live.room.planes.track_stats(other.plane_id).get("last_arrival", 0)
         for other in live.room.participants[track.participant].tracks()
         if other is not track and other.live and not other.muted
     ]

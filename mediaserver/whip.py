@@ -12,6 +12,7 @@ A resource is a participant. Viewers by WHEP are hidden observers: the others do
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -23,7 +24,7 @@ from mediaserver.clock import Clock
 from mediaserver.problems import Problem
 from mediaserver.protocol import IceServer
 from mediaserver.relays import IceServers
-from mediaserver.rooms import LiveRoom, Member, Rooms
+from mediaserver.rooms import LiveRoom, Member, Overloaded, Rooms
 from mediaserver.settings import HttpSettings
 from mediaserver.sfu.session.ice import candidate_lines
 from mediaserver.sfu.session.model import (
@@ -45,10 +46,17 @@ MAX_SDP = 128 * 1024
 MAX_FRAGMENT = 16 * 1024
 BODY_SECONDS = 10.0
 MAX_FRAGMENT_LINES = 256
+RETRY_SECONDS = 5
 EXPOSED = "Location, ETag, Link, Accept-Patch, Accept-Post, Allow, WWW-Authenticate, Retry-After"
 
 _RIGHTS: Mapping[Way, Right] = {"whip": Right.PUBLISH, "whep": Right.SUBSCRIBE}
-_ROOM_STATUS = {"not-allowed": 403, "room-full": 503, "shutting-down": 503, "unknown-participant": 404}
+_ROOM_STATUS = {
+    "not-allowed": 403,
+    "unknown-participant": 404,
+    "room-full": 503,
+    "overloaded": 503,
+    "shutting-down": 503,
+}
 
 
 class Fragment:
@@ -103,7 +111,7 @@ class Resource:
         local = self.live.restart(self.member, ufrag, pwd)
         self._session += 1
         lines = [f"a=ice-ufrag:{local[0]}", f"a=ice-pwd:{local[1]}"]
-        settings = self.live.slot.settings
+        settings = self.member.slot.settings
         lines += [f"a={line}" for line in candidate_lines(settings.candidates, settings.tcp_candidates)]
         return "\r\n".join([*lines, "a=end-of-candidates", ""])
 
@@ -195,7 +203,8 @@ class Whip:
             raise Problem(status, error.message, code=error.code, line=error.line) from None
         except RoomError as error:
             status = _ROOM_STATUS.get(error.code, 409)
-            headers = {"Retry-After": "5"} if status == 503 else {}
+            seconds = math.ceil(error.retry_seconds) if isinstance(error, Overloaded) else RETRY_SECONDS
+            headers = {"Retry-After": str(seconds)} if status == 503 else {}
             raise Problem(status, error.message, headers=headers, code=error.code) from None
         self._stats.offers["ok"] += 1
         room = request.match_info["room"]

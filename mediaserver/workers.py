@@ -6,10 +6,14 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
+from mediaserver.admission import WorkerUse
+from mediaserver.settings import LimitSettings
 from mediaserver.sfu.session.settings import SessionSettings
 from mediaserver.sfu.stream.params import Plane, PlaneEvent
 
 SAMPLE_SECONDS = 1.0
+NEAR = 0.05
+"""A worker that is less busy by less than that is not worth a copy of the room's tracks."""
 
 
 class WorkerThread(Plane, Protocol):
@@ -40,8 +44,9 @@ class WorkerThread(Plane, Protocol):
 class WorkerSlot:
     """A worker and what the control plane knows of it."""
 
-    def __init__(self, number: int, worker: WorkerThread, settings: SessionSettings) -> None:
+    def __init__(self, number: int, worker: WorkerThread, settings: SessionSettings, use: WorkerUse) -> None:
         self.number = number
+        self.use = use
         self.worker = worker
         self.settings = settings
         self.rooms = 0
@@ -49,6 +54,15 @@ class WorkerSlot:
         self.busy_share = 0.0
         """Share of the last second that its thread was at work."""
         self._busy_us = 0
+
+    @property
+    def plane(self) -> Plane:
+        return self.worker
+
+    def join(self, now: int) -> None:
+        """Somebody is served here from now on (µs)."""
+        self.participants += 1
+        self.use.joined(now)
 
     def sample(self, elapsed_us: int) -> None:
         busy = self.worker.busy_us
@@ -60,8 +74,16 @@ class Workers:
     """All workers of a server. `deliver(slot, events)` gets what they report, on the event loop."""
 
     def __init__(
-        self, deliver: Callable[[WorkerSlot, Sequence[PlaneEvent]], None], monotonic: Callable[[], int]
+        self,
+        deliver: Callable[[WorkerSlot, Sequence[PlaneEvent]], None],
+        monotonic: Callable[[], int],
+        count_in: Callable[[], WorkerUse],
+        limits: LimitSettings,
     ) -> None:
+        self._limits = limits
+        self.on_sample: Callable[[], None] = lambda: None
+        """Called after each sample of the busy shares."""
+        self._count_in = count_in
         self._deliver = deliver
         self._monotonic = monotonic
         self._slots: list[WorkerSlot] = []
@@ -70,7 +92,7 @@ class Workers:
 
     def add(self, worker: WorkerThread, settings: SessionSettings) -> None:
         """Take over a worker that runs."""
-        slot = WorkerSlot(len(self._slots), worker, settings)
+        slot = WorkerSlot(len(self._slots), worker, settings, self._count_in())
         self._slots.append(slot)
         asyncio.get_running_loop().add_reader(worker.event_fd, self._on_events, slot)
         if self._sampler is None:
@@ -78,8 +100,25 @@ class Workers:
             self._sample_later()
 
     def pick(self) -> WorkerSlot:
-        """The worker for a new room: the least busy one, to a tenth; of those the one with the fewest participants."""
-        return min(self._slots, key=lambda slot: (round(slot.busy_share * 10), slot.participants, slot.rooms))
+        """The worker for a new room: the one that will be the least busy when all that have come are served, to a
+        twentieth; of those the one with the fewest participants."""
+        return min(self._slots, key=lambda slot: (round(slot.use.expected * 20), slot.participants, slot.rooms))
+
+    def place(self, home: WorkerSlot, served: Mapping[WorkerSlot, int], source: bool) -> WorkerSlot:
+        """The worker for somebody who joins a room of which each worker serves so many (`served`): its own, until that
+        has `spread_participants` of it or is so busy that people go elsewhere (`spread_percent`). A cart (`source`)
+        stays there as long as anybody may. A worker that has the room's tracks already is preferred."""
+        full = served.get(home, 0) >= self._limits.spread_participants
+        busy = home.use.expected >= self._limits.spread_percent / 100
+        if not home.use.joins.shut and (source or not (full or busy)):
+            return home
+
+        def order(slot: WorkerSlot) -> tuple[int, int, int]:
+            many = served.get(slot, 0)
+            new = slot is not home and not many
+            return many // self._limits.spread_participants, round((slot.use.expected + new * NEAR) * 20), slot.number
+
+        return min([slot for slot in self._slots if not slot.use.joins.shut] or self._slots, key=order)
 
     def __iter__(self) -> Iterator[WorkerSlot]:
         return iter(self._slots)
@@ -115,6 +154,7 @@ class Workers:
         for slot in self._slots:
             slot.sample(now - self._sampled)
         self._sampled = now
+        self.on_sample()
         self._sample_later()
 
     def _sample_later(self) -> None:

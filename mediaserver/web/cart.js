@@ -291,6 +291,7 @@ function listen() {
   });
   on("reconnecting", () => sounds.unheard());
   for (const name of ["transport", "reconnecting", "resumed"]) on(name, showState);
+  on("waiting", ({ detail }) => ui.showWaiting(detail));
   on("closed", onClosed);
   on("publication-ended", ({ detail: { publication, reason } }) => {
     const card = cards.find((candidate) => candidate.publication === publication);

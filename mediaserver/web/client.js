@@ -13,6 +13,7 @@
  *
  * Events (CustomEvent; `detail` in braces):
  * - `joined` {joined}: the first join and every join with a new session; `resumed` {joined}: the old session goes on
+ * - `waiting` {message, seconds}: the server is at its limit and lets nobody more in; another try comes after so long
  * - `reconnecting` {reason}: the socket is lost; media may still flow
  * - `closed` {code, message}: the client has ended for good, by `leave()` or by the server's word
  * - `transport` {state}: of the media connection, an RTCPeerConnectionState
@@ -41,6 +42,7 @@ const LABEL_AT_MOST = 80;
 /** Tells of a change of the network; Firefox and Safari lack it. */
 const NETWORK = /** @type {any} */ (navigator).connection;
 const BACKOFF_MS = [0, 250, 500, 1000, 2000, 4000];
+const RETRY_SECONDS = 10;
 /** What another try would not change: the server does not want this client. */
 const FINAL = ["unauthorized", "forbidden", "removed", "unsupported-version", "bad-message", "already-joined"];
 
@@ -160,6 +162,7 @@ export class MediaClient extends EventTarget {
 
   /**
    * Joins the room. Rejects when the server can't be reached or refuses; from then on the client comes back by itself.
+   * While the server is at its limit it waits and tries again (`waiting`); `leave` gives up.
    * @returns {Promise<Joined>}
    */
   async connect() {
@@ -167,7 +170,7 @@ export class MediaClient extends EventTarget {
     this.state = "connecting";
     const peer = this.#newPeer();
     try {
-      const joined = await this.#join(null);
+      const joined = await this.#enter();
       this.#begin(joined, peer);
       addEventListener("online", this.#onOnline);
       NETWORK?.addEventListener("change", this.#onOnline);
@@ -296,6 +299,26 @@ export class MediaClient extends EventTarget {
 
   // -- joining ------------------------------------------------------------------------------------------------------
 
+  /** Joins as soon as the server lets it in. */
+  async #enter() {
+    for (;;) {
+      try {
+        return await this.#join(null);
+      } catch (error) {
+        if (error.code !== "overloaded") throw error;
+        await this.#wait(error);
+        if (this.state !== "connecting") throw new SignallingError("left", "left before the server let it in");
+      }
+    }
+  }
+
+  /** The server is at its limit: waits as long as it says. */
+  #wait({ message, retrySeconds }) {
+    const seconds = retrySeconds ?? RETRY_SECONDS;
+    this.#emit("waiting", { message, seconds });
+    return this.#pause(seconds * 1000);
+  }
+
   async #join(resume) {
     const { url, room, token, name } = this.#options;
     const signalling = new Signalling(url);
@@ -419,6 +442,7 @@ export class MediaClient extends EventTarget {
         return;
       } catch (error) {
         if (error.code === "resume-failed") this.#resumeKey = null; // the old session is gone; a new one is welcome
+        else if (error.code === "overloaded") await this.#wait(error);
         else if (FINAL.includes(error.code)) return void this.#close(error.code, error.message);
       }
     }

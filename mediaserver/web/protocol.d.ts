@@ -37,14 +37,15 @@ export interface EncodingsWanted {
   wanted: string[];
 }
 
-/** A request was refused, or, with `fatal`, the connection is about to be closed. `line` is the line of the offer that can't be served. */
+/** A request was refused, or, with `fatal`, the connection is about to be closed. `line` is the line of the offer that can't be served. `retry_seconds` comes with `overloaded`: the server is at its limit and lets nobody more in; after so long it is worth another try, here or at another server. */
 export interface Error {
   type: "error";
-  code: "already-joined" | "bad-message" | "bad-offer" | "forbidden" | "internal" | "not-found" | "not-joined" | "not-negotiated" | "removed" | "replaced" | "resume-failed" | "room-full" | "shutting-down" | "timeout" | "too-fast" | "too-slow" | "unauthorized" | "unsupported-version";
+  code: "already-joined" | "bad-message" | "bad-offer" | "forbidden" | "internal" | "not-found" | "not-joined" | "not-negotiated" | "overloaded" | "removed" | "replaced" | "resume-failed" | "room-full" | "shutting-down" | "timeout" | "too-fast" | "too-slow" | "unauthorized" | "unsupported-version";
   message: string;
   id: number | null;
   line: string | null;
   fatal: boolean;
+  retry_seconds: number | null;
 }
 
 export type Freshness = "live" | "stale" | "unchanging";

@@ -8,7 +8,8 @@ export class SignallingError extends Error {
   /**
    * @param {string} code stable, for programs; `disconnected` and `timeout` are made here, the rest by the server
    * @param {string} message for people
-   * @param {{ line?: string | null, fatal?: boolean }} [more] `line`: the SDP line that an offer failed on
+   * @param {{ line?: string | null, fatal?: boolean, retrySeconds?: number | null }} [more] `line`: the SDP line that an
+   *   offer failed on; `retrySeconds`: when a server at its limit (`overloaded`) is worth another try
    */
   constructor(code, message, more = {}) {
     super(message);
@@ -16,6 +17,7 @@ export class SignallingError extends Error {
     this.code = code;
     this.line = more.line ?? null;
     this.fatal = more.fatal ?? false;
+    this.retrySeconds = more.retrySeconds ?? null;
   }
 }
 
@@ -114,7 +116,11 @@ export class Signalling extends EventTarget {
     if (message.id != null && this.#pending.has(message.id)) {
       const failed =
         message.type === "error"
-          ? new SignallingError(message.code, message.message, { line: message.line, fatal: message.fatal })
+          ? new SignallingError(message.code, message.message, {
+              line: message.line,
+              fatal: message.fatal,
+              retrySeconds: message.retry_seconds,
+            })
           : null;
       this.#settle(message.id, message, failed);
     } else {

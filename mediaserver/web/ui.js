@@ -187,6 +187,13 @@ export function showConnection(state, words) {
   write(sign, words);
 }
 
+/** Says that the server lets nobody more in for now. @param {{message: string, seconds: number}} waiting */
+export function showWaiting({ message, seconds }) {
+  showConnection("warn", "Waiting to be let in");
+  const text = `${message.charAt(0).toUpperCase()}${message.slice(1)}.`;
+  banner(`${text} This page tries again by itself every ${Math.round(seconds)} s.`, "alarm");
+}
+
 let mediaCameOnce = false;
 
 /**

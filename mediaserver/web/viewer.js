@@ -254,6 +254,7 @@ function listen() {
     showState();
     listPeople();
   });
+  on("waiting", ({ detail }) => ui.showWaiting(detail));
   on("closed", onClosed);
   on("publication-ended", ({ detail: { publication, reason } }) => {
     if (publication === voice) voice = null;

@@ -74,6 +74,7 @@ def _agree_transport(books: Books, plan: Plan, offering: Participant, now: int) 
         return events
     if transport is None or plan.fresh:
         peer = books.claim()
+        books.place(offering, peer)
         dtls = DtlsSession(
             books.settings.identity,
             remote.fingerprints,
@@ -191,6 +192,7 @@ def _agree_legs(books: Books, plan: Plan, offering: Participant, before: Mapping
 
 def _answer(books: Books, plan: Plan, offering: Participant) -> str:
     transport = offering.transport
+    reached = (offering.site or books.home).settings
     answer = Answer(
         offer=plan.offer,
         session_id=offering.session_id,
@@ -198,8 +200,8 @@ def _answer(books: Books, plan: Plan, offering: Participant) -> str:
         credentials=transport.local if transport is not None else Credentials("", ""),
         fingerprint=books.settings.identity.fingerprint,
         setup="active" if transport is not None and transport.dtls.client else "passive",
-        candidates=books.settings.candidates,
-        tcp_candidates=books.settings.tcp_candidates,
+        candidates=reached.candidates,
+        tcp_candidates=reached.tcp_candidates,
         sections=[one.section for one in plan.lines],
     )
     offering.version += 1

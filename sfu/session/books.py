@@ -10,9 +10,10 @@ from mediaserver.sfu.session.model import Kind, TransportState, Wish
 from mediaserver.sfu.session.negotiate import match_payloads, outgoing_extensions, shared
 from mediaserver.sfu.session.peer import Line, Participant
 from mediaserver.sfu.session.plan import in_order
+from mediaserver.sfu.session.planes import Places, RoomPlanes, Site
 from mediaserver.sfu.session.settings import RoomPolicy, SessionSettings
 from mediaserver.sfu.session.track import Leg, Track
-from mediaserver.sfu.stream.params import LegParams, LegPayload, LegPolicy, Plane
+from mediaserver.sfu.stream.params import LegParams, LegPayload, LegPolicy
 
 
 class RoomError(Exception):
@@ -32,10 +33,10 @@ class Books:
     """
 
     def __init__(
-        self, owner: object, plane: Plane, settings: SessionSettings, ids: Ids[Any], policy: RoomPolicy
+        self, owner: object, home: Site, ids: Ids[Any], policy: RoomPolicy, places: Places | None = None
     ) -> None:
-        self.plane = plane
-        self.settings = settings
+        self.plane = RoomPlanes(ids, owner)
+        self.home = home
         self.ids = ids
         self.policy = policy
         self.participants: dict[str, Participant] = {}
@@ -44,6 +45,17 @@ class Books:
         self.by_track: dict[int, Track] = {}
         self.by_leg: dict[int, Leg] = {}
         self._owner = owner
+        self._places = places
+
+    @property
+    def settings(self) -> SessionSettings:
+        """Of the room's own worker."""
+        return self.home.settings
+
+    def place(self, participant: Participant, peer: int) -> None:
+        """Choose the worker of a participant's peer connection."""
+        participant.site = self._places(participant.id) if self._places is not None else self.home
+        self.plane.place(peer, participant.site.plane)
 
     def claim(self) -> int:
         """A fresh plane id."""

@@ -11,6 +11,7 @@ from mediaserver.sfu.session.handshake import Handshake, Outcome
 from mediaserver.sfu.session.ice import Credentials
 from mediaserver.sfu.session.model import Kind, ParticipantInfo, Right, Role, SubscribeAll, TransportState, Wish
 from mediaserver.sfu.session.negotiate import Agreed, AgreedExtension
+from mediaserver.sfu.session.planes import Site
 from mediaserver.sfu.session.track import Leg, Track
 from mediaserver.sfu.stream.params import Plane
 
@@ -135,6 +136,8 @@ class Participant:
     media_only: bool = False
     began: int = field(init=False)
     transport: Transport | None = None
+    site: Site | None = None
+    """where its present peer connection is, or its last"""
     subscribe_all: SubscribeAll | None = None
     lines: dict[str, Line] = field(default_factory=dict)
     wishes: dict[str, Wish] = field(default_factory=dict)

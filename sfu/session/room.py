@@ -46,11 +46,12 @@ from mediaserver.sfu.session.model import (
 from mediaserver.sfu.session.negotiate import CODEC_NAMES, shared
 from mediaserver.sfu.session.peer import Participant
 from mediaserver.sfu.session.plan import make_plan
-from mediaserver.sfu.session.settings import RoomPolicy, SessionSettings
+from mediaserver.sfu.session.planes import Places, Site
+from mediaserver.sfu.session.settings import RoomPolicy
 from mediaserver.sfu.session.speaker import ActiveSpeaker
 from mediaserver.sfu.session.timers import Timers
 from mediaserver.sfu.session.track import Leg, Track
-from mediaserver.sfu.stream.params import EventKind, Plane, PlaneEvent, QualityReason
+from mediaserver.sfu.stream.params import EventKind, PlaneEvent, QualityReason
 from mediaserver.sfu.stream.params import LegQuality as PlaneQuality
 from mediaserver.sfu.wire.sdp import OfferError, parse, parse_candidate
 
@@ -80,10 +81,12 @@ class Room:
     participants: Mapping[str, Participant]
     tracks: Mapping[str, Track]
 
-    def __init__(self, name: str, plane: Plane, settings: SessionSettings, ids: Ids[Any], policy: RoomPolicy) -> None:
+    def __init__(self, name: str, home: Site, ids: Ids[Any], policy: RoomPolicy, places: Places | None = None) -> None:
+        """`home` is the room's own worker; `places` tells where each participant is served, without it there too."""
         self.name = name
         self.closed = False
-        self._books = Books(self, plane, settings, ids, policy)
+        self._books = Books(self, home, ids, policy, places)
+        self.planes = self._books.plane
         self.participants = self._books.participants
         self.tracks = self._books.tracks
         self._timers = Timers(self._due)
@@ -161,10 +164,6 @@ class Room:
         self._timers.note(participant)
         return negotiated
 
-    def move(self, settings: SessionSettings) -> None:
-        """The worker is reached at other addresses: the next answers say so."""
-        self._books.settings = settings
-
     def candidate(self, participant: str, candidate: str, mid: str, now: int) -> None:
         """A trickled candidate. An ICE-lite server learns addresses from the checks, so it is only looked at:
         `OfferError` when it is none. "" is the end of candidates (RFC 8838, section 13)."""
@@ -216,6 +215,11 @@ class Room:
         return {leg.track.id: _quality(leg) for leg in self._books.participant(participant).legs()}
 
     @property
+    def legs(self) -> int:
+        """Tracks that are sent, each viewer's counted by itself."""
+        return len(self._books.by_leg)
+
+    @property
     def speaker(self) -> str | None:
         """The participant who speaks."""
         return self._speaks().participant
@@ -230,6 +234,7 @@ class Room:
         """A report of the data plane about something of this room. What it concerns may have gone already."""
         if event.kind is EventKind.REMOVED:
             self._books.ids.release(event.id)
+            self.planes.forget(event.id)
             return []
         if event.id in self._books.by_peer:
             participant = self._books.by_peer[event.id]

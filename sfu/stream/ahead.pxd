@@ -27,14 +27,12 @@ cdef inline void ahead_leg(const Leg* leg, int step, uint8_t payload_type) noexc
     if step == 0:
         prefetch(&leg.peer)
         prefetch(&leg.config.ssrc)
-        prefetch(&leg.config.outgoing[payload_type])
-        prefetch(&leg.config.rtx_type[payload_type])
-        prefetch(&leg.config.nack[payload_type])
-        prefetch(&leg.config.unwraps[payload_type])
+        prefetch(&leg.config.payload_at[payload_type & 127])
+        prefetch(&leg.config.payloads[0])
         prefetch(&leg.config.stamp)
         prefetch(&leg.config.fixed_ext_size)
         prefetch(&leg.gate)
-        prefetch(&leg.renumber.segments[0])
+        prefetch(&leg.renumber.segments)
         prefetch(&leg.renumber.count)
         prefetch(&leg.renumber.started)
         prefetch(&leg.packets)
@@ -46,6 +44,8 @@ cdef inline void ahead_leg(const Leg* leg, int step, uint8_t payload_type) noexc
         prefetch(&peer.tx)
         prefetch(&peer.sender)
         prefetch(&leg.stats.packets)
+        if leg.renumber.segments != NULL:
+            prefetch(&leg.renumber.segments[leg.renumber.newest])
         if leg.gate != NULL:
             ahead_bytes(leg.gate, 2 * LINE)
         return

@@ -3,6 +3,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from mediaserver.sfu.stream.relay cimport Relay
 from mediaserver.sfu.stream.state cimport EngineState
 
 cpdef enum CommandKind:
@@ -23,6 +24,8 @@ cpdef enum CommandKind:
     COMMAND_KEYFRAME = 15
     COMMAND_ADD_TAP = 16
     COMMAND_REMOVE_TAP = 17
+    COMMAND_ADD_MIRROR = 18
+    COMMAND_LINK = 19
 
 # `data` and `more` depend on the kind: credentials, keys, a datagram, a TrackConfig or LegConfig (copied); a stats
 # block or a TapQueue (kept until REMOVED is reported). `block` was allocated by the sender, and whoever carries the
@@ -31,8 +34,9 @@ cdef struct Command:
     int kind
     uint32_t id
     uint32_t peer            # ADD_TRACK, ADD_LEG
-    uint32_t track           # ADD_LEG, ADD_TAP
-    int64_t value            # a flag, or a protection profile
+    uint32_t track           # ADD_LEG, ADD_TAP; ADD_MIRROR: its id at home
+    Relay* relay             # ADD_MIRROR, LINK
+    int64_t value            # a flag, or a protection profile; LINK: 1 on the far worker
     uint64_t random          # ADD_LEG: the first sequence numbers; ADD_PEER: the SSRC of feedback
     uint32_t size            # of data
     void* keep

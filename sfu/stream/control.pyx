@@ -13,6 +13,8 @@ from mediaserver.sfu.stream.feedback cimport send_bye
 from mediaserver.sfu.stream.history cimport history_close, history_init
 from mediaserver.sfu.stream.keyframes cimport leg_wants_keyframe, want_keyframe
 from mediaserver.sfu.stream.leg cimport leg_configure, leg_restart
+from mediaserver.sfu.stream.mirror cimport mirror_close, mirror_open
+from mediaserver.sfu.stream.outlet cimport outlets_close
 from mediaserver.sfu.stream.outbox cimport DATAGRAM_MAX, outbox_add, outbox_room
 from mediaserver.sfu.stream.renumber cimport renumber_close, renumber_init
 from mediaserver.sfu.stream.report cimport REPORT_REFUSED, REPORT_REMOVED, report
@@ -225,6 +227,35 @@ cdef void add_track(EngineState* engine, Peer* peer, const Command* command) noe
     table_put(&engine.tracks, track.id, track)
 
 
+cdef void add_mirror(EngineState* engine, const Command* command) noexcept nogil:
+    cdef const TrackConfig* config = <const TrackConfig*>command.data
+    cdef Track* track
+    if table_get(&engine.tracks, command.id) != NULL:
+        refuse(engine, command.id, b"this track is there already", 27)
+        return
+    track = <Track*>calloc(1, sizeof(Track))
+    if track != NULL:
+        track.id = command.id
+        track.config = config[0]
+        track.stats = <TrackStats*>command.keep
+    if track == NULL or prepare_encodings(track, config) < 0 or mirror_open(engine, track, command.relay,
+                                                                              command.track) < 0:
+        forget_track(engine, track)
+        refuse(engine, command.id, b"out of memory", 13)
+        removed(engine, command.id)
+        return
+    table_put(&engine.tracks, track.id, track)
+
+
+cdef void link_up(EngineState* engine, Relay* relay, int far) noexcept nogil:
+    if far:
+        relay.next_in = engine.incoming
+        engine.incoming = relay
+    else:
+        relay.next_out = engine.outgoing
+        engine.outgoing = relay
+
+
 cdef void update_track(EngineState* engine, Track* track, const TrackConfig* config) noexcept nogil:
     cdef uint32_t i
     cdef int moved = (
@@ -282,6 +313,9 @@ cdef void remove_track(EngineState* engine, Track* track) noexcept nogil:
     link[0] = track.next
     release_sources(track)
     table_remove(&engine.tracks, id)
+    outlets_close(track)
+    if track.mirror != NULL:
+        mirror_close(engine, track)
     forget_track(engine, track)
     removed(engine, id)
 
@@ -574,6 +608,10 @@ cdef void carry_out(EngineState* engine, const Command* command) noexcept nogil:
         tap = <Tap*>table_get(&engine.taps, command.id)
         if tap != NULL:
             close_tap(engine, tap)
+    elif kind == COMMAND_ADD_MIRROR:
+        add_mirror(engine, command)
+    elif kind == COMMAND_LINK:
+        link_up(engine, command.relay, <int>command.value)
 
 
 cdef void remove_everything(EngineState* engine) noexcept nogil:
@@ -596,3 +634,5 @@ cdef void remove_everything(EngineState* engine) noexcept nogil:
             remove_peer(engine, peer)
             continue
         at += 1
+    while engine.mirrors != NULL:
+        remove_track(engine, engine.mirrors.track)

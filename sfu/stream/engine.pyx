@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset
 
 from mediaserver.sfu.stream.addresses cimport address_from, address_text
 from mediaserver.sfu.stream.ahead cimport ahead_feedback
-from mediaserver.sfu.stream.buffers cimport pool_close, pool_init
+from mediaserver.sfu.stream.buffers cimport pool_close, pool_init, pool_reclaim
 from mediaserver.sfu.stream.connectivity cimport (
     answer_check,
     peer_at,
@@ -21,6 +21,8 @@ from mediaserver.sfu.stream.control cimport Command, carry_out, remove_everythin
 from mediaserver.sfu.stream.fanout cimport fanout_flush, fanout_tend
 from mediaserver.sfu.stream.feedback cimport read_rtcp, send_reports, serve_hot
 from mediaserver.sfu.stream.ingest cimport ingest
+from mediaserver.sfu.stream.mirror cimport mirrors_take, mirrors_tend
+from mediaserver.sfu.stream.outlet cimport outlets_serve
 from mediaserver.sfu.stream.outbox cimport outbox_clear, outbox_close, outbox_init
 from mediaserver.sfu.stream.report cimport REPORT_DTLS, report, report_close, report_flush
 from mediaserver.sfu.stream.roaming cimport follow_stranger, take_answer
@@ -41,7 +43,8 @@ cdef enum:
 
 cdef int engine_init(EngineState* engine, size_t memory, int64_t consent_timeout, const uint8_t* seed,
                      void (*drain)(void*, Outbox*) noexcept nogil, void* context) noexcept nogil:
-    pool_init(&engine.pool, memory)
+    if pool_init(&engine.pool, memory) < 0:
+        return -1
     engine.consent_timeout = consent_timeout
     memcpy(engine.seed, seed, sizeof(engine.seed))
     if (
@@ -162,7 +165,9 @@ cdef void round_over_peers(EngineState* engine) noexcept nogil:
                 fanout_tend(engine, track)
                 tend_wanted(engine, track)
                 track = track.next
+    mirrors_tend(engine)
     serve_taps(engine)
+    pool_reclaim(&engine.pool)
     engine.counters.pool_bytes = engine.pool.bytes
     engine.counters.packets_held = engine.pool.in_use
     engine.slow_due = engine.now + SLOW_INTERVAL_US
@@ -266,6 +271,9 @@ cdef class Engine(BasePlane):
         if now < self.engine.now:
             raise ValueError(f"time goes back from {self.engine.now} to {now}")
         self.engine.now = now
+        outlets_serve(&self.engine)
+        while mirrors_take(&self.engine):
+            engine_end_batch(&self.engine)
         return 0
 
     def deadline(self) -> int:

@@ -12,6 +12,7 @@ from mediaserver.sfu.stream.ahead cimport AHEAD_STEPS, ahead_leg
 from mediaserver.sfu.stream.buffers cimport PACKET_LARGE, PACKET_SMALL, packet_unref
 from mediaserver.sfu.stream.inbound cimport Inbound
 from mediaserver.sfu.stream.keyframes cimport want_keyframe
+from mediaserver.sfu.stream.outlet cimport outlets_give
 from mediaserver.sfu.stream.sending cimport send_media
 from mediaserver.sfu.stream.state cimport ALIVE_US, PENDING_MAX, Leg, Tap
 from mediaserver.sfu.stream.tap cimport TapQueue, tap_awaits, tap_push
@@ -139,14 +140,17 @@ cdef void fanout_flush_track(EngineState* engine, Track* track) noexcept nogil:
     cdef uint32_t i, j, step
     cdef Leg* leg
     cdef Tap* tap = track.taps
+    # Before anybody has them: what other workers have too is not changed any more.
+    if track.config.video and (track.leg_count or track.outlets != NULL):
+        equalise(track.pending, count)
+    if track.outlets != NULL:
+        outlets_give(engine, track)
     while tap != NULL:
         for i in range(count):
             if is_for(tap, track.pending[i]):
                 tap_push(<TapQueue*>tap.ring, &engine.pool, track.pending[i])
         tell_taps(&track.encodings[tap.encoding])
         tap = tap.next
-    if track.leg_count and track.config.video:
-        equalise(track.pending, count)
     for step in range(AHEAD_STEPS):
         look_ahead(track, step)
     for j in range(track.leg_count):

@@ -17,6 +17,7 @@ from mediaserver.sfu.stream.inbound cimport (
 )
 from mediaserver.sfu.stream.keyframes cimport ask_keyframe
 from mediaserver.sfu.stream.leg cimport leg_sender_report
+from mediaserver.sfu.stream.outlet cimport outlets_report
 from mediaserver.sfu.stream.repairing cimport leg_asked
 from mediaserver.sfu.stream.rtcp_out cimport send_rtcp
 from mediaserver.sfu.stream.report cimport REPORT_TRACK_BYE, report
@@ -320,6 +321,8 @@ cdef void read_sender_report(EngineState* engine, Peer* peer, const RtcpItem* it
     note_clock(engine, peer, item.ntp)
     if track == NULL or encoding.active != source or track.muted:
         return
+    if track.outlets != NULL:
+        outlets_report(engine, encoding)
     tap = track.taps
     while tap != NULL:
         if tap.encoding == encoding.index:

@@ -308,6 +308,7 @@ cdef void ingest(EngineState* engine, Peer* peer, const uint8_t* data, size_t si
         return
     memcpy(packet.data, data, size)
     packet.arrival = engine.now
+    packet.stamped = engine.stamped
     packet.payload_type = header.payload_type
     packet.marker = header.marker
     packet.timestamp = header.timestamp

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t
 
 from mediaserver.sfu.stream.agenda cimport make_hot
+from mediaserver.sfu.stream.mirror cimport mirror_wants
 from mediaserver.sfu.stream.rtcp_out cimport send_rtcp
 from mediaserver.sfu.stream.state cimport Track
 from mediaserver.sfu.wire.rtcp cimport rtcp_write_fir, rtcp_write_pli
@@ -11,6 +12,9 @@ from mediaserver.sfu.wire.rtcp cimport rtcp_write_fir, rtcp_write_pli
 cdef void want_keyframe(EngineState* engine, Encoding* encoding) noexcept nogil:
     cdef Track* track = encoding.track
     if not track.config.video or track.muted:
+        return
+    if track.mirror != NULL:
+        mirror_wants(engine, encoding)
         return
     # Also when one is wanted already: the peer may have cooled down meanwhile, as a muted track asks for nothing.
     encoding.want_keyframe = 1

@@ -17,6 +17,7 @@ from mediaserver.sfu.policy.layers cimport (
     gate_restart,
 )
 from mediaserver.sfu.policy.pictures cimport gate_picture
+from mediaserver.sfu.stream.buffers cimport packet_settle
 from mediaserver.sfu.stream.catchup cimport is_catch_up, came_at, timestamp_on
 from mediaserver.sfu.stream.clocks cimport engine_minus_peer, engine_ntp, rtp_units
 from mediaserver.sfu.stream.inbound cimport Inbound
@@ -32,7 +33,7 @@ from mediaserver.sfu.stream.report cimport REPORT_LEG_LIVE, report
 from mediaserver.sfu.stream.ring cimport ring_publish
 from mediaserver.sfu.stream.spread cimport Spread, spread_add
 from mediaserver.sfu.stream.sending cimport forget_waiting, note_leaves
-from mediaserver.sfu.stream.state cimport FIXED_EXT_MAX, Encoding, LegConfig, leaves_as
+from mediaserver.sfu.stream.state cimport FIXED_EXT_MAX, Encoding, LegConfig, Mirror, leaves_as
 from mediaserver.sfu.wire.packet cimport (
     EXT_ABS_CAPTURE_TIME,
     EXT_ABS_SEND_TIME,
@@ -337,6 +338,12 @@ cdef void note_wait(Leg* leg, int64_t us) noexcept nogil:
     spread_add(paced, us, 1)
 
 
+cdef inline int has_just_come(const EngineState* engine, const Leg* leg, const Packet* packet) noexcept nogil:
+    """From another worker, in this turn: it has waited for nothing but that."""
+    cdef const Mirror* mirror = leg.track.mirror
+    return mirror != NULL and mirror.came == engine.now and packet.sequence >= mirror.came_from[packet.encoding]
+
+
 cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept nogil:
     cdef uint8_t stamp[4]
     cdef Shape made
@@ -367,7 +374,7 @@ cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept no
     if not fits(size, &made):
         engine.counters.drop_oversize += 1
         return
-    packet.settled = 1
+    packet_settle(packet)
     size = srtp_protect(leg.peer.tx, <uint64_t>outgoing, out, size, made.payload, made.size + made.padding)
     if size < 0:
         return
@@ -377,7 +384,7 @@ cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept no
     leg.octets += made.size
     leg.stats.packets = leg.packets
     leg.stats.bytes = leg.octets
-    if engine.now > packet.arrival and not is_catch_up(leg, packet):
+    if engine.now > packet.arrival and not is_catch_up(leg, packet) and not has_just_come(engine, leg, packet):
         note_wait(leg, engine.now - packet.arrival)
     engine.counters.rtp_out += 1
     if not leg.live:

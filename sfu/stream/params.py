@@ -207,6 +207,10 @@ class Plane(Protocol):
 
     def add_track(self, track: int, peer: int, params: TrackParams) -> None: ...
 
+    def add_mirror(self, mirror: int, track: int, home: Plane, params: TrackParams) -> None:
+        """A copy of a track that `home` has, for legs of peers here; it takes the commands of a track. REMOVED is told
+        of it, and else nothing: of the track its home tells."""
+
     def update_track(self, track: int, params: TrackParams) -> None:
         """After a re-offer: other payload types, ssrcs or extension ids."""
 

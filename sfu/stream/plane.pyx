@@ -11,10 +11,12 @@ from libc.string cimport memcpy, memset
 from mediaserver.sfu.policy.freshness cimport FreshnessRule
 from mediaserver.sfu.stream.control cimport (
     COMMAND_ADD_LEG,
+    COMMAND_ADD_MIRROR,
     COMMAND_ADD_PEER,
     COMMAND_ADD_TAP,
     COMMAND_ADD_TRACK,
     COMMAND_KEYFRAME,
+    COMMAND_LINK,
     COMMAND_MUTE_TRACK,
     COMMAND_PAUSE_LEG,
     COMMAND_REMOVE_LEG,
@@ -31,6 +33,7 @@ from mediaserver.sfu.stream.control cimport (
     Keys,
 )
 from mediaserver.sfu.policy.layers cimport LayerGate
+from mediaserver.sfu.stream.relay cimport Doorbell, Relay, relay_new, relay_release
 from mediaserver.sfu.stream.report cimport REPORT_REMOVED
 from mediaserver.sfu.stream.ring cimport ring_close, ring_init, ring_observe, ring_take
 from mediaserver.sfu.stream.state cimport (
@@ -213,6 +216,8 @@ cdef class BasePlane:
     def __cinit__(self, *args, **kwargs):
         memset(&self.engine, 0, sizeof(EngineState))
         self.blocks = {}
+        self.homes = {}
+        self.relays = []
         if ring_init(&self.reports, EVENT_RING) < 0:
             raise MemoryError
         self.engine.reports = &self.reports
@@ -228,6 +233,30 @@ cdef class BasePlane:
         if self.blocks is not None:
             for block in self.blocks.values():
                 self.free_block(block)
+        # The engine has been closed by now: it holds no packets of others.
+        if self.relays is not None:
+            for relay in self.relays:
+                relay_release(<Relay*><uintptr_t>relay)
+
+    cdef Doorbell* bell(self) noexcept:
+        return NULL
+
+    cdef Relay* relay_from(self, BasePlane home) except NULL:
+        cdef Relay* relay = <Relay*><uintptr_t>self.homes.get(id(home), 0)
+        cdef Command* command
+        if relay != NULL and relay.pool == home.engine.pool.share:  # not of one that is gone and had the same id
+            return relay
+        relay = relay_new(home.engine.pool.share, home.bell(), self.bell())
+        if relay == NULL:
+            raise MemoryError
+        self.homes[id(home)] = <uintptr_t>relay
+        for end, far in ((home, 0), (self, 1)):
+            (<BasePlane>end).relays.append(<uintptr_t>relay)
+            command = (<BasePlane>end).command(COMMAND_LINK, 0, 0)
+            command.relay = relay
+            command.value = far
+            (<BasePlane>end).submit(command)
+        return relay
 
     cdef int submit(self, Command* command) except -1:
         raise NotImplementedError
@@ -310,6 +339,19 @@ cdef class BasePlane:
         memcpy(command.data, &config, sizeof(TrackConfig))
         command.peer = peer
         command.keep = self.block(track, sizeof(TrackStats))
+        self.submit(command)
+
+    def add_mirror(self, mirror: int, track: int, BasePlane home not None, params) -> None:
+        cdef TrackConfig config
+        cdef Command* command
+        if home is self:
+            raise ValueError("a track has no copy on its own worker")
+        lay_track(&config, params)
+        command = self.command(COMMAND_ADD_MIRROR, mirror, sizeof(TrackConfig))
+        memcpy(command.data, &config, sizeof(TrackConfig))
+        command.track = track
+        command.relay = self.relay_from(home)
+        command.keep = self.block(mirror, sizeof(TrackStats))
         self.submit(command)
 
     def update_track(self, track: int, params) -> None:

@@ -23,10 +23,11 @@ from mediaserver.sfu.policy.repair cimport (
     repair_may,
     repair_sending,
 )
-from mediaserver.sfu.stream.buffers cimport Packet
+from mediaserver.sfu.stream.buffers cimport Packet, packet_settle
 from mediaserver.sfu.stream.catchup cimport came_at, leg_begin_again
 from mediaserver.sfu.stream.history cimport history_get
 from mediaserver.sfu.stream.leg cimport Shape, fits, has_repair, shape, stamp_now, write_header
+from mediaserver.sfu.stream.mirror cimport mirror_lacks
 from mediaserver.sfu.stream.outbox cimport outbox_add, outbox_room
 from mediaserver.sfu.stream.renumber cimport renumber_find
 from mediaserver.sfu.stream.sending cimport note_leaves, send_repair, sender_limits
@@ -96,7 +97,7 @@ cdef int send_again(EngineState* engine, Leg* leg, uint8_t* out, Packet* packet,
                         leg.config.ssrc, NULL)
     if not fits(size, &made):
         return 0
-    packet.settled = 1
+    packet_settle(packet)
     size = srtp_protect(leg.peer.tx, outgoing, out, size, made.payload, made.size + made.padding)
     if size < 0:
         return 0
@@ -131,6 +132,7 @@ cdef int ask(EngineState* engine, Leg* leg, uint16_t sequence, uint64_t line) no
     """1 when the viewer will have to do without the packet."""
     cdef Peer* peer = leg.peer
     cdef const Packet* packet
+    cdef int64_t incoming
     cdef uint64_t outgoing
     cdef RepairVerdict verdict
     if not repair_heed(&peer.repairs, engine.now):
@@ -139,6 +141,9 @@ cdef int ask(EngineState* engine, Leg* leg, uint16_t sequence, uint64_t line) no
     packet = sent_as(leg, sequence, &outgoing)
     if packet == NULL:
         engine.counters.retransmit_missed += 1
+        incoming = renumber_find(&leg.renumber, sequence, &outgoing)
+        if leg.track.mirror != NULL and incoming >= 0:
+            mirror_lacks(engine, leg, <uint64_t>incoming)
         return 0
     if leg.repairs == NULL:
         leg.repairs = <RepairState*>calloc(1, sizeof(RepairState))

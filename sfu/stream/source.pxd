@@ -28,5 +28,7 @@ cdef Encoding* claim_source(EngineState* engine, Peer* peer, int at, const uint8
 cdef void update_sources(EngineState* engine, Track* track, int moved) noexcept nogil
 # The track goes: its sources are nobody's.
 cdef void release_sources(Track* track) noexcept nogil
+# The encoding's packets come from another SSRC from now on; `active` is the one before yet.
+cdef void change_source(EngineState* engine, Encoding* encoding) noexcept nogil
 # What the encoding has sent is not to be had any more.
 cdef void forget_history(EngineState* engine, Encoding* encoding) noexcept nogil

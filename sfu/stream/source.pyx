@@ -139,6 +139,7 @@ cdef void change_source(EngineState* engine, Encoding* encoding) noexcept nogil:
     cdef uint32_t i
     fanout_flush_track(engine, track)  # what waits is of the old source: it leaves by the old source's numbers
     forget_history(engine, encoding)
+    encoding.generation += 1
     encoding.inband_config = 0
     encoding.meter.started = 0
     encoding.meter.measured = 0

@@ -17,6 +17,7 @@ from mediaserver.sfu.stream.history cimport History
 from mediaserver.sfu.stream.inbound cimport Inbound
 from mediaserver.sfu.stream.meter cimport Meter
 from mediaserver.sfu.stream.outbox cimport Addr, Outbox
+from mediaserver.sfu.stream.relay cimport Relay, Relayed
 from mediaserver.sfu.stream.renumber cimport Renumber
 from mediaserver.sfu.stream.ring cimport Ring
 from mediaserver.sfu.stream.spread cimport Spread
@@ -39,6 +40,7 @@ cdef enum:
     FIXED_EXT_MAX = 64       # a mid, a playout delay and a stamp in the two-byte form
     ALIVE_US = 1000000       # an encoding that was silent for longer is off
     ENCODINGS_MAX = 3        # simulcast encodings of one track
+    RELAYED_MAX = 64         # stamps of packets from other workers within one turn
     RID_MAX = 16             # bytes (RFC 8852: 1 to 255, but nobody needs long ones)
 
 cdef enum:
@@ -52,6 +54,8 @@ cdef struct Track
 cdef struct Encoding
 cdef struct Leg
 cdef struct Tap
+cdef struct Mirror
+cdef struct Outlet
 
 # What the control plane has agreed for a track; see params.TrackParams.
 cdef struct PayloadConfig:
@@ -219,6 +223,10 @@ cdef struct Counters:
     uint64_t caught_up               # legs that began from what was kept
     uint64_t caught_up_packets
     uint64_t caught_up_bytes         # of payload
+    uint64_t relayed                 # packets given to other workers
+    uint64_t relay_dropped           # that did not fit into their rings
+    uint64_t relay_taken             # packets from other workers
+    uint64_t relay_again             # of these, those that had not fitted at first
     uint64_t tap_dropped
     uint64_t events_dropped
     uint64_t pool_bytes
@@ -326,6 +334,7 @@ cdef struct Encoding:
     uint8_t inband_config            # pictures' sizes come with the packets: a key picture starts there
     uint8_t want_keyframe
     uint8_t fir_command
+    uint16_t generation              # of its sources: one more with each change
     uint64_t catch_up_from   # the key picture (its number) at which viewers have begun that came later,
     uint64_t catch_up_spent  # and the bytes that they got besides it
     int64_t keyframe_asked           # µs of the last request to the publisher
@@ -366,6 +375,39 @@ cdef struct Track:
     int64_t needed_at[ENCODINGS_MAX] # µs, last
     SoundWatch sound
     Voice voice
+    Mirror* mirror                   # its publisher is on another worker; NULL: on this one
+    Outlet* outlets                  # to its copies on other workers
+
+# The copy of a track whose publisher is on another worker. It stands in for a publisher, one that cannot be asked.
+cdef struct Mirror:
+    Mirror* next
+    Relay* relay
+    Track* track
+    Peer* peer                       # nobody's, with the publisher's clock
+    uint32_t home                    # the track's id there
+    uint8_t started                  # what the home had kept is here
+    uint8_t asked                    # bits of encodings of which the home has been told that a key picture is wanted
+    uint8_t needed                   # bits of encodings, as told
+    int64_t asked_at                 # µs
+    int64_t came                     # µs of the last turn that took something,
+    uint64_t came_from[ENCODINGS_MAX]    # and the first number that it took
+    uint16_t generation[ENCODINGS_MAX]
+    Inbound* sources[ENCODINGS_MAX]  # what is known of the publisher's
+    uint64_t again[16]               # numbers that were asked for last
+    uint8_t again_at
+
+# From a track to one of its copies.
+cdef struct Outlet:
+    Outlet* next
+    Relay* relay
+    uint32_t home                    # id here
+    uint32_t mirror                  # and there
+    uint8_t needed                   # bits of encodings that somebody there has a use for
+    uint8_t holed                    # bits of encodings of which something did not fit
+    uint8_t has_source[ENCODINGS_MAX]
+    uint16_t generation[ENCODINGS_MAX]       # as told
+    uint32_t dependency[ENCODINGS_MAX]       # version, as told
+    uint64_t keyframe[ENCODINGS_MAX]         # number of the last key picture that was given
 
 # A group of pictures that a leg got from the history; see catchup.
 cdef struct CatchUp:
@@ -452,6 +494,12 @@ cdef struct EngineState:
     int64_t catch_up_credit_at       # µs
     int64_t stranger_credit          # packets from unknown addresses that may be looked at, in millionths
     int64_t stranger_credit_at       # µs
+    Relay* outgoing                  # to other workers
+    Relay* incoming                  # from them
+    Mirror* mirrors
+    Relayed relayed[RELAYED_MAX]     # in this turn
+    int relayed_count
+    int64_t stamped                  # µs of the kernel's receive stamp of the datagram in hand, 0: none
     Ring* reports
     Report** overflow                # reports that found the ring full, oldest first
     uint32_t overflow_count

@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from mediaserver.sfu.policy.allocator cimport ALLOC_PAUSED_LINE
 from mediaserver.sfu.stream.meter cimport METER_LAYERS, meter_bps
+from mediaserver.sfu.stream.outlet cimport outlets_need
 from mediaserver.sfu.stream.report cimport REPORT_LAYERS_WANTED, report
 from mediaserver.sfu.stream.sending cimport sender_limits
 from mediaserver.sfu.stream.state cimport ALIVE_US, Encoding, Leg, Sender, Tap
@@ -78,7 +79,7 @@ cdef uint32_t needed_by(const EngineState* engine, const Leg* leg) noexcept nogi
 
 
 cdef uint32_t needed_of(const EngineState* engine, const Track* track) noexcept nogil:
-    cdef uint32_t needed = 0
+    cdef uint32_t needed = <uint32_t>outlets_need(track)
     cdef const Tap* tap = track.taps
     cdef uint32_t i
     while tap != NULL:

@@ -17,6 +17,7 @@ from mediaserver.sfu.policy.freshness cimport (
     freshness_resume,
     freshness_state,
 )
+from mediaserver.sfu.stream.outlet cimport outlets_freshness
 from mediaserver.sfu.stream.report cimport REPORT_TRACK_FRESHNESS, report
 from mediaserver.sfu.stream.state cimport Peer
 
@@ -25,6 +26,7 @@ cdef void tell(EngineState* engine, Track* track, int state) noexcept nogil:
     if state == track.freshness:
         return
     track.freshness = state
+    outlets_freshness(track)
     report(engine, REPORT_TRACK_FRESHNESS, track.id, <uint64_t>state, NULL, 0)
 
 
@@ -102,6 +104,8 @@ cdef void watch_round(EngineState* engine) noexcept nogil:
 cdef void watch_muted(EngineState* engine, Track* track) noexcept nogil:
     cdef Inbound* source
     cdef int i
+    if track.mirror != NULL:
+        return  # its home watches, and tells
     tell(engine, track, FRESH_LIVE)
     for i in range(track.config.encoding_count):
         source = track.encodings[i].active

@@ -10,7 +10,7 @@ import socket
 import threading
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from mediaserver.sfu.stream.control cimport Command, carry_out
@@ -22,8 +22,11 @@ from mediaserver.sfu.stream.engine cimport (
     engine_receive,
 )
 from mediaserver.sfu.stream.fanout cimport fanout_gathers
+from mediaserver.sfu.stream.mirror cimport mirrors_take, mirrors_wait
 from mediaserver.sfu.stream.outbox cimport Addr, Outbox, outbox_clear
+from mediaserver.sfu.stream.outlet cimport outlets_serve
 from mediaserver.sfu.stream.plane cimport BasePlane
+from mediaserver.sfu.stream.relay cimport Doorbell, Relayed, bell_release, bell_sleep, bell_wake
 from mediaserver.sfu.stream.ring cimport Ring, ring_close, ring_count, ring_init, ring_put, ring_take
 from mediaserver.sfu.stream.spread cimport Spread, spread_add
 from mediaserver.sfu.stream.state cimport EngineState
@@ -64,6 +67,7 @@ cdef extern from *:
     int prctl(int, unsigned long) noexcept nogil
     long read(int, void*, size_t) noexcept nogil
     long write(int, const void*, size_t) noexcept nogil
+    int close(int) noexcept nogil
     enum:
         EPOLL_CTL_ADD, EPOLLIN, EPOLLOUT, EPOLL_CLOEXEC, CLOCK_MONOTONIC, CLOCK_REALTIME, PR_SET_TIMERSLACK
 
@@ -135,6 +139,7 @@ cdef struct Loop:
     uint64_t latency_sum     # µs
     uint64_t loops
     int64_t spare            # µs that it has waited for work, less those of waits for more of it
+    Doorbell* bell           # by which other workers wake this one
     int crowded              # the ring of commands was nearly full: more may wait behind it
 
 
@@ -186,6 +191,33 @@ cdef void measure(Loop* loop, const Taken* taken) noexcept nogil:
                 spread_add(taken.served[i], spent, <uint32_t>taken.counts[i])
 
 
+cdef void measure_relayed(Loop* loop) noexcept nogil:
+    """The same for what came by way of another worker: from its kernel's stamp on."""
+    cdef int64_t now = now_us(CLOCK_REALTIME)
+    cdef int64_t spent
+    cdef Relayed* one
+    cdef int i
+    for i in range(loop.engine.relayed_count):
+        one = &loop.engine.relayed[i]
+        spent = now - one.stamped
+        loop.latency[latency_bucket(spent)] += one.count
+        loop.latency_sum += one.count * <uint64_t>(spent if spent > 0 else 0)
+        spread_add(one.served, spent, <uint32_t>one.count)
+    loop.engine.relayed_count = 0
+
+
+cdef void take_relayed(Loop* loop) noexcept nogil:
+    """What other workers have for this one, and want of it."""
+    cdef int rounds = 0, more = 1
+    outlets_serve(loop.engine)
+    while more and rounds < ROUNDS:
+        loop.engine.now = now_us(CLOCK_MONOTONIC)
+        more = mirrors_take(loop.engine)
+        flush(loop)
+        measure_relayed(loop)
+        rounds += 1
+
+
 cdef int take(Loop* loop, Taken* taken) noexcept nogil:
     """One call of recvmmsg. How many messages."""
     cdef int messages = udp_receive(loop.udp)
@@ -199,6 +231,7 @@ cdef int take(Loop* loop, Taken* taken) noexcept nogil:
         taken.counts[at_message] = 0
         at = 0
         loop.engine.served = NULL
+        loop.engine.stamped = taken.arrivals[at_message]
         while at < size:
             part = segment if size - at > segment else size - at
             taken.counts[at_message] += is_media(data + at, part)
@@ -206,6 +239,7 @@ cdef int take(Loop* loop, Taken* taken) noexcept nogil:
             at += part
         # One message is of one sender, and nearly always of one track.
         taken.served[at_message] = loop.engine.served
+    loop.engine.stamped = 0
     taken.messages += messages
     return messages
 
@@ -252,12 +286,19 @@ cdef void run(Loop* loop) noexcept nogil:
     cdef epoll_event ready[READY]
     cdef int64_t started, wait, woken
     cdef uint64_t one = 1
-    cdef int rounds, count, i
+    cdef int rounds, count, linked, i
     prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS)
     while not loop.stop:
+        linked = loop.engine.incoming != NULL or loop.engine.outgoing != NULL
         started = now_us(CLOCK_MONOTONIC)
         wait = (engine_deadline(loop.engine) - started + 999) // 1000
+        if linked:
+            bell_sleep(loop.bell)
+            if mirrors_wait(loop.engine):
+                wait = 0
         count = epoll_wait(loop.epoll, ready, READY, <int>(0 if wait < 0 else wait if wait < 1000 else 1000))
+        if linked:
+            bell_wake(loop.bell)
         woken = now_us(CLOCK_MONOTONIC)
         loop.spare = min(loop.spare + woken - started, <int64_t>SPARE_MOST)
         started = woken
@@ -268,6 +309,8 @@ cdef void run(Loop* loop) noexcept nogil:
         while take_datagrams(loop) == UDP_BATCH and rounds < ROUNDS:
             loop.engine.now = now_us(CLOCK_MONOTONIC)
             rounds += 1
+        if linked:
+            take_relayed(loop)
         if loop.tcp != NULL:
             tcp_sweep(loop.tcp, loop.engine, loop.engine.now)
         if ring_count(loop.engine.reports) or loop.crowded:
@@ -275,6 +318,27 @@ cdef void run(Loop* loop) noexcept nogil:
             write(loop.told, &one, sizeof(one))
         loop.loops += 1
         loop.busy += <uint64_t>(now_us(CLOCK_MONOTONIC) - started)
+
+
+cdef void bell_write(Doorbell* bell) noexcept nogil:
+    cdef uint64_t one = 1
+    write(bell.fd, &one, sizeof(one))
+
+
+cdef void bell_close(Doorbell* bell) noexcept nogil:
+    close(bell.fd)
+
+
+cdef Doorbell* bell_new(int fd) except NULL:
+    """`fd` is an eventfd, and the bell's from now on."""
+    cdef Doorbell* bell = <Doorbell*>calloc(1, sizeof(Doorbell))
+    if bell == NULL:
+        raise MemoryError
+    bell.holders = 1
+    bell.fd = fd
+    bell.ring = bell_write
+    bell.close = bell_close
+    return bell
 
 
 class TcpError(OSError):
@@ -322,6 +386,7 @@ cdef class Worker(BasePlane):
             raise MemoryError
         self.loop.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.loop.told = self.event_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.loop.bell = bell_new(os.dup(self.loop.wake))  # others may ring when the worker has stopped
         self.watch()
         if self.listener is not None:
             memcpy(&word, <const char*>seed, 8)
@@ -345,6 +410,10 @@ cdef class Worker(BasePlane):
         engine_close(&self.engine)
         tcp_free(self.loop.tcp)
         udp_free(self.loop.udp)
+        bell_release(self.loop.bell)
+
+    cdef Doorbell* bell(self) noexcept:
+        return self.loop.bell
 
     def open_sockets(self, address, tcp):
         """One for UDP and one that listens; where any port will do, two of the same number."""
@@ -454,6 +523,8 @@ cdef class Worker(BasePlane):
         self.socket.close()
         if self.listener is not None:
             self.listener.close()
+        bell_release(self.loop.bell)
+        self.loop.bell = NULL
         for fd in (self.loop.epoll, self.loop.wake, self.event_fd):
             if fd >= 0:
                 os.close(fd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -68,6 +69,25 @@ def test_token_for_another_room_is_refused_in_words(pages: Pages, server: Server
 def test_expired_token_is_refused_in_words(pages: Pages, server: Server) -> None:
     page = pages.open(f"{server.base}/viewer?room=pages-4#token={server.token('pages-4', now=1_000_000)}")
     page.locator("#banner", has_text="expired").wait_for()
+
+
+def test_a_server_at_its_limit_lets_pages_wait(pages: Pages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("MAX_PARTICIPANTS", "1"), ("CALM_SECONDS", "0"), ("RETRY_SECONDS", "1")):
+        monkeypatch.setenv(f"MEDIASERVER_LIMITS_{name}", value)
+    server = Server(tmp_path)
+    pages.expected = "ERR_CONNECTION_REFUSED"  # in the end, when this server has gone
+    try:
+        first = pages.open(server.address("viewer", "full"))
+        first.locator("#connection", has_text="Connected").wait_for()
+        second = pages.open(server.address("cart", "full", "cart"))
+        second.locator("#connection", has_text="Waiting to be let in").wait_for()
+        second.locator("#banner", has_text="The server is at its limit").wait_for()
+        shot(second, "waiting")
+        first.locator("#leave").click()
+        second.locator("#connection", has_text="Connected").wait_for()
+        assert second.locator("#banner").is_hidden()
+    finally:
+        server.stop()
 
 
 def focused(page: Page) -> str:

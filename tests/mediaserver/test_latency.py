@@ -154,9 +154,9 @@ def test_spells_have_a_begin_an_end_and_a_cause(site: Open, tmp_path: Path) -> N
             tell("microphone", 0, now + SECOND)
             for name in at.tracks.values():
                 live.room.tracks[name].live = True
-            worker, live.slot.worker = live.slot.worker, Flowing(now + 9 * SECOND)  # type: ignore[assignment]
+            planes, live.room.planes = live.room.planes, Flowing(now + 9 * SECOND)  # type: ignore[assignment]
             tell("ultrasound", 1, now + 9 * SECOND)
-            live.slot.worker = worker
+            live.room.planes = planes
             await at.cart.ask("leave")
             await at.doctor.ask("leave")
 

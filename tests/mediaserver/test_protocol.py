@@ -67,6 +67,7 @@ def test_server_messages_carry_their_type() -> None:
         "id": None,
         "line": "m=video",
         "fatal": False,
+        "retry_seconds": None,
     }
 
 

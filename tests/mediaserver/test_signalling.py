@@ -395,7 +395,7 @@ def test_room_full(site: Open) -> None:
             first = await s.doctor()
             second = await s.connect()
             assert (await second.join(s.token()))["code"] == "room-full"
-            assert (await second.join(s.token(room="q"), room="q"))["code"] == "room-full"
+            assert (await second.join(s.token(room="q"), room="q"))["code"] == "overloaded"
             assert (await first.ask("ping"))["type"] == "pong"
 
     run(main())

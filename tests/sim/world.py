@@ -16,6 +16,7 @@ from mediaserver.sfu.session.dtls import DtlsSession, State
 from mediaserver.sfu.session.events import Event
 from mediaserver.sfu.session.ids import Ids
 from mediaserver.sfu.session.model import Role
+from mediaserver.sfu.session.planes import FixedSite
 from mediaserver.sfu.session.room import Negotiated, Room
 from mediaserver.sfu.session.settings import RoomPolicy, SessionSettings
 from mediaserver.sfu.stream.engine import Engine
@@ -44,7 +45,7 @@ class World:
         self.engine = Engine(seed=self.rng.randbytes(16))
         self.ids: Ids[Any] = Ids(self.rng.randbytes)
         settings = SessionSettings(identity=identity(), candidates=CANDIDATES)
-        self.room = Room("room", self.engine, settings, self.ids, policy or RoomPolicy())
+        self.room = Room("room", FixedSite(self.engine, settings), self.ids, policy or RoomPolicy())
         self.delay = delay
         self.lost: Callable[[bytes], bool] = lambda datagram: False
         self.clients: dict[str, Client] = {}

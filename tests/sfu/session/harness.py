@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from mediaserver.sfu.session.dtls import DtlsSession, Identity, State
 from mediaserver.sfu.session.ids import Ids
 from mediaserver.sfu.session.model import Right, Role
+from mediaserver.sfu.session.planes import FixedSite
 from mediaserver.sfu.session.room import Room
 from mediaserver.sfu.session.settings import RoomPolicy, SessionSettings
 from mediaserver.sfu.stream.params import EventKind, PlaneEvent
@@ -63,7 +64,7 @@ def make_room(seed: int = 1, policy: RoomPolicy | None = None, plane: Any = None
     plane = plane if plane is not None else RecordingPlane()
     settings = SessionSettings(identity=identity(), candidates=CANDIDATES)
     ids: Ids[Room] = Ids(random.Random(seed).randbytes)
-    return Room("room", plane, settings, ids, policy or RoomPolicy()), plane
+    return Room("room", FixedSite(plane, settings), ids, policy or RoomPolicy()), plane
 
 
 def join(room: Room, *names: str, role: Role = Role.DOCTOR, now: int = 0, media_only: bool = False) -> None:

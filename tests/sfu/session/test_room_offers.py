@@ -18,6 +18,7 @@ from mediaserver.sfu.session.model import (
     SubscribeAll,
     TransportState,
 )
+from mediaserver.sfu.session.planes import FixedSite
 from mediaserver.sfu.session.room import Negotiated, OfferError, Room, RoomError
 from mediaserver.sfu.session.settings import RoomPolicy, SessionSettings
 from mediaserver.sfu.wire.packet import ExtKind
@@ -38,7 +39,7 @@ def room() -> Room:
 @pytest.fixture
 def plane(room: Room) -> RecordingPlane:
     join(room, "cart", "doctor", "nurse")
-    plane = room._books.plane
+    plane = room._books.home.plane
     assert isinstance(plane, RecordingPlane)
     return plane
 
@@ -476,7 +477,8 @@ def test_the_number_of_tracks_is_bounded() -> None:
 def test_an_answer_names_the_addresses_of_its_time(room: Room, plane: RecordingPlane) -> None:
     cart(room)
     elsewhere = (("198.51.100.5", 7000),)
-    room.move(SessionSettings(identity=identity(), candidates=elsewhere, tcp_candidates=elsewhere))
+    settings = SessionSettings(identity=identity(), candidates=elsewhere, tcp_candidates=elsewhere)
+    room.participants["cart"].site = FixedSite(plane, settings)
     for media in answered(cart(room)).media:
         assert [(c.transport, c.address, c.port) for c in media.candidates] == [
             ("udp", *elsewhere[0]),

@@ -20,7 +20,7 @@ REPAIRED = "a=extmap:11 urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id"
 
 def publish(room: Room, sdp: str, mid: str = "0") -> tuple[TrackParams, str]:
     answered = room.offer("cart", sdp, publish={mid: Publication(Source.CAMERA)}, subscribe={}, now=0)
-    plane = room._books.plane
+    plane = room._books.home.plane
     [(_, _, params)] = plane.named("add_track")  # type: ignore[attr-defined]
     return params, answered.answer
 
