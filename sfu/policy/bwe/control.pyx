@@ -400,14 +400,6 @@ cdef uint64_t window(const Estimator* e, double bps) noexcept nogil:
     return WINDOW_LEAST + <uint64_t>(bps * (way + e.interval + WINDOW_QUEUE_US + jitter(e)) / 8e6)
 
 
-cdef double paced(const Estimator* e, double bps, int64_t now) noexcept nogil:
-    """What waits here lets voice pass, what waits in the line's queue doesn't."""
-    cdef double fast = PACING * bps, slow = PACING_CONGESTED * bps
-    if 0 < e.ceiling_bps < fast and now - e.ceiling_at < CEILING_US:
-        return e.ceiling_bps if e.ceiling_bps > slow else slow
-    return fast
-
-
 cdef void publish(Estimator* e, int64_t now) noexcept nogil:
     cdef double bps = clamped(allowed(e, now))
     if e.outage:
@@ -417,5 +409,5 @@ cdef void publish(Estimator* e, int64_t now) noexcept nogil:
     e.pacing_bps = <uint64_t>(bps * PACING_CONGESTED)
     e.wide = 0
     if e.measured and not e.congested and (e.rate.capacity == 0 or now - e.rate.decreased > SEEN_US):
-        e.pacing_bps = <uint64_t>paced(e, bps, now)
+        e.pacing_bps = <uint64_t>(PACING * bps)
         e.wide = e.wanted_bps >= 0 and bps >= e.wanted_bps

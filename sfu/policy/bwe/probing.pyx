@@ -23,18 +23,11 @@ cdef double SECOND = 4.0
 cdef double EASED = 0.6
 
 
-cdef int64_t way(const Estimator* e) noexcept nogil:
-    """The round trip now: the smoothed one lags when a long queue has drained."""
-    cdef int64_t least = e.way_us if e.way_before_us == 0 or e.way_us < e.way_before_us else e.way_before_us
-    cdef int64_t present = least + e.delay.queue_us + jitter(e)
-    return present if 0 < present < e.round_trip else e.round_trip
-
-
 cdef void probing_begin(Estimator* e, int64_t now) noexcept nogil:
     e.probe_bytes_left = 0
     e.probe_bps = <uint64_t>probe_begin(&e.prober, &e.probe_bytes_left, now)
     if e.probe_bps == 0:
-        e.prober.waiting = now + way(e) + 2 * e.interval + PROBE_RESULT_US
+        e.prober.waiting = now + e.round_trip + 2 * e.interval + PROBE_RESULT_US
 
 
 cdef void probing_cancel(Estimator* e) noexcept nogil:
