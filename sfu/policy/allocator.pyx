@@ -219,19 +219,21 @@ cdef int pick_cheapest(const Choice* self, uint64_t required) noexcept nogil:
     return cheapest
 
 
-cdef int in_grace(Choice* self, uint64_t budget, int64_t now) noexcept nogil:
-    """The layer at which the first picture stays when the estimate has just fallen a little short of its floor; else -1.
-    Estimates fall to some 85 % of what has arrived when a queue grows, and climb back in seconds. What arrived was
-    enough then; if it is so no more, the next fall goes beyond that third, and the grace ends at once."""
+cdef int in_grace(Choice* self, int chosen, uint64_t budget, int64_t now) noexcept nogil:
+    """The layer at which the first picture stays when the estimate has just fallen a little short of its floor, or of its
+    least layer, so that it would be paused, and come back with a keyframe; else -1.
+    Estimates fall to some 85 % of what has arrived when a queue grows, less while a long one drains, and climb back in
+    seconds. What arrived was enough then; if it is so no more, the next fall goes further, and the grace ends at once."""
     cdef AllocTrack* track = self.track
+    cdef uint64_t required = self.current & KEY_FLOOR
     cdef int cheapest
-    if not self.current & KEY_FLOOR:
+    if not self.current or (not required and chosen >= 0):
         return -1
     if not track.is_short:
         track.is_short = 1
         track.short_since = now
-    cheapest = pick_cheapest(self, KEY_FLOOR)
-    if price(track, cheapest) > budget + budget // 3 or now - track.short_since >= ALLOC_GRACE_US:
+    cheapest = pick_cheapest(self, required)
+    if price(track, cheapest) > budget + budget // 2 or now - track.short_since >= ALLOC_GRACE_US:
         return -1
     return cheapest
 
@@ -256,7 +258,9 @@ cdef void set_floor(Choice* self, uint64_t* left, uint64_t* reserved, uint64_t m
         if chosen >= 0 and self.keys[chosen] & KEY_FLOOR:
             self.track.is_short = 0
         else:
-            kept = in_grace(self, left[0], now)
+            kept = in_grace(self, chosen, left[0], now)
+            if kept < 0 <= chosen:
+                self.track.is_short = 0
             chosen = kept if kept >= 0 else chosen
     take(self, chosen, left)
     if held and self.awaits:

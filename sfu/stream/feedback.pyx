@@ -21,7 +21,7 @@ from mediaserver.sfu.stream.outlet cimport outlets_report
 from mediaserver.sfu.stream.repairing cimport leg_asked
 from mediaserver.sfu.stream.rtcp_out cimport send_rtcp
 from mediaserver.sfu.stream.report cimport REPORT_TRACK_BYE, report
-from mediaserver.sfu.stream.sending cimport note_complaint, note_feedback, serve_sender
+from mediaserver.sfu.stream.sending cimport note_feedback, note_remb, serve_sender
 from mediaserver.sfu.stream.state cimport ALIVE_US, INBOUNDS_MAX, Encoding, Leg, Tap, Track
 from mediaserver.sfu.stream.tap cimport TapQueue, tap_sender_report
 from mediaserver.sfu.stream.transport cimport arrival_feedback
@@ -380,9 +380,7 @@ cdef void read_line(EngineState* engine, Peer* peer, const RtcpItem* item) noexc
         estimator_ccfb(&peer.sender.estimator, item, engine.now)
     elif rtcp_remb(item, &remb) == 0:
         estimator_remb(&peer.sender.estimator, remb.bitrate, engine.now)
-        # Who gets little says little: only what is less than it is sent tells of its line.
-        if remb.bitrate < peer.sender.allocated_bps:
-            note_complaint(engine, peer.sender)
+        note_remb(engine, peer.sender, remb.bitrate)
         make_hot(engine, peer, engine.now)
         return
     note_feedback(engine, peer)

@@ -7,8 +7,10 @@ from mediaserver.sfu.stream.state cimport EngineState, Leg, Peer, Sender
 
 cdef enum:
     DEAF_US = 2000000        # a viewer that has agreed to tell what arrives, and has said nothing for so long, won't
-    CAPPED_US = 10000000     # after a complaint by REMB; then everything is tried again, for who gets little can't say more.
-    CAPPED_MOST_US = 160000000   # A try that brings the next complaint within the first of these doubles the wait, up to this
+    CAPPED_US = 10000000     # after a complaint by REMB; then more is tried in steps, for who gets little can't say more.
+    CAPPED_MOST_US = 160000000   # A try that brings the next complaint doubles the wait, up to this
+    TRY_US = 3000000         # until a step is judged by what the viewer says of it
+    TRY_UNUSED_US = 600000   # one that let nothing more leave
 
 # NULL without memory: then nothing is paced.
 cdef Sender* sender_new(int64_t now) noexcept nogil
@@ -19,11 +21,11 @@ cdef void sender_free(EngineState* engine, Sender* sender) noexcept nogil
 cdef inline int sender_limits(const EngineState* engine, const Sender* sender) noexcept nogil:
     return sender != NULL and engine.adapts and (
         (sender.numbered and (sender.heard_at or sender.first_sent == 0 or engine.now - sender.first_sent < DEAF_US))
-        or engine.now < sender.capped_until
+        or sender.capped
     )
 
-# The viewer complains by REMB.
-cdef void note_complaint(EngineState* engine, Sender* sender) noexcept nogil
+# The viewer has said by REMB that its line carries so much.
+cdef void note_remb(EngineState* engine, Sender* sender, uint64_t bps) noexcept nogil
 # A packet of the leg's track, at once or when its turn has come.
 cdef void send_media(EngineState* engine, Leg* leg, Packet* packet) noexcept nogil
 # A packet from the history waits for its turn; what comes live for the same leg waits behind it.

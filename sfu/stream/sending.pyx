@@ -13,6 +13,7 @@ from mediaserver.sfu.policy.bwe.estimator cimport (
     estimator_name,
     estimator_process,
     estimator_sent,
+    estimator_try,
     estimator_untracked,
 )
 from mediaserver.sfu.stream.agenda cimport earlier, make_hot
@@ -36,6 +37,11 @@ cdef enum:
     HEADERS = 28             # bytes of IP and UDP
     WAITING_MOST = 4096      # packets of one viewer
     UNKNOWN_BPS = 20000000   # at which what waits leaves where the line is not estimated
+
+cdef double LESS = 0.97      # than the viewer has said before: it sees its line fill
+cdef double MORE = 1.05      # within the time of a step: it does not; browsers raise what they say by 8 % a second
+cdef double TRY_MOST = 1.1   # of what is wanted
+cdef double TRY_LOST = 0.1   # of the packets: then it is too much, whatever the viewer says
 
 
 # ---- its life
@@ -185,14 +191,52 @@ cdef void note_feedback(EngineState* engine, Peer* peer) noexcept nogil:
 
 
 cdef void note_complaint(EngineState* engine, Sender* sender) noexcept nogil:
-    if engine.now >= sender.capped_until:
-        if sender.capped_until and engine.now - sender.capped_until < CAPPED_US:
-            sender.capped_hold = min(2 * sender.capped_hold, CAPPED_MOST_US)
-        else:
-            sender.capped_hold = CAPPED_US
-        sender.capped_until = engine.now + sender.capped_hold
-    elif sender.capped_until - engine.now < CAPPED_US:
-        sender.capped_until = engine.now + CAPPED_US    # even what is left now is too much
+    if sender.capped and sender.estimator.try_bps == 0:
+        if sender.capped_until - engine.now < CAPPED_US:
+            sender.capped_until = engine.now + CAPPED_US    # even what is left now is too much
+        return
+    if sender.capped:
+        sender.capped_hold = min(2 * sender.capped_hold, CAPPED_MOST_US)
+    else:
+        sender.capped_hold = CAPPED_US
+    sender.capped = 1
+    sender.capped_until = engine.now + sender.capped_hold
+    estimator_try(&sender.estimator, 0, engine.now)
+
+
+cdef void note_remb(EngineState* engine, Sender* sender, uint64_t bps) noexcept nogil:
+    """Who gets little says little: only what is less than it is sent tells of its line, and of a try only what is less
+    than was said before it, for what it says grows slowly."""
+    if sender.numbered and sender.heard_at:
+        return                  # it tells more of its line than that
+    if sender.estimator.try_bps > 0:
+        if bps < LESS * sender.tried_remb:
+            note_complaint(engine, sender)
+    elif bps < sender.allocated_bps:
+        note_complaint(engine, sender)
+
+
+cdef void try_more(EngineState* engine, Sender* sender) noexcept nogil:
+    """All at once would be far too much for a line that carries a little more: twice as much with each step."""
+    cdef double said = sender.estimator.remb_bps, tried = sender.estimator.try_bps
+    cdef bint used = sender.allocated_bps * 100 > sender.tried_bps * 105
+    if tried > 0 and sender.estimator.lost_share > TRY_LOST:
+        note_complaint(engine, sender)
+        return
+    if engine.now < sender.capped_until and (tried == 0 or used or engine.now - sender.tried_at < TRY_UNUSED_US):
+        return
+    if tried > 0 and used and sender.estimator.remb_at > sender.tried_at \
+            and said < sender.allocated_bps and said < MORE * sender.tried_remb:
+        note_complaint(engine, sender)
+        return
+    sender.tried_at = engine.now
+    sender.tried_bps = sender.allocated_bps
+    sender.tried_remb = said
+    sender.capped_until = engine.now + TRY_US
+    tried = 2 * (said if said > tried else tried)
+    if sender.estimator.wanted_bps > 0 and tried > TRY_MOST * sender.estimator.wanted_bps:
+        tried = TRY_MOST * sender.estimator.wanted_bps
+    estimator_try(&sender.estimator, tried, engine.now)
 
 
 cdef void note_leaves(EngineState* engine, Leg* leg, uint32_t size, int once, uint32_t ssrc, uint16_t sequence,
@@ -339,6 +383,8 @@ cdef int64_t serve_sender(EngineState* engine, Peer* peer) noexcept nogil:
         return serve_waiting(engine, sender)
     if sender.process_due == 0 or sender.process_due <= engine.now:
         sender.process_due = estimator_process(&sender.estimator, engine.now)
+    if sender.capped:
+        try_more(engine, sender)
     share_line(engine, peer)
     due = serve_waiting(engine, sender)
     if sender.estimator.probe_bytes_left:

@@ -246,8 +246,12 @@ cdef struct Sender:
     Estimator estimator
     uint8_t numbered         # of a leg's packets it is told when they came: the estimate is founded
     uint8_t named            # by their own numbers (RFC 8888), perhaps
-    int64_t capped_until     # µs: the viewer has said that it is sent more than it can take (REMB), 0: never
-    int64_t capped_hold      # for how long that last bound it
+    uint8_t capped           # the viewer has said that it is sent more than it can take (REMB): that bounds it
+    int64_t capped_until     # µs, when more is tried, or what is tried is judged; 0: never
+    int64_t capped_hold      # for how long the last complaint bound it
+    int64_t tried_at         # since when more is tried than the viewer says,
+    uint64_t tried_bps       # what was sent before,
+    double tried_remb        # and what it said then
     int64_t heard_at         # µs of the last feedback, 0: none yet
     int64_t first_sent       # µs, with a number
     int64_t credit

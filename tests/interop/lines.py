@@ -23,6 +23,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from tests.browser import consultation as c
 from tests.browser import framecode
 from tests.browser.conftest import Pages, Server, launch
@@ -30,9 +32,13 @@ from tests.browser.drivers import CHROMIUM_FLAGS
 from tests.interop import gauge
 from tests.interop.measured import pictures, rates, sounds
 from tests.interop.relay import Address, ShaperProcess, relaying, text_of
-from tests.interop.shape import DIRECT
+from tests.interop.shape import DIRECT, find
 from tests.interop.tunnel import OUTSIDE, inside, tunnelling
+from tests.sim.consultation import CONSULTATION, SourceSpec
+from tests.sim.encoder import Encoding, VideoSpec
 from tests.sim.lines import ALL_LINES
+from tests.sim.publisher import SoundSpec
+from tests.sim.run import run_line
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Playwright
@@ -42,6 +48,7 @@ HOST, ANNOUNCED, DOCTORS = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 HEAD_START_S = 8.0
 """What the cart's encoders and its own estimate take to come to their full rate."""
 LIVE_S = 60.0
+LEAST_BPS = 20_000
 
 
 class Ends(NamedTuple):
@@ -56,7 +63,9 @@ class Ends(NamedTuple):
 
 
 @contextlib.contextmanager
-def consultation(browser: Browser, line: str, *, head_start: float = HEAD_START_S, seed: int = 1) -> Iterator[Ends]:
+def consultation(
+    browser: Browser, line: str, *, head_start: float = HEAD_START_S, seed: int = 1, simulcast: str = ""
+) -> Iterator[Ends]:
     """A cart that sends, and a viewer's page that has just been opened behind the line."""
     port = free_port()
     opened = Pages(browser)
@@ -67,12 +76,14 @@ def consultation(browser: Browser, line: str, *, head_start: float = HEAD_START_
         doctors = (DOCTORS, port)
         doors: dict[Address, str] = {(ANNOUNCED, port): DIRECT, doctors: line}
         relay = stack.enter_context(relaying((HOST, port), doors, seed))
-        cart = start_cart(opened, server, gauge.script())
+        cart = start_cart(opened, server, gauge.script(), line, simulcast)
         yield begin(cart, head_start, opened, server.base, server, gauge.script(doctors), relay, text_of(doctors))
 
 
 @contextlib.contextmanager
-def tunnelled(driver: Playwright, line: str, *, head_start: float = HEAD_START_S, seed: int = 1) -> Iterator[Ends]:
+def tunnelled(
+    driver: Playwright, line: str, *, head_start: float = HEAD_START_S, seed: int = 1, simulcast: str = ""
+) -> Iterator[Ends]:
     """The same with the viewer's browser in a network namespace: signalling and pages take the line too. Needs root."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -90,7 +101,7 @@ def tunnelled(driver: Playwright, line: str, *, head_start: float = HEAD_START_S
         here, there = Pages(near), Pages(far)
         stack.callback(here.close)
         stack.callback(there.close)
-        cart = start_cart(here, server, gauge.script())
+        cart = start_cart(here, server, gauge.script(), line, simulcast)
         base = f"http://{OUTSIDE}:{http}"
         yield begin(cart, head_start, there, base, server, gauge.script(), relay, NAMESPACE)
 
@@ -114,15 +125,20 @@ def begin(
     return Ends(cart, opened.open(address, script=script), relay, door, moment)
 
 
-def start_cart(opened: Pages, server: Server, script: str) -> Page:
-    page = opened.open(server.address("cart", "line", "cart", name="Cart 3"), script=framecode.FAKE_GRABBER + script)
+def start_cart(opened: Pages, server: Server, script: str, line: str, simulcast: str) -> Page:
+    wanted = find(line).sources
+    sources = {one for one in c.SOURCES if not wanted or ("voice" if one == "microphone" else one) in wanted}
+    address = server.address("cart", "line", "cart", name="Cart 3")
+    address = address.replace("#", f"&simulcast={simulcast}#") if simulcast else address
+    page = opened.open(address, script=framecode.FAKE_GRABBER + script)
     page.set_default_timeout(1000 * LIVE_S)
     page.get_by_label("Device for Ultrasound").select_option(label="Test grabber")
-    page.get_by_label("Device for Stethoscope").select_option(label="Fake Audio Input 1")
-    for source in c.SOURCES:
+    if "stethoscope" in sources:
+        page.get_by_label("Device for Stethoscope").select_option(label="Fake Audio Input 1")
+    for source in sources:
         page.locator(f".source[data-source={source}] .state", has_text="Ready").wait_for()
     page.get_by_role("button", name="Start consultation").click()
-    page.wait_for_function("() => document.querySelectorAll('.source.sending').length === 4")
+    page.wait_for_function("(count) => document.querySelectorAll('.source.sending').length === count", arg=len(sources))
     page.locator("#connection", has_text="Connected").wait_for()
     return page
 
@@ -162,17 +178,17 @@ def figures(ends: Ends, line: str) -> dict[str, Any]:
     }
 
 
-def run(line: str, seconds: float, *, tunnel: bool = False, seed: int = 1) -> dict[str, Any]:
-    """The figures of one run; `tunnel`: as `tunnelled`."""
+def run(line: str, seconds: float, *, tunnel: bool = False, seed: int = 1, simulcast: str = "") -> dict[str, Any]:
+    """The figures of one run; `tunnel`: as `tunnelled`; `simulcast`: as the cart's page takes it."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver, contextlib.ExitStack() as stack:
         if tunnel:
-            ends = stack.enter_context(tunnelled(driver, line, seed=seed))
+            ends = stack.enter_context(tunnelled(driver, line, seed=seed, simulcast=simulcast))
         else:
             browser = launch(driver)
             stack.callback(browser.close)
-            ends = stack.enter_context(consultation(browser, line, seed=seed))
+            ends = stack.enter_context(consultation(browser, line, seed=seed, simulcast=simulcast))
         watch_frames(ends)
         ends.viewer.wait_for_timeout(max(0.0, ends.begin + 1000 * seconds - 1000 * time.time()))
         return figures(ends, line)
@@ -202,14 +218,44 @@ COMPARED = (
 )
 
 
-def laboratory(line: str, seconds: float, seed: int) -> dict[str, Any]:
-    """The same line in virtual time."""
-    import msgspec
+def as_sent(publisher: dict[str, Any]) -> list[SourceSpec]:
+    """The laboratory's consultation with what the page's cart sent: encodings of that size, rate and frames."""
+    # The page plays none of its own sounds, by which they would be named: the stethoscope's has the higher rate.
+    unnamed = sorted((row["kbps"], name) for name, row in publisher.items() if name.startswith("audio"))
+    names = dict(zip((name for _, name in unnamed), ("voice", "stethoscope"), strict=False))
+    found = []
+    for spec in CONSULTATION:
+        rows = {name: row for name, row in publisher.items() if names.get(name, name).partition("/")[0] == spec.source}
+        if not rows:
+            continue
+        own = spec.medium
+        medium: VideoSpec | SoundSpec
+        if isinstance(own, VideoSpec):
+            frames = max(1, round(max(row["frames_per_s"] for row in rows.values())))
+            encodings = sorted((encoding(name, row, frames) for name, row in rows.items()), key=lambda one: one.most)
+            medium = msgspec.structs.replace(own, encodings=tuple(encodings), frames=frames, temporal=1)
+        else:
+            bps = round(1000 * sum(row["kbps"] for row in rows.values()))
+            medium = msgspec.structs.replace(own, bps=bps // 2 if own.red else bps)
+        found.append(msgspec.structs.replace(spec, medium=medium))
+    return found
 
-    from tests.sim.run import run_line
 
-    run = run_line(ALL_LINES[line], seconds=round(seconds), seed=seed)
+def encoding(name: str, row: dict[str, Any], frames: int) -> Encoding:
+    """One of those of a picture that has so many frames a second."""
+    width, height = (int(one) for one in row["size"].split("x"))
+    rid = name.partition("/")[2]
+    every = max(1, round(frames / max(1.0, row["frames_per_s"])))
+    layers = 2 if rid and every == 1 else 1
+    return Encoding(width, height, LEAST_BPS, max(LEAST_BPS, round(1000 * row["kbps"])), rid, every, layers)
+
+
+def laboratory(line: str, seconds: float, seed: int, publisher: dict[str, Any]) -> dict[str, Any]:
+    """The same line in virtual time, for a cart that sends the same."""
+    own = msgspec.structs.replace(ALL_LINES[line], sources=())
+    run = run_line(own, seconds=round(seconds), seed=seed, consultation=as_sent(publisher))
     told: dict[str, Any] = msgspec.to_builtins(run.figures)
+    told["sounds"]["microphone"] = told["sounds"].pop("voice")
     return told
 
 
@@ -236,15 +282,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--tunnel", action="store_true", help="the viewer in a network namespace; needs root")
+    parser.add_argument("--simulcast", default="", help="sources that the cart sends in several encodings; 1: all")
     parser.add_argument("--alone", action="store_true", help="without the laboratory's figures")
     parser.add_argument("--json", type=Path, help="write both there")
     options = parser.parse_args(arguments)
     both = []
     for line in options.line:
-        real = run(line, options.seconds, tunnel=options.tunnel, seed=options.seed)
+        real = run(line, options.seconds, tunnel=options.tunnel, seed=options.seed, simulcast=options.simulcast)
         virtual = None
         if not options.alone and line in ALL_LINES:
-            virtual = laboratory(line, options.seconds, options.seed)
+            virtual = laboratory(line, options.seconds, options.seed, real["publisher"])
         both.append({"chromium": real, "laboratory": virtual})
         print(table(real, virtual), end="\n\n", flush=True)
     if options.json is not None:

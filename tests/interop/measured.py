@@ -157,12 +157,15 @@ def sounds(rows: Sequence[Row]) -> dict[str, Row]:
 
 
 def rates(rows: Sequence[Row]) -> dict[str, Row]:
-    """Of a publisher, by stream (source, or source/rid): its rate and what its encoder made."""
+    """Of a publisher, by stream (source, or source/rid): its rate while it was sent, and what its encoder made."""
     found: dict[str, Row] = {}
     for stream in {name for row in rows for name in row["out"]}:
         own = [(row["at"], row["out"][stream]) for row in rows if stream in row["out"]]
-        (since, first), (until, final) = own[0], own[-1]
-        seconds = max(0.001, (until - since) / 1000)
+        first, final = own[0][1], own[-1][1]
+        # One that nobody gets is left out by the page.
+        sent = (b[0] - a[0] for a, b in pairwise(own) if b[1].get("bytesSent", 0) > a[1].get("bytesSent", 0))
+        seconds = max(0.001, sum(sent) / 1000)
+        sized = next((one for _, one in reversed(own) if "frameWidth" in one), final)
         grown = {name: final.get(name, 0) - first.get(name, 0) for name in SENT}
         found[stream] = {
             "kbps": 8 * grown["bytesSent"] / seconds / 1000,
@@ -171,7 +174,7 @@ def rates(rows: Sequence[Row]) -> dict[str, Row]:
             "plis": grown["pliCount"],
             "nacks": grown["nackCount"],
             "qp": grown["qpSum"] / max(1, grown["framesEncoded"]),
-            "size": "{}x{}".format(final.get("frameWidth"), final.get("frameHeight")),
+            "size": "{}x{}".format(sized.get("frameWidth"), sized.get("frameHeight")),
             "limited_by": final.get("qualityLimitationReason"),
         }
     return found

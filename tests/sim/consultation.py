@@ -24,7 +24,7 @@ from tests.sim.publisher import (
     SentTrack,
     SoundSpec,
 )
-from tests.sim.viewer import RED_TYPE, Arrivals, Viewer
+from tests.sim.viewer import RED_TYPE, Arrivals, ReceiverEstimate, Viewer
 
 WARM_UP = 4 * SECOND
 """The cart publishes so long before the first doctor joins."""
@@ -180,8 +180,9 @@ class Consultation:
         self.laboratory.engine.add_track(100 + index, CART, params)
         self.cart.add(track)
 
-    def join(self, down: LinkSpec, up: LinkSpec | None = None, *, named: bool = False) -> Viewer:
-        """A doctor joins and views everything. `named`: it tells of packets as RFC 8888 does."""
+    def join(self, down: LinkSpec, up: LinkSpec | None = None, *, named: bool = False, remb: bool = False) -> Viewer:
+        """A doctor joins and views everything. `named`: it tells of packets as RFC 8888 does; `remb`: of none,
+        but what it takes its line to carry."""
         laboratory, number = self.laboratory, FIRST_DOCTOR + len(self.doctors)
         doctor = Viewer(
             laboratory.engine,
@@ -193,6 +194,8 @@ class Consultation:
         )
         if named:
             doctor.arrivals = Arrivals()
+        if remb:
+            doctor.estimate = ReceiverEstimate()
         laboratory.add(doctor)
         self.doctors.append(doctor)
         for index, spec in enumerate(self.sources):
@@ -214,7 +217,7 @@ class Consultation:
             rtx_ssrc=ssrc + 1 if video else 0,
             cname="cart",
             payloads=payloads,
-            extensions=EXTENSIONS if doctor.arrivals is None else EXTENSIONS[:-1],
+            extensions=EXTENSIONS if doctor.arrivals is None and doctor.estimate is None else EXTENSIONS[:-1],
             named=doctor.arrivals is not None,
             playout_delay=(0, 0) if video else None,
             policy=LegPolicy(

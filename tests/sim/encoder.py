@@ -20,13 +20,16 @@ SECOND = 1_000_000
 
 class Encoding(msgspec.Struct, frozen=True):
     """One simulcast encoding, or one spatial layer of SVC. Rates are bits per second of payloads; below `least` it is
-    not sent at all."""
+    not sent at all. An encoding may have each second or third picture alone (`every`), and temporal layers of its own
+    (0: those of the picture)."""
 
     width: int
     height: int
     least: int
     most: int
     rid: str = ""
+    every: int = 1
+    temporal: int = 0
 
 
 class VideoSpec(msgspec.Struct, frozen=True):
@@ -87,10 +90,11 @@ class Encoder:
         self.rates = [0] * len(spec.encodings)
         self.interval = SECOND // spec.frames
         draw = random.Random(seed)
-        self._sizes = [Rates(draw, spec.frames, spec.key_cost) for _ in spec.encodings]
+        self._sizes = [Rates(draw, spec.frames // one.every, spec.key_cost) for one in spec.encodings]
         streams = 1 if spec.svc else len(spec.encodings)
         self._streams = [Stream(draw) for _ in range(streams)]
         self._wanted = True
+        self._pictures = 0
         self.keyframes = 0
         self.made: list[tuple[int, int, int]] = []
 
@@ -118,13 +122,18 @@ class Encoder:
         if self.spec.svc:
             units = self._encode_svc(now, key)
         else:
-            units = [self._encode_one(now, index, rate, key) for index, rate in enumerate(self.rates) if rate]
+            units = [
+                self._encode_one(now, index, rate, key)
+                for index, rate in enumerate(self.rates)
+                if rate and (key or self._pictures % self.spec.encodings[index].every == 0)
+            ]
+        self._pictures += 1
         self.made += [(now, max(unit.encoding, unit.spatial), unit.size) for unit in units]
         return units
 
     def _encode_one(self, now: int, index: int, rate: int, key: bool) -> Unit:
         stream, encoding = self._streams[index], self.spec.encodings[index]
-        temporal, weight, back, sync = stream.step(PATTERNS[self.spec.temporal], key)
+        temporal, weight, back, sync = stream.step(PATTERNS[encoding.temporal or self.spec.temporal], key)
         size = self._sizes[index].size(rate, weight, key, 1.0)
         number = stream.picture
         return Unit(

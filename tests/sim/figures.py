@@ -286,9 +286,11 @@ def sound_figures(spec: SourceSpec, receiver: SoundReceiver, begin: int, end: in
         return SoundFigures(spec.source, 0.0, 1.0, 0.0, (end - begin) / MS, 0.0, 1.0)
     delays = arrivals - np.asarray(receiver.captured)
     in_time = delays <= delays.min() + LATE_SOUND_US
-    # From the first that came to the last that could have: every 20 ms one.
-    expected = max(1, (end - int(delays.min()) - min(receiver.captured)) // (20 * MS))
-    played = len(np.unique(numbers[in_time]))
+    # From the first that came to the last that could not come in time any more: every 20 ms one.
+    captured = np.asarray(receiver.captured)
+    until = end - int(delays.min()) - LATE_SOUND_US
+    expected = max(1, (until - int(captured.min())) // (20 * MS))
+    played = len(np.unique(numbers[in_time & (captured < until)]))
     late = len(numbers) - int(in_time.sum())
     heard = np.sort(arrivals[in_time])
     size = receiver.bytes * 8 / max(1, receiver.packets)

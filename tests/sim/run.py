@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from tests.sim.consultation import CONSULTATION, WIDE, Consultation
+from tests.sim.consultation import CONSULTATION, WIDE, Consultation, SourceSpec
 from tests.sim.figures import RunFigures, doctor_figures
 from tests.sim.lines import Line
 from tests.sim.network import SECOND
@@ -21,22 +22,30 @@ class Run(NamedTuple):
     figures: RunFigures
 
 
-def run_line(line: Line, *, policy: str = "clinical", seconds: int = 60, seed: int = 1, doctors: int = 1) -> Run:
+def run_line(
+    line: Line,
+    *,
+    policy: str = "clinical",
+    seconds: int = 60,
+    seed: int = 1,
+    doctors: int = 1,
+    consultation: Sequence[SourceSpec] = CONSULTATION,
+) -> Run:
     """The cart publishes, the doctors join after it, the first one over the line and the others over wide ones."""
-    sources = [one for one in CONSULTATION if not line.sources or one.source in line.sources]
-    consultation = Consultation(seed=seed, sources=sources, policy=policy)
-    laboratory = consultation.laboratory
+    sources = [one for one in consultation if not line.sources or one.source in line.sources]
+    held = Consultation(seed=seed, sources=sources, policy=policy)
+    laboratory = held.laboratory
     begin = laboratory.now
-    doctor = consultation.join(line.down, line.up)
+    doctor = held.join(line.down, line.up)
     for _ in range(doctors - 1):
-        consultation.join(WIDE)
+        held.join(WIDE)
     for index, at in enumerate(line.moves):
         addr = ("203.0.113.1", 7000 + index)
         laboratory.at(begin + at, lambda addr=addr: laboratory.move(doctor, addr))  # type: ignore[misc]
     laboratory.run(seconds * SECOND)
     end = laboratory.now
-    network, pictures, sounds = doctor_figures(line, consultation, doctor, begin, end)
-    cart = consultation.cart
+    network, pictures, sounds = doctor_figures(line, held, doctor, begin, end)
+    cart = held.cart
     figures = RunFigures(
         line=line.name,
         policy=policy,
@@ -50,4 +59,4 @@ def run_line(line: Line, *, policy: str = "clinical", seconds: int = 60, seed: i
         publisher_plis=cart.plis,
         publisher_nacks=cart.nacks,
     )
-    return Run(consultation, doctor, begin, end, figures)
+    return Run(held, doctor, begin, end, figures)

@@ -91,5 +91,17 @@ def test_a_line_that_becomes_ten_times_thinner_is_found_again_when_it_is_wide_ag
     assert len(back) > 0.9 * 30 * 4
     assert picture.corrupt == 0
     # What stands in the queue when the line shrinks is late: 75 kB that take 5 Mbit/s 120 ms take 0.5 over a second.
-    assert voice.lost < 0.2
+    assert voice.lost < 0.21
     assert run.figures.network.queue_p95_ms < 400
+
+
+def test_a_thinner_line_costs_a_moment_and_a_wider_one_is_found_at_once() -> None:
+    """Ultrasound loses frames, and has its floor again within a second."""
+    steps = ((0, 2_000_000), (8 * SECOND, 800_000), (16 * SECOND, 2_000_000))
+    run = run_line(one_line("step", "2, then 0.8, then 2 Mbit/s", 2, steps=steps), seconds=20)
+    picture = run.figures.pictures["ultrasound"]
+    receiver = run.doctor.pictures[run.consultation.ssrc(run.doctor, "ultrasound")]
+    assert picture.freeze_s + picture.paused_s < 1.5
+    assert picture.corrupt == 0
+    back = [at for at in receiver.shown_at if at >= run.begin + 17 * SECOND]
+    assert len(back) > 0.9 * 30 * 3

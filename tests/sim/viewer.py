@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from array import array
+from collections import deque
 
 from mediaserver.codecs.payload import Codec
 from mediaserver.codecs.red import parse
 from mediaserver.sfu.stream.engine import Engine
 from mediaserver.sfu.stream.params import Address
 from mediaserver.sfu.wire import rtcp_packets
-from mediaserver.sfu.wire.rtcp_packets import Nack, PictureLoss, ReceiverReport, Report, SenderReport
+from mediaserver.sfu.wire.rtcp_packets import Nack, PictureLoss, ReceiverReport, Remb, Report, SenderReport
 from tests.sfu.wire.test_congestion_feedback import message as write_ccfb
 from tests.sim.lab_peer import LabPeer
 from tests.sim.network import FOREVER, MS, SECOND, Link
@@ -22,6 +23,7 @@ TWCC_ID = 5
 FEEDBACK_US = 50 * MS
 FEEDBACK_MOST = 4_000
 LATE_SOUND_US = 200 * MS
+REMB_QUEUE_US = 50 * MS
 """Sound that comes so much later than the earliest packets did is not played any more."""
 
 
@@ -96,6 +98,49 @@ class Arrivals:
         return write_ccfb(OWN_SSRC, now * 65536 // SECOND & 0xFFFFFFFF, blocks)
 
 
+class ReceiverEstimate:
+    """How a browser that tells of no packets estimates its line itself (draft-alvestrand-rmcat-remb), in short: a
+    queue takes it to 0.85 of what comes, else it grows by 8 % a second, to 1.5 of what comes. Told each second, and at
+    once when it has become less."""
+
+    def __init__(self) -> None:
+        self.bps = 30_000_000.0
+        self._came: deque[tuple[int, int]] = deque()
+        self._base: dict[int, int] = {}
+        self._queue = 0
+        self._next = self._told_at = self._judged = 0
+        self._told = self.bps
+
+    def came(self, size: int, now: int) -> None:
+        """A packet came."""
+        self._came.append((now, size))
+
+    def delayed(self, ssrc: int, timestamp: int, now: int) -> None:
+        """It was sound, which waits in the line alone. Its delay is that beyond the shortest of its source."""
+        transit = (now - timestamp * 1000 // 48) % ((1 << 32) * 1000 // 48)
+        base = self._base[ssrc] = min(transit, self._base.get(ssrc, transit))
+        self._queue += (transit - base - self._queue) // 8
+
+    def message(self, now: int) -> bytes:
+        """What is to be told now; nothing, mostly."""
+        if now < self._next:
+            return b""
+        self._next = now + 100 * MS
+        while self._came and self._came[0][0] < now - SECOND:
+            self._came.popleft()
+        span = min(SECOND, max(100 * MS, now - self._came[0][0])) if self._came else SECOND
+        incoming = sum(size for _, size in self._came) * 8 * SECOND // span
+        if self._queue > REMB_QUEUE_US and now - self._judged > 300 * MS:
+            self._judged = now
+            self.bps = min(self.bps, 0.85 * incoming)
+        elif self._queue < REMB_QUEUE_US:
+            self.bps = max(min(self.bps * 1.08**0.1, 1.5 * incoming + 10_000), 0.85 * incoming)
+        if now - self._told_at < SECOND and self.bps > 0.97 * self._told:
+            return b""
+        self._told_at, self._told = now, self.bps
+        return rtcp_packets.write(Remb(OWN_SSRC, int(self.bps), ()), capacity=1200)
+
+
 class Losses:
     """What a receiver report says of one source since the last one."""
 
@@ -124,6 +169,7 @@ class Viewer(LabPeer):
         self.unknown = self.nacks = self.plis = self.padding = 0
         self.feedback = True
         self.arrivals: Arrivals | None = None
+        self.estimate: ReceiverEstimate | None = None
         self._losses: dict[int, Losses] = {}
         self._sender_reports: dict[int, tuple[int, int]] = {}
         self._arrived: dict[int, int] = {}
@@ -194,6 +240,8 @@ class Viewer(LabPeer):
         number = plain[2] << 8 | plain[3]
         timestamp = int.from_bytes(plain[4:8], "big")
         marker = plain[1] >= 0x80
+        if self.estimate is not None:
+            self._estimate(ssrc, timestamp, len(plain), now)
         receiver = self.pictures.get(ssrc)
         if receiver is not None:
             receiver.measure(timestamp, now)
@@ -212,6 +260,15 @@ class Viewer(LabPeer):
             return
         if receiver._new or receiver.want_pli:
             self._repair(receiver, now)
+
+    def _estimate(self, ssrc: int, timestamp: int, size: int, now: int) -> None:
+        assert self.estimate is not None
+        self.estimate.came(size, now)
+        if ssrc in self.sounds:
+            self.estimate.delayed(ssrc, timestamp, now)
+        message = self.estimate.message(now)
+        if message:
+            self.post_rtcp(message, now)
 
     def _note_arrival(self, plain: bytes, end: int, now: int) -> None:
         """The transport-wide number among the one-byte extensions, if there is one."""

@@ -13,8 +13,8 @@ from mediaserver.sfu.policy.bwe.loss cimport (
 from mediaserver.sfu.policy.bwe.meter cimport meter_rate, meter_reset
 from mediaserver.sfu.policy.bwe.probe cimport probe_init, probe_queue
 from mediaserver.sfu.policy.bwe.probing cimport (
-    LIMITED_PERCENT, LONG, MOST_BPS, OVER_QUEUE_US, PROBE_PAUSE_US, PROBE_US, USEFUL_PERCENT, clamped, jitter, probing_begin,
-    probing_cancel, probing_failed, probing_pause, probing_take_result, probing_want, queue_free,
+    LIMITED_PERCENT, LONG, MOST_BPS, OVER_QUEUE_US, PROBE_PAUSE_US, PROBE_US, USEFUL_PERCENT, clamped, jitter, note_ceiling,
+    probing_begin, probing_cancel, probing_failed, probing_pause, probing_take_result, probing_want, queue_free,
 )
 from mediaserver.sfu.policy.bwe.state cimport BY_LOSS, BY_PACKETS, BY_REMB
 
@@ -25,8 +25,10 @@ cdef enum:
     ROW_US = 3000000             # cuts that follow each other within this are of one cause
     SHOWS_US = 400000            # after its first one the queue begins to drain, if it is ours,
     HELPED_US = 2500000          # and has drained
+    DRAINS_US = 1000000          # so long another cut waits for it
     FLAT_US = 1200000            # a queue that never moves as long is none: the way has become longer
     FLAT_RANGE_US = 12000
+    CEILING_US = 10000000        # what the line was seen to carry holds so long
     CONTENDED_US = 15000000
     CONTENDED_QUEUE_US = 40000
     CALM_US = 1000000
@@ -38,6 +40,7 @@ cdef enum:
     SHORT = 4                    # of a meter's buckets, where LONG is too slow
     # Probes
     PROBE_STALLED_US = 300000    # a cluster that takes as long is given up
+    PROBE_DRAINS_US = 250000     # what it leaves in the line's queue
     # Silence
     QUIET_US = 200000            # beyond what the queue took: a report that is late
     SILENCE_US = 500000
@@ -79,26 +82,31 @@ cdef void control_init(Estimator* e, int64_t now) noexcept nogil:
 cdef void cut_for_delay(Estimator* e, double acked, double arriving, double sent, double steep, int64_t now) noexcept nogil:
     cdef double drain = (e.delay.queue_us - 30000) / 500000.0
     cdef int64_t pause = REACTION_US if e.delay.use == LINE_OVER else STANDING_US
+    if e.delay.queue_us > e.row_queue_us:
+        e.row_queue_us = e.delay.queue_us
     if 0 < steep < e.rate.bps / 2:
         acked = steep           # what came before the line became so much thinner is no measure of it
-    elif now - e.rate.decreased < e.round_trip + pause:
-        return
+    elif e.report.newest_sent < e.rate.decreased + pause:
+        return                  # what left before the last cut tells nothing of it
+    elif e.row_since and now - e.rate.decreased < DRAINS_US and 10 * e.delay.queue_us < 9 * e.row_queue_us:
+        return                  # it has helped
     if e.row_since and now - e.rate.decreased < ROW_US and arriving > 0.9 * sent and sent < 0.5 * e.row_acked:
         return                  # so much less that the queue drains, if it is ours
     if e.row_since == 0 or now - e.rate.decreased > ROW_US:
         e.row_since = now
         e.row_bps = e.rate.bps
         e.row_acked = acked
-        e.row_queue_us = e.row_high_us = 0
+        e.row_queue_us = e.delay.queue_us
+        e.row_high_us = 0
         e.row_lost = 0
         e.row_low_us = INT64_MAX
-    if e.delay.queue_us > e.row_queue_us:
-        e.row_queue_us = e.delay.queue_us
     if drain < 0:
         drain = 0
     elif drain > 0.3:
         drain = 0.3
     e.resume_bps = RESUME * acked
+    if e.delay.queue_us > CONTENDED_QUEUE_US or steep > 0:
+        note_ceiling(e, acked, now)
     rate_decrease(&e.rate, acked, BETA - drain, now)
     probing_pause(e, e.round_trip + 500000, now)
 
@@ -147,19 +155,24 @@ cdef void watch_contention(Estimator* e, double acked, double sent, int64_t now)
 
 cdef bint congested_by_delay(Estimator* e, int64_t now) noexcept nogil:
     cdef int64_t queue = e.delay.queue_us
-    cdef bint own = e.prober.active or e.report.newest_sent < e.prober.ended + 3 * <int64_t>e.prober.lasting
+    cdef int64_t since = e.report.newest_sent - e.prober.ended - 3 * <int64_t>e.prober.lasting
     if e.contended_since:
         return False
     if queue < STANDING_QUEUE_US:
         e.standing_since = 0
-    elif e.standing_since == 0:
-        e.standing_since = now
+    elif e.standing_since == 0 or 4 * queue < 3 * e.standing_us:
+        e.standing_since = now  # one that drains doesn't stand
+        e.standing_us = queue
+    elif queue > e.standing_us:
+        e.standing_us = queue
     if e.standing_since and now - e.standing_since > STANDING_US:
         return True
-    if e.delay.steep_bps > 0 and not own:
+    if e.delay.steep_bps > 0 and not e.prober.active and since >= 0:
         return True
-    # A probe makes a queue of its own, which is gone as soon.
-    return e.delay.use == LINE_OVER and queue > (STANDING_QUEUE_US if own else OVER_QUEUE_US + jitter(e))
+    # A probe makes a queue of its own, which is gone soon, though not at once on a line that is full otherwise.
+    if e.prober.active or since < PROBE_DRAINS_US:
+        return e.delay.use == LINE_OVER and queue > STANDING_QUEUE_US
+    return e.delay.use == LINE_OVER and queue > OVER_QUEUE_US + jitter(e)
 
 
 cdef void judge_losses(Estimator* e, double acked, int64_t now) noexcept nogil:
@@ -204,7 +217,8 @@ cdef void end_outage(Estimator* e, int64_t now) noexcept nogil:
     if e.report.lost * 10 > e.report.arrived + e.report.lost or e.report.arrived < 5:
         # Half at once, and a probe for the rest.
         meter_reset(&e.acked)
-        e.rate.before = before
+        if e.rate.before < before or now - e.rate.decreased > ROW_US:
+            e.rate.before = before
         e.rate.decreased = now
         e.rate.bps = clamped(before / 2)
         e.trial_bps = 0
@@ -217,6 +231,13 @@ cdef void note_way(Estimator* e, int64_t round_trip, int64_t now) noexcept nogil
         e.way_since = now
     elif round_trip < e.way_us:
         e.way_us = round_trip
+
+
+cdef double whole(double reported, double untracked, double sent) noexcept nogil:
+    """All that passes a line that has become much too thin, by what of it is reported on: each gets its part of it."""
+    if untracked >= sent / 2:
+        return reported + untracked if reported > 0 else 0
+    return reported * sent / (sent - untracked)
 
 
 cdef void control_report(Estimator* e, int64_t now) noexcept nogil:
@@ -246,7 +267,7 @@ cdef void control_report(Estimator* e, int64_t now) noexcept nogil:
     judge_losses(e, arriving, now)
     e.lost_share = e.loss.share
     if e.congested:
-        cut_for_delay(e, acked, arriving, sent, e.delay.steep_bps + untracked if e.delay.steep_bps > 0 else 0, now)
+        cut_for_delay(e, acked, arriving, sent, whole(e.delay.steep_bps, untracked, sent), now)
         if e.rate.bps < untracked:
             e.rate.bps = clamped(untracked)     # less than what leaves in any case is no use to anybody
     else:
@@ -256,6 +277,8 @@ cdef void control_report(Estimator* e, int64_t now) noexcept nogil:
             e.resume_bps = 0
         probing_take_result(e, arriving, now)
         most = AHEAD * arriving + 10000
+        if 0 < e.ceiling_bps < most and now - e.ceiling_at < CEILING_US:
+            most = e.ceiling_bps if e.ceiling_bps > arriving else arriving
         if e.trial_bps == 0 and queue_free(e) and (e.delay.use != LINE_UNDER or e.contended_since):
             rate_increase(&e.rate, arriving, most, e.round_trip + REACTION_US, now)
         else:
@@ -279,6 +302,11 @@ cdef void watch_reports(Estimator* e, int64_t now) noexcept nogil:
         e.mode = BY_LOSS
 
 
+cdef inline double told(const Estimator* e) noexcept nogil:
+    """What the receiver has said, or what is tried all the same: it doesn't say much more than what it gets."""
+    return e.remb_bps if e.remb_bps > e.try_bps else e.try_bps
+
+
 cdef void control_remb(Estimator* e, double bps, int64_t now) noexcept nogil:
     e.remb_bps = bps if bps > 1 else 1.0
     e.remb_at = now
@@ -290,8 +318,8 @@ cdef void control_loss(Estimator* e, double share, int64_t now) noexcept nogil:
     if e.mode == BY_PACKETS:
         return
     e.lost_share += (share - e.lost_share) / 2
-    if e.mode == BY_REMB and e.remb_bps < e.cap_bps:
-        e.cap_bps = e.remb_bps
+    if e.mode == BY_REMB and told(e) < e.cap_bps:
+        e.cap_bps = told(e)
     if share > 0.1:
         e.cap_bps = clamped(e.cap_bps * (1 - share / 2))
     elif share < 0.02 and (e.wanted_bps < 0 or e.cap_bps < USEFUL_PERCENT / 100.0 * e.wanted_bps):
@@ -351,9 +379,9 @@ cdef double allowed(const Estimator* e, int64_t now) noexcept nogil:
     if e.mode == BY_LOSS:
         bps = e.cap_bps
     elif e.mode == BY_REMB:
-        bps = e.remb_bps if e.remb_bps < e.cap_bps else e.cap_bps
-    elif e.remb_bps > 0 and e.remb_bps < bps and now - e.remb_at < REMB_US:
-        bps = e.remb_bps
+        bps = told(e) if told(e) < e.cap_bps else e.cap_bps
+    elif e.remb_bps > 0 and told(e) < bps and now - e.remb_at < REMB_US:
+        bps = told(e)
     if e.outage:
         bps *= exp2(-<double>(now - e.waiting_since) / HALVED_US)
     if e.wanted_bps >= 0 and bps > 1.5 * e.wanted_bps + 100000:

@@ -53,6 +53,7 @@ cdef struct DelayFilter:
     uint32_t bytes
     int64_t newest_sent          # the newest packet's
     int64_t newest_arrival
+    uint32_t past_bytes          # that came since
     int64_t past_sent            # the same of the report before
     int64_t past_arrival
     double steep_bps             # what passed the line while its queue grew by more than the time that went by, else 0

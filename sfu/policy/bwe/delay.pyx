@@ -17,6 +17,7 @@ cdef enum:
     RECENT_MOST_US = 350000
     WANDER_MOST_US = 40000
     STEEP_SPAN_US = 20000        # pictures leave in runs: less between two reports tells of a run alone
+    STEEP_LONGEST_US = 250000    # over which it is looked for
     STEEP_US = 40000             # what a picture, a probe or a browser's slow turn may add
     STEEP_WANDER = 16            # and a jittery line, twice what else is taken for its jitter
     STEEP_BACK_US = 5000
@@ -51,6 +52,7 @@ cdef void delay_forget(DelayFilter* filter) noexcept nogil:
     filter.lowest_before = filter.base = filter.base_before = INT64_MAX
     filter.queue_us = 0
     filter.newest_sent = filter.past_sent = 0
+    filter.past_bytes = 0
     filter.steep_bps = 0
     begin_report(filter)
     for i in range(DELAY_RECENT):
@@ -234,11 +236,15 @@ cdef void note_steep(DelayFilter* filter) noexcept nogil:
     cdef int64_t took = filter.newest_arrival - filter.past_arrival
     cdef int64_t delay = filter.newest_arrival - filter.newest_sent
     filter.steep_bps = 0
-    if filter.past_sent and STEEP_SPAN_US <= span < GAP_MOST_US and took - span >= span:
-        if took - span >= STEEP_US + STEEP_WANDER * <int64_t>filter.wander_us and delay >= filter.highest - STEEP_BACK_US:
-            filter.steep_bps = filter.bytes * 8e6 / took
+    filter.past_bytes += filter.bytes
+    if filter.past_sent and 0 < span < GAP_MOST_US and took - span >= span and delay >= filter.highest - STEEP_BACK_US:
+        if span >= STEEP_SPAN_US and took - span >= STEEP_US + STEEP_WANDER * <int64_t>filter.wander_us:
+            filter.steep_bps = filter.past_bytes * 8e6 / took
+        elif took < STEEP_LONGEST_US:
+            return              # the next report may tell
     filter.past_sent = filter.newest_sent
     filter.past_arrival = filter.newest_arrival
+    filter.past_bytes = 0
 
 
 cdef void delay_report(DelayFilter* filter, int64_t now) noexcept nogil:

@@ -27,6 +27,8 @@ cdef void estimator_untracked(Estimator* e, uint32_t size, int64_t now) noexcept
 cdef void estimator_transport(Estimator* e, const RtcpItem* item, int64_t now) noexcept nogil
 cdef void estimator_ccfb(Estimator* e, const RtcpItem* item, int64_t now) noexcept nogil
 cdef void estimator_remb(Estimator* e, uint64_t bps, int64_t now) noexcept nogil
+# Where REMB leads: as much as this is sent all the same, 0: no more than it says.
+cdef void estimator_try(Estimator* e, double bps, int64_t now) noexcept nogil
 # From a receiver report: the fraction lost of 256, the round trip in µs, 0 unknown. Once a report, the worst of its blocks.
 cdef void estimator_loss(Estimator* e, uint8_t fraction_lost, int64_t round_trip, int64_t now) noexcept nogil
 # What the allocation uses at most now, and what all layers at their best would need: no probing beyond that.

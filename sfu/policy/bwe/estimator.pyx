@@ -76,6 +76,13 @@ cdef void estimator_remb(Estimator* e, uint64_t bps, int64_t now) noexcept nogil
     control_update(e, now)
 
 
+cdef void estimator_try(Estimator* e, double bps, int64_t now) noexcept nogil:
+    e.try_bps = bps
+    if e.cap_bps < bps:
+        e.cap_bps = bps
+    control_update(e, now)
+
+
 cdef void estimator_loss(Estimator* e, uint8_t fraction_lost, int64_t round_trip, int64_t now) noexcept nogil:
     if e.last_report == 0 and 0 < round_trip < 10000000:
         e.round_trip = round_trip

@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 cdef enum:
     PROBE_CLUSTERS = 8           # known at a time; a power of two
     PROBE_QUEUE = 3
+    USABLE_PERCENT = 97          # of what a line carries that was slower than the probe
 
 cdef struct ProbeCluster:
     uint8_t id                   # 0: free
@@ -35,6 +36,7 @@ cdef struct Prober:
     int64_t ended                # when the last one was sent whole
     int64_t due                  # when the next probe may begin
     int64_t interval             # µs to wait after a probe that found nothing
+    double spread_us             # of the packets' delays, after a probe that found nothing; 0: none to compare with
     int64_t waiting              # until when the result of the last cluster may come, 0: not waiting
 
 cdef void probe_init(Prober* prober) noexcept nogil

@@ -9,7 +9,6 @@ cdef enum:
 cdef double ARRIVED_LEAST = 0.8          # of the bytes
 cdef double FASTER_MOST = 2.0            # than sent: then the arrival times say nothing
 cdef double SATURATED = 0.9              # of the rate sent
-cdef double USABLE = 0.97                # of what a line carries that was slower than the probe
 cdef double SHORTEST_US = 1000.0         # what left within this left at once
 cdef double BOUND_LEAST_US = 5000.0      # less says nothing
 
@@ -131,7 +130,7 @@ cdef double measured(const ProbeCluster* c, int* saturated) noexcept nogil:
         out = c.bps             # it left faster than was aimed at: no proof beyond that
     if came < SATURATED * out:
         saturated[0] = 1
-        return USABLE * came
+        return USABLE_PERCENT / 100.0 * came
     saturated[0] = 0
     return came if came < out else out
 

@@ -28,6 +28,9 @@ cdef void probing_take_result(Estimator* e, double acked, int64_t now) noexcept 
 # Begins a probe if there is a reason for one and none against it.
 cdef void probing_want(Estimator* e, int64_t now) noexcept nogil
 
+# The line was full, and this is what came through: growth by itself stops there, until a probe or what arrives proves more.
+cdef void note_ceiling(Estimator* e, double bps, int64_t now) noexcept nogil
+
 cdef inline double clamped(double bps) noexcept nogil:
     if not bps > LEAST_BPS:     # nor is a NaN
         return LEAST_BPS

@@ -3,11 +3,14 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from mediaserver.sfu.policy.bwe.meter cimport meter_rate
-from mediaserver.sfu.policy.bwe.probe cimport probe_begin, probe_cancel, probe_queue, probe_result, probe_sent
+from mediaserver.sfu.policy.bwe.probe cimport (
+    USABLE_PERCENT, probe_begin, probe_cancel, probe_queue, probe_result, probe_sent,
+)
 from mediaserver.sfu.policy.bwe.state cimport BY_PACKETS
 
 cdef enum:
     SPREAD_OWN_US = 8000         # what a picture's packets differ by anyway
+    EASED_LEAST_US = 4000        # less tells nothing of the line's rate
     SPREAD_MOST_US = 60000       # that a jittery line adds to a probe
     UNKNOWN_US = 5000000
     UNKNOWN_PAUSE_US = 200000    # after a probe that told nothing, while nothing is known of the line
@@ -17,6 +20,7 @@ cdef enum:
 
 cdef double FIRST = 2.0          # times the rate to start with
 cdef double SECOND = 4.0
+cdef double EASED = 0.6
 
 
 cdef void probing_begin(Estimator* e, int64_t now) noexcept nogil:
@@ -47,6 +51,7 @@ cdef void probing_failed(Estimator* e, int64_t now) noexcept nogil:
         e.prober.due = now + UNKNOWN_PAUSE_US
         return
     e.prober.due = now + e.prober.interval
+    e.prober.spread_us = e.delay.spread_us
     e.prober.interval *= 2
     if e.prober.interval > PROBE_PAUSE_MOST_US:
         e.prober.interval = PROBE_PAUSE_MOST_US
@@ -55,7 +60,13 @@ cdef void probing_failed(Estimator* e, int64_t now) noexcept nogil:
 cdef void probing_pause(Estimator* e, int64_t pause, int64_t now) noexcept nogil:
     probing_cancel(e)
     e.prober.interval = PROBE_PAUSE_US
+    e.prober.spread_us = 0
     e.prober.due = now + pause
+
+
+cdef void note_ceiling(Estimator* e, double bps, int64_t now) noexcept nogil:
+    e.ceiling_bps = bps
+    e.ceiling_at = now
 
 
 cdef void probing_take_result(Estimator* e, double acked, int64_t now) noexcept nogil:
@@ -69,20 +80,34 @@ cdef void probing_take_result(Estimator* e, double acked, int64_t now) noexcept 
         found = e.row_bps       # not more than there was before the others came
     if found > 0.9 * e.rate.bps:
         e.proven_at = now
+    if saturated:
+        note_ceiling(e, found * 100.0 / USABLE_PERCENT, now)
+    elif found > e.ceiling_bps:
+        e.ceiling_bps = 0
     if found > 1.02 * e.rate.bps:
         e.rate.bps = clamped(found)
         e.measured = 1
         e.prober.interval = PROBE_PAUSE_US
+        e.prober.spread_us = 0
         e.prober.due = now + e.prober.interval if saturated else now
         return
     e.measured = 1
-    if saturated and found < 0.9 * e.rate.bps:
+    if saturated and found < e.rate.bps:
         # Once may be chance: half of the way.
-        found = found if found > 1.05 * acked else 1.05 * acked
+        if found < 0.9 * e.rate.bps:
+            found = found if found > 1.05 * acked else 1.05 * acked
+        else:
+            found = e.ceiling_bps if e.ceiling_bps > acked else acked
         if found < e.rate.bps:
             e.rate.bps = (e.rate.bps + found) / 2
     if last:
         probing_failed(e, now)
+
+
+cdef bint is_eased(const Estimator* e) noexcept nogil:
+    """Pictures leave in runs, which a line spreads out by its rate: when they come much closer together than after the
+    last probe, it has become faster."""
+    return e.prober.spread_us > EASED_LEAST_US and e.delay.spread_us < EASED * e.prober.spread_us
 
 
 cdef void probing_want(Estimator* e, int64_t now) noexcept nogil:
@@ -90,7 +115,7 @@ cdef void probing_want(Estimator* e, int64_t now) noexcept nogil:
     cdef double aim = 2 * bps, sent, spread
     if e.mode != BY_PACKETS or e.outage or e.congested or e.trial_bps > 0 or not queue_free(e):
         return
-    if e.prober.active or e.prober.waiting or now < e.prober.due:
+    if e.prober.active or e.prober.waiting or (now < e.prober.due and not is_eased(e)):
         return
     spread = 2 * (e.delay.spread_us - SPREAD_OWN_US)
     spread = 0 if spread < 0 else SPREAD_MOST_US if spread > SPREAD_MOST_US else spread

@@ -52,10 +52,13 @@ cdef struct Estimator:
     Meter sent                   # by departure
     Meter untracked              # of that, what is never reported on: it leaves whatever the estimate says
     Meter acked                  # by arrival, the far clock
+    double ceiling_bps           # what the line was last measured to carry while it was full, 0 never
+    int64_t ceiling_at
     double resume_bps            # what to go on with when the queue has drained, 0 none
     double trial_bps             # the rate before a lower one was tried for its losses
     double remb_bps              # 0: none
     int64_t remb_at
+    double try_bps               # what is tried beyond it, 0: nothing
     double wanted_bps            # demand; < 0 not told yet
     double used_bps
     double cap_bps               # that losses reported by a receiver allow, where they lead
@@ -68,6 +71,7 @@ cdef struct Estimator:
     int64_t way_before_us
     int64_t way_since
     int64_t standing_since       # since when the queue stands, 0: it does not
+    int64_t standing_us          # the longest that it was since
     int64_t row_since            # the first of the last cuts in a row for delay, 0 none
     double row_bps               # the estimate before it,
     double row_acked             # what arrived then,

@@ -67,8 +67,8 @@ def test_remb_bounds_a_viewer_that_tells_nothing_else() -> None:
     before = sum(receiver.bytes for receiver in doctor.pictures.values())
     house.laboratory.run(5 * SECOND)
     assert (sum(receiver.bytes for receiver in doctor.pictures.values()) - before) * 8 / 5 < 1_200_000
-    # Who gets little can't tell of more: after a while without a complaint everything is tried again.
-    house.laboratory.run(8 * SECOND)
+    # Who gets little can't tell of more: after a while without a complaint more is tried, step by step.
+    house.laboratory.run(16 * SECOND)
     before = sum(receiver.bytes for receiver in doctor.pictures.values())
     house.laboratory.run(2 * SECOND)
     assert (sum(receiver.bytes for receiver in doctor.pictures.values()) - before) * 8 / 2 > 4_000_000
@@ -93,3 +93,19 @@ def test_after_each_try_that_was_too_much_the_next_one_waits_for_twice_as_long()
     assert 9 <= starts[0] <= 14
     assert 18 <= starts[1] - starts[0] <= 26
     assert 36 <= starts[2] - starts[1] <= 46
+
+
+def test_more_than_a_receivers_own_estimate_is_tried_in_steps() -> None:
+    """A line that becomes wide is found, and one that stays thin is not flooded by the tries."""
+    bps = 1_500_000
+    steps = ((0, bps), (40 * SECOND, 8 * bps))
+    house = Consultation(sources=SOURCES)
+    doctor = house.join(LinkSpec(steps=steps, queue=short_queue(bps)), remb=True)
+    begin = house.laboratory.now
+    house.laboratory.run(40 * SECOND)
+    thin = [one for one in zip(doctor.down.times, doctor.down.queued, strict=True) if one[0] > begin + 5 * SECOND]
+    assert sum(queued < 0 for _, queued in thin) < 0.04 * len(thin)
+    ultrasound = doctor.pictures[house.ssrc(doctor, "ultrasound")]
+    assert len([at for at in ultrasound.shown_at if at > begin + 10 * SECOND]) > 20 * 25
+    house.laboratory.run(30 * SECOND)
+    assert min(ultrasound.encodings[-60:]) >= 1
