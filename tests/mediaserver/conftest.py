@@ -19,6 +19,7 @@ from mediaserver.settings import DataSettings, HttpSettings, MediaSettings
 from mediaserver.sfu.session.model import Role
 
 SECONDS = 20.0
+CLOSE_SECONDS = 1.0
 
 Message = dict[str, Any]
 Open = Callable[..., Any]
@@ -88,6 +89,7 @@ class Site:
     def __init__(self, server: MediaServer, http: aiohttp.ClientSession) -> None:
         self.server = server
         self.http = http
+        self.sockets: list[aiohttp.ClientWebSocketResponse] = []
 
     @property
     def url(self) -> str:
@@ -100,7 +102,14 @@ class Site:
         return {"Authorization": f"Bearer {self.token(role, room, **fields)}"}
 
     async def connect(self) -> Client:
-        return Client(await self.http.ws_connect(f"{self.url}/ws"))
+        socket = await self.http.ws_connect(f"{self.url}/ws", timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS))
+        self.sockets.append(socket)
+        return Client(socket)
+
+    async def close(self) -> None:
+        """What a test has left open would be told of by whichever test runs when it is collected."""
+        for socket in self.sockets:
+            await socket.close()
 
     async def doctor(self, name: str = "", role: str = "doctor", room: str = "r", **fields: Any) -> Client:
         """A client that has joined."""
@@ -122,6 +131,8 @@ def site(tmp_path: Path) -> Open:
             data=DataSettings(dir=str(tmp_path / "data")),
         )
         async with MediaServer(msgspec.structs.replace(base, **sections)) as server, aiohttp.ClientSession() as http:
-            yield Site(server, http)
+            made = Site(server, http)
+            yield made
+            await made.close()
 
     return opened
