@@ -194,19 +194,24 @@ class ArchiveApi:
         return answer(replace(found, recordings=shown))
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
-        return answer(views.detail(await self._allowed(request, "show")))
+        kept = await self._allowed(request, "show")
+        return answer(views.detail(kept, await self._archive.added(kept.id)))
 
     async def _manifest(self, request: web.Request) -> web.StreamResponse:
         kept = await self._allowed(request, "show")
-        response = web.Response(body=manifest.encode(kept), content_type="application/json")
+        # As it was signed, whatever has been erased since.
+        signed = kept.state != "recording"
+        data = await self._archive.manifest_bytes(kept.id) if signed else manifest.encode(kept)
+        response = web.Response(body=data, content_type="application/json")
         if kept.digest:
             response.etag = kept.digest
         return response
 
     async def _timeline(self, request: web.Request) -> web.StreamResponse:
         kept = await self._allowed(request, "show")
-        bookmarks = [bookmark_view(one, kept.started_us) for one in (await self._archive.added(kept.id)).bookmarks]
-        return answer(timeline(kept, await self._session_report(kept.id), bookmarks))
+        added = await self._archive.added(kept.id)
+        bookmarks = [bookmark_view(one, kept.started_us) for one in added.bookmarks]
+        return answer(timeline(kept, await self._session_report(kept.id), bookmarks, views.consents(kept, added)))
 
     async def _report(self, request: web.Request) -> web.StreamResponse:
         kept = await self._allowed(request, "show")

@@ -13,6 +13,7 @@ import msgspec
 from mediaserver.recording import views
 from mediaserver.recording.manifest import Manifest, Segment, Track
 from mediaserver.recording.placing import Place, places
+from mediaserver.recording.views import ConsentView
 from mediaserver.session_report import SessionReport
 from mediaserver.spells import Spell, SpellsSection
 
@@ -94,10 +95,16 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     marks: list[Mark]
     omitted: int
     bookmarks: list[BookmarkView]
+    consents: list[ConsentView]
     report: bool
 
 
-def timeline(kept: Manifest, report: SessionReport | None, bookmarks: list[BookmarkView]) -> Timeline:
+def timeline(
+    kept: Manifest,
+    report: SessionReport | None,
+    bookmarks: list[BookmarkView],
+    consents: list[ConsentView] | None = None,
+) -> Timeline:
     """The timeline of a recording; without a report of its session only gaps are marked."""
     names = {participant.id: participant.name for participant in kept.participants}
     marks = [*_gaps(kept), *(_reported(kept, report) if report is not None else ())]
@@ -112,6 +119,7 @@ def timeline(kept: Manifest, report: SessionReport | None, bookmarks: list[Bookm
         marks=marks[:MARKS],
         omitted=max(0, len(marks) - MARKS),
         bookmarks=sorted(bookmarks, key=lambda bookmark: bookmark.at_ms),
+        consents=consents or [],
         report=report is not None,
     )
 

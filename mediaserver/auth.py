@@ -1,7 +1,9 @@
 """Who may come in: JSON Web Tokens (RFC 7519) with a room, a role and rights.
 
 Claims: `room` (a room's name, or "*" for archivists and operators), `role`, `exp`, and optionally `rights` (those of
-the role by default), `name`, `nbf`. Signed with HS256 and the secret, or RS256 or ES256 and a known public key.
+the role by default), `name`, `nbf`, `recording` (whose tracks may be recorded in the room) and `consent` (what its
+holder has already said to that, to the application that makes the token). Signed with HS256 and the secret, or RS256 or
+ES256 and a known public key.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import msgspec
 from jwt.warnings import InsecureKeyLengthWarning
 from msgspec import Meta
 
+from mediaserver.consent import Whose
 from mediaserver.recording.sidecars import Identifiers
 from mediaserver.sfu.session.model import Right, Role
 
@@ -32,6 +35,8 @@ MAX_NAME = 80
 STRONG_SECRET = 32
 """Bytes that RFC 7518, section 3.2, asks of an HS256 secret."""
 DEFAULT_TTL = 24 * 3600.0
+MAX_TIME = 4e9
+"""Unix time in s: nobody has consented later."""
 
 _ROOM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -55,8 +60,25 @@ class AuthError(Exception):
         self.message = message
 
 
+class ConsentClaim(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an application was told about recording before the participant joined: yes or no, at which Unix time in s,
+    to which text, and who has asked."""
+
+    given: bool
+    at: float
+    version: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    by: Annotated[str, msgspec.Meta(max_length=80)] = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.at < MAX_TIME:
+            raise ValueError("consent.at is a Unix time in seconds")
+        if not (self.version.isprintable() and self.by.isprintable()):
+            raise ValueError("consent.version and consent.by can be printed")
+
+
 class Grant(msgspec.Struct, frozen=True):
-    """What a verified token gives. `room` may be `ANY_ROOM`; `expires` is Unix time in seconds."""
+    """What a verified token gives. `room` may be `ANY_ROOM`; `expires` is Unix time in seconds. `recording` and
+    `consent` are what it says of recording, None where it says nothing."""
 
     room: str
     role: Role
@@ -67,6 +89,8 @@ class Grant(msgspec.Struct, frozen=True):
     """Whom and what the consultation is about."""
     retention: str = ""
     """The class of retention of what is recorded."""
+    recording: Whose | None = None
+    consent: ConsentClaim | None = None
 
     def allows_room(self, room: str) -> bool:
         return self.room in (ANY_ROOM, room)
@@ -90,6 +114,8 @@ class _Claims(msgspec.Struct):
     nbf: float | None = None
     identifiers: Identifiers | None = None
     retention: Annotated[str, Meta(max_length=64)] = ""
+    recording: Whose | None = None
+    consent: ConsentClaim | None = None
 
 
 def valid_room(room: str) -> bool:
@@ -142,6 +168,8 @@ class Verifier:
         if not valid_room(claims.room) and not (claims.room == ANY_ROOM and claims.role in ROOMLESS_ROLES):
             raise AuthError("unauthorized", "the token's room is no valid name of a room")
         rights = ROLE_RIGHTS[claims.role] if claims.rights is None else frozenset(claims.rights)
+        if claims.consent is not None and claims.consent.at > now + self._leeway:
+            raise AuthError("unauthorized", "the token's consent was given in the future")
         return Grant(
             claims.room,
             claims.role,
@@ -150,6 +178,8 @@ class Verifier:
             claims.exp,
             claims.identifiers,
             claims.retention,
+            claims.recording,
+            claims.consent,
         )
 
     def _claims(self, token: str) -> _Claims:
@@ -194,6 +224,8 @@ def mint(
     ttl: float = DEFAULT_TTL,
     identifiers: Identifiers | None = None,
     retention: str = "",
+    recording: Whose | None = None,
+    consent: ConsentClaim | None = None,
 ) -> str:
     """A token signed with HS256. Raises `ValueError` for a room that no token may have."""
     if room == ANY_ROOM and role not in ROOMLESS_ROLES:
@@ -211,6 +243,10 @@ def mint(
         claims["identifiers"] = {key: text for key, text in msgspec.to_builtins(identifiers).items() if text}
     if retention:
         claims["retention"] = retention
+    if recording is not None:
+        claims["recording"] = recording
+    if consent is not None:
+        claims["consent"] = msgspec.to_builtins(consent)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InsecureKeyLengthWarning)
         return jwt.encode(claims, secret, algorithm="HS256")

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from mediaserver.budgets import Skew, SourceBudget
+from mediaserver.consent import ConsentState, ConsentTerms, Whose
 from mediaserver.sfu.session.model import (
     Freshness,
     QualityCause,
@@ -157,14 +158,22 @@ class ParticipantView(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     name: str
     role: Role
+    consent: ConsentState = "unasked"
+    """What it has said to being recorded."""
 
 
 class RecordingView(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the room is being recorded. `alarm`: it should be, and something of it is being lost."""
+    """Whether the room is being recorded. `alarm`: it should be, and something of it is being lost.
+
+    `whose` tracks may go in: nobody's (`forbidden`), of those who have agreed (`consent`), everybody's (`required`);
+    `tracks` are those that do now.
+    """
 
     state: RecordingState = "off"
     recording: str | None = None
     detail: str = ""
+    whose: Whose = "required"
+    tracks: list[str] = []
 
 
 class IceServer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -257,6 +266,25 @@ class Record(Message, frozen=True, kw_only=True, tag="record"):
     on: bool
 
 
+class Consent(Message, frozen=True, kw_only=True, tag="consent"):
+    """Agree to be recorded, refuse, or withdraw: `given` false after true. `version` names the text that was shown.
+
+    Nothing that arrives after the refusal is recorded. Where everybody is recorded, who refuses may not publish, and
+    who publishes when it refuses is removed.
+    """
+
+    id: RequestId
+    given: bool
+    version: Annotated[str, Meta(max_length=64)] = ""
+
+
+class AskConsent(Message, frozen=True, kw_only=True, tag="ask-consent"):
+    """Have a participant asked (again) whether it may be recorded; needs the right `record`."""
+
+    id: RequestId
+    participant: ObjectId
+
+
 class ListParticipants(Message, frozen=True, kw_only=True, tag="participants"):
     """Ask for the list of those in the room."""
 
@@ -306,6 +334,7 @@ class Joined(Message, frozen=True, kw_only=True, tag="joined"):
     qualities: list[TrackQuality]
     speaker: str | None
     recording: RecordingView
+    consent: ConsentTerms
     ice_servers: list[IceServer]
     budgets: dict[Source, SourceBudget]
     skew: Skew
@@ -330,7 +359,8 @@ class ParticipantLeft(Message, frozen=True, kw_only=True, tag="participant-left"
     """Somebody has left.
 
     `reason` is `left`, `disconnected` (the socket dropped and did not resume), `silent` (no media connection any
-    more), `never-connected`, `transport-closed` (WHIP and WHEP), `removed` (by an operator) or `room-closed`.
+    more), `never-connected`, `transport-closed` (WHIP and WHEP), `removed` (by an operator), `refused-recording`
+    (where everybody is recorded) or `room-closed`.
     """
 
     participant: str
@@ -395,11 +425,28 @@ class Speaker(Message, frozen=True, kw_only=True, tag="speaker"):
 
 
 class RecordingChanged(Message, frozen=True, kw_only=True, tag="recording"):
-    """The recording was switched, or is in trouble; fields as in `RecordingView`."""
+    """The recording was switched, is in trouble, or other tracks go into it; fields as in `RecordingView`."""
 
     state: RecordingState
     recording: str | None = None
     detail: str = ""
+    whose: Whose
+    tracks: list[str]
+
+
+class ConsentAsked(Message, frozen=True, kw_only=True, tag="consent-asked"):
+    """The user is to be asked whether it may be recorded; `consent` answers. `by` is the participant who has it asked
+    again. Nothing is recorded of it meanwhile, so there is no hurry."""
+
+    terms: ConsentTerms
+    by: str | None = None
+
+
+class ConsentChanged(Message, frozen=True, kw_only=True, tag="participant-consent"):
+    """A participant has been asked, has agreed, refused or withdrawn; the client's own one too."""
+
+    participant: str
+    consent: ConsentState
 
 
 class TransportChanged(Message, frozen=True, kw_only=True, tag="transport"):
@@ -461,6 +508,8 @@ ClientMessage = (
     | View
     | Keyframe
     | Record
+    | Consent
+    | AskConsent
     | Ages
     | ListParticipants
     | Leave
@@ -479,6 +528,8 @@ ServerMessage = (
     | EncodingsWanted
     | Speaker
     | RecordingChanged
+    | ConsentAsked
+    | ConsentChanged
     | TransportChanged
     | Viewing
     | Participants

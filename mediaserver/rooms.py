@@ -20,6 +20,7 @@ from mediaserver.admission import Admission, Refusal
 from mediaserver.auth import Grant
 from mediaserver.clock import Clock
 from mediaserver.connection import frame
+from mediaserver.consent import Consents, Said
 from mediaserver.handshakes import Finished, Handshakes
 from mediaserver.memory import memory_limit, resident_bytes
 from mediaserver.settings import LimitSettings
@@ -29,6 +30,7 @@ from mediaserver.sfu.session.model import (
     ParticipantInfo,
     PublishMap,
     Quality,
+    Right,
     Role,
     SubscribeMap,
     TrackInfo,
@@ -63,6 +65,8 @@ class RecordingChanged(msgspec.Struct, frozen=True):
     state: protocol.RecordingState
     recording: str | None = None
     detail: str = ""
+    tracks: tuple[str, ...] = ()
+    """Those that go into it."""
 
 
 class Overloaded(RoomError):
@@ -74,7 +78,13 @@ class Overloaded(RoomError):
         self.retry_seconds = retry_seconds
 
 
-RoomEvent = ev.Event | RoomOpened | RoomClosed | RecordingChanged
+class ConsentChanged(msgspec.Struct, frozen=True):
+    """A participant has agreed to be recorded, has refused, or has withdrawn."""
+
+    said: Said
+
+
+RoomEvent = ev.Event | RoomOpened | RoomClosed | RecordingChanged | ConsentChanged
 Observer = Callable[["LiveRoom", RoomEvent], None]
 
 
@@ -103,7 +113,7 @@ class Member:
         self.send = send
         self.gone = gone
         self.first = 0
-        self.view = _view(info)
+        self.view = protocol.ParticipantView(id=info.id, name=info.name, role=Role(info.role))
 
 
 class LiveRoom:
@@ -116,7 +126,8 @@ class LiveRoom:
         self.members: dict[str, Member] = {}
         self._served: Counter[WorkerSlot] = Counter()
         """members by worker"""
-        self.recording = protocol.RecordingView()
+        self.consents = rooms.make_consents()
+        self.recording = protocol.RecordingView(whose=self.consents.whose)
         self.held = False
         """Stays open though nobody is in it: a recording waits for its cart to come back."""
         self.room = Room(name, slot, rooms.ids, rooms.policy, self._place)
@@ -149,7 +160,7 @@ class LiveRoom:
 
     def visible(self) -> list[protocol.ParticipantView]:
         """Those in the room as the others see them."""
-        return [member.view for member in self.members.values() if not member.info.hidden]
+        return [self._seen(member) for member in self.members.values() if not member.info.hidden]
 
     # Commands
 
@@ -176,6 +187,8 @@ class LiveRoom:
             hidden=hidden,
             media_only=via != "websocket",
         )
+        self.consents.claim(grant.recording)
+        self.consents.join(participant, Right.PUBLISH in grant.rights and not hidden)
         slot = self._rooms.workers.place(self.slot, self._served, source)
         member = self.members[participant] = Member(info, grant, via, now, send, gone, slot)
         slot.join(now)
@@ -184,6 +197,7 @@ class LiveRoom:
             busy = round(self.slot.use.expected, 3)
             log.info("served by another worker", room=self.name, participant=participant, worker=slot.number, busy=busy)
         self._rooms.count()
+        member.first = self._told + len(self._waiting) + 1  # not its own coming, when an observer has it told at once
         self._publish(done)
         member.first = self._told + len(self._waiting)
         return member
@@ -242,11 +256,25 @@ class LiveRoom:
         self.held = held
         self._publish(())
 
-    def set_recording(self, state: protocol.RecordingState, recording: str | None, detail: str = "") -> None:
-        """Tell everybody how the recording stands."""
-        self.recording = protocol.RecordingView(state=state, recording=recording, detail=detail)
-        self.broadcast(protocol.RecordingChanged(state=state, recording=recording, detail=detail))
-        self._rooms._observe(self, RecordingChanged(state, recording, detail))
+    def set_recording(
+        self, state: protocol.RecordingState, recording: str | None, detail: str = "", tracks: Sequence[str] = ()
+    ) -> None:
+        """Tell everybody how the recording stands, and which tracks go into it."""
+        whose = self.consents.whose
+        view = protocol.RecordingView(state=state, recording=recording, detail=detail, whose=whose, tracks=list(tracks))
+        if view != self.recording:
+            self.recording = view
+            self.broadcast(protocol.RecordingChanged(**msgspec.structs.asdict(view)))
+            self._rooms._observe(self, RecordingChanged(state, recording, detail, tuple(tracks)))
+
+    def tell_consent(self, participant: str, said: Said | None = None) -> None:
+        """Tell everybody what a participant has said to being recorded, or, without `said`, that it was asked."""
+        member = self.members.get(participant)
+        if member is not None and not member.info.hidden:
+            state = self.consents.state(participant)
+            self.broadcast(protocol.ConsentChanged(participant=participant, consent=state))
+        if said is not None:
+            self._rooms._observe(self, ConsentChanged(said))
 
     def plane_events(self, events: Iterable[PlaneEvent]) -> None:
         """Reports of the data plane about this room's objects."""
@@ -323,9 +351,17 @@ class LiveRoom:
         self._timer = None
         self._publish(self.room.tick(self._clock.monotonic_us()))
 
+    def _seen(self, member: Member) -> protocol.ParticipantView:
+        """As the others see it now."""
+        consent = self.consents.state(member.id)
+        if member.view.consent != consent:
+            member.view = msgspec.structs.replace(member.view, consent=consent)
+        return member.view
+
     def _tell_joined(self, event: ev.ParticipantJoined) -> None:
         if not event.participant.hidden:
-            self._tell_presence(protocol.ParticipantJoined(participant=_view(event.participant)), event.participant.id)
+            joined = protocol.ParticipantJoined(participant=self._seen(self.members[event.participant.id]))
+            self._tell_presence(joined, event.participant.id)
 
     def _tell_left(self, event: ev.ParticipantLeft) -> None:
         member = self.members.pop(event.participant, None)
@@ -334,6 +370,7 @@ class LiveRoom:
         member.slot.participants -= 1
         self._served[member.slot] -= 1
         self._rooms.count()
+        self.consents.leave(event.participant)
         if not member.info.hidden:
             self._tell_presence(protocol.ParticipantLeft(participant=event.participant, reason=event.reason))
         member.gone(event.reason)
@@ -398,9 +435,17 @@ class Rooms(Mapping[str, LiveRoom]):
     """All open rooms by name. A room opens with its first participant and closes after its last."""
 
     def __init__(
-        self, clock: Clock, policy: RoomPolicy, max_rooms: int, limits: LimitSettings, packet_bytes: int
+        self,
+        clock: Clock,
+        policy: RoomPolicy,
+        max_rooms: int,
+        limits: LimitSettings,
+        packet_bytes: int,
+        make_consents: Callable[[], Consents] = lambda: Consents("required"),
     ) -> None:
-        """`packet_bytes`: what the packets that one worker holds may take."""
+        """`packet_bytes`: what the packets that one worker holds may take. `make_consents` gives what a new room begins
+        with."""
+        self.make_consents = make_consents
         self.clock = clock
         self.policy = policy
         self.ids: Ids[Room] = Ids(os.urandom)
@@ -558,7 +603,3 @@ class Rooms(Mapping[str, LiveRoom]):
 
 def _track_quality(track: str, quality: Quality) -> protocol.TrackQuality:
     return protocol.TrackQuality(track=track, **msgspec.structs.asdict(quality))
-
-
-def _view(info: ParticipantInfo) -> protocol.ParticipantView:
-    return protocol.ParticipantView(id=info.id, name=info.name, role=Role(info.role))

@@ -25,6 +25,7 @@ from mediaserver.audit import Audit
 from mediaserver.break_glass import BreakGlass
 from mediaserver.clock import Clock
 from mediaserver.config import ConfigError
+from mediaserver.consent import Whose
 from mediaserver.events import EventStream
 from mediaserver.evidence import audit_limits, open_keys, time_stamps
 from mediaserver.latency import LatencyBook
@@ -134,14 +135,17 @@ class MediaServer:
         ttl: float = auth.DEFAULT_TTL,
         identifiers: Identifiers | None = None,
         retention: str = "",
+        recording: Whose | None = None,
+        consent: auth.ConsentClaim | None = None,
     ) -> str:
         """A token signed with this server's secret; with `identifiers` and `retention` for what is recorded in the
-        room (`about`). Raises `ValueError` when it has public keys only."""
+        room (`about`). `recording` says whose tracks may be recorded there, `consent` what its holder has said to that
+        already. Raises `ValueError` when it has public keys only."""
         wanted = None if rights is None else [Right(right) for right in rights]
         now = self.clock.wall()
         return auth.mint(
             self._secret, room=room, role=Role(role), now=now, rights=wanted, name=name, ttl=ttl,
-            identifiers=identifiers, retention=retention,
+            identifiers=identifiers, retention=retention, recording=recording, consent=consent,
         )  # fmt: skip
 
     def subscribe(self, callback: Callable[[LiveRoom, RoomEvent], None]) -> Callable[[], None]:
@@ -187,7 +191,8 @@ class MediaServer:
             max_tracks=rooms.max_tracks,
         )
         packets = settings.media.memory_mb << 20
-        self._rooms = Rooms(self.clock, policy, rooms.max_rooms, settings.limits, packets)
+        consents = settings.recording.consents
+        self._rooms = Rooms(self.clock, policy, rooms.max_rooms, settings.limits, packets, consents)
         self._rooms.open()
         self._stack.callback(self._rooms.close)
         self._start_workers()
@@ -299,7 +304,7 @@ class MediaServer:
                 retention=self.config.retention.policy,
                 wall_us=self.clock.wall_us,
             )
-            await self.archive.open()
+            await self.archive.open(self.clock.wall_us())
         except CatalogError as error:
             raise ConfigError(f"catalog.url: {error}") from None
         except ArchiveInUse:
@@ -309,6 +314,8 @@ class MediaServer:
             raise StartError(f"{error}; or choose another folder with --data DIR") from None
         for failure in self.archive.failures:
             log.error("a recording of an earlier run could not be closed", reason=failure)
+        for recording, files in self.archive.erased:
+            self.audit.write("consent-erased", recording=recording, files=files)
         self._stack.push_async_callback(self.archive.close)
         self._start_keeping(folder.parent)
         self._time_stamps = time_stamps(self.config.evidence, self.archive, self._keys)
@@ -325,7 +332,7 @@ class MediaServer:
             self.metrics.uploader, self.metrics.log_copies = bucket.uploader, logs
         recorder.open()
         self._stack.push_async_callback(asyncio.to_thread, recorder.close)
-        self.recordings.attach(recorder)
+        self.recordings.attach(recorder, self.archive)
         self.metrics.recorder = recorder
         self.metrics.archive = self.archive
         self._stack.push_async_callback(self.recordings.close)
@@ -359,6 +366,7 @@ class MediaServer:
             await self.archive.keep_report(recording, report)
         if self._time_stamps is not None:
             self._time_stamps.add(recording)
+        await self.recordings.erase(recording)
         await asyncio.to_thread(self.storage.closed, recording)
 
     async def _start_http(self, tls_folder: Path) -> None:
@@ -375,6 +383,7 @@ class MediaServer:
             self.clock,
             settings.policy.sources,
             settings.policy.skew,
+            settings.recording.terms,
         )
         self.whip = Whip(
             http,
@@ -384,6 +393,7 @@ class MediaServer:
             self.stats,
             self.clock,
             IceServers(settings.signalling.ice_servers, self.clock),
+            self.recordings,
         )
         app = WebApp(self).app
         access = ArchiveAccess(self.grant, self.archive, self.audit, self.clock, self._break_glass, self.stats.denials)

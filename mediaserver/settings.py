@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from mediaserver.budgets import DEFAULT_BUDGETS, ROBOTIC_ULTRASOUND, Skew, SourceBudget
+from mediaserver.consent import Consents, ConsentTerms, Whose, Withdrawal
 from mediaserver.recording.retention import Policy, RetentionClass, RetentionRule
 from mediaserver.sfu.session.model import Source
 
@@ -246,6 +247,33 @@ class RecordingSettings(_Section, kw_only=True, frozen=True):
         Literal["off", "on", "request"],
         _doc('"on": every room from its first track; "request": when a participant with the right asks; "off": never.'),
     ] = "request"
+    whose: Annotated[
+        Whose,
+        _doc(
+            "Whose tracks go in, where a room's tokens do not say (docs/consent.md). required: those of everybody, "
+            "and who refuses may not publish; consent: of those who have agreed, from then on; forbidden: of nobody."
+        ),
+    ] = "required"
+    withdrawal: Annotated[
+        Withdrawal,
+        _doc(
+            "What becomes of what was recorded until a participant withdraws its consent: it is kept, or erased when "
+            "the recording is closed."
+        ),
+    ] = "keep"
+    consent_version: Annotated[
+        str, _doc("The name of the two texts below, kept with each consent: change it with them.", max_length=64)
+    ] = "1"
+    consent_text: Annotated[str, _doc("What participants are asked.", min_length=1, max_length=2000)] = (
+        "May what you send be recorded? Your pictures and your sound are kept in the archive of this service. "
+        "You can withdraw your consent at any time during the consultation."
+    )
+    notice_text: Annotated[
+        str, _doc("What participants are told where everybody is recorded.", min_length=1, max_length=2000)
+    ] = (
+        "This consultation may be recorded: pictures and sound of everybody who sends are kept in the archive of this "
+        "service. Who does not want that can watch and listen, or leave."
+    )
     ring_packets: Annotated[int, _doc("Packets of one track that may wait for the disk.", ge=256, le=1 << 20)] = 8192
     settle_seconds: Annotated[
         float, _doc("A recording whose room has no track any more ends after so long.", ge=0, le=3600)
@@ -259,6 +287,20 @@ class RecordingSettings(_Section, kw_only=True, frozen=True):
             le=86_400,
         ),
     ] = 300.0
+
+    def consents(self) -> Consents:
+        """What a room begins with. Where nothing is ever recorded, no token changes that."""
+        never = self.policy == "off"
+        return Consents("forbidden" if never else self.whose, fixed=never)
+
+    @property
+    def terms(self) -> ConsentTerms:
+        return ConsentTerms(
+            version=self.consent_version,
+            text=self.consent_text,
+            notice=self.notice_text,
+            withdrawal=self.withdrawal,
+        )
 
 
 class EvidenceSettings(_Section, kw_only=True, frozen=True):
@@ -472,3 +514,11 @@ class Config(_Section, kw_only=True, frozen=True):
     encryption: EncryptionSettings = EncryptionSettings()
     log: LogSettings = LogSettings()
     policy: PolicySettings = PolicySettings()
+
+    def __post_init__(self) -> None:
+        locks = self.storage.kind == "s3" and (self.storage.retention_days or self.storage.legal_hold)
+        if self.recording.withdrawal == "erase" and locks:
+            raise ValueError(
+                'recording.withdrawal is "erase", but storage.retention_days or storage.legal_hold locks the media in '
+                "the bucket: nobody could erase them"
+            )

@@ -21,8 +21,9 @@ from mediaserver.auth import AuthError, Grant, Verifier, clean_name, valid_room
 from mediaserver.budgets import Skew, SourceBudget
 from mediaserver.clock import Clock
 from mediaserver.connection import CLOSE_SECONDS, Connection, frame
+from mediaserver.consent import ConsentTerms
 from mediaserver.latency import LatencyBook
-from mediaserver.recordings import RecordingRefused, Recordings
+from mediaserver.recordings import REFUSED, RecordingRefused, Recordings
 from mediaserver.relays import IceServers
 from mediaserver.rooms import LiveRoom, Member, Overloaded, Rooms
 from mediaserver.settings import SignallingSettings
@@ -49,6 +50,7 @@ _AUTH_CLOSE = {"unauthorized": p.CloseCode.UNAUTHORIZED, "forbidden": p.CloseCod
 _GONE: Mapping[str, tuple[int, p.ErrorCode, str]] = {
     "room-closed": (p.CloseCode.GOING_AWAY, "shutting-down", "the room has been closed"),
     "removed": (p.CloseCode.REMOVED, "removed", "an operator has removed this participant"),
+    REFUSED: (p.CloseCode.FORBIDDEN, "forbidden", "everybody who publishes in this room is recorded; you refused that"),
     "silent": (p.CloseCode.TIMEOUT, "timeout", "the media connection has gone silent"),
     "refused": (p.CloseCode.GOING_AWAY, "room-full", "the server has no room for another media connection"),
     "never-connected": (p.CloseCode.TIMEOUT, "timeout", "the media connection did not come about"),
@@ -117,6 +119,7 @@ class Signalling:
         clock: Clock,
         budgets: Mapping[Source, SourceBudget],
         skew: Skew,
+        terms: ConsentTerms,
     ) -> None:
         self.settings = settings
         self.stats = stats
@@ -128,6 +131,7 @@ class Signalling:
         self._audit = audit
         self._budgets = dict(budgets)
         self._skew = skew
+        self._terms = terms
         self._ice_servers = IceServers(settings.ice_servers, clock)
         self._connections: set[Connection] = set()
         self._sessions: dict[str, Session] = {}
@@ -279,6 +283,7 @@ class Signalling:
             qualities=live.qualities(member),
             speaker=live.room.speaker,
             recording=live.recording,
+            consent=self._terms,
             ice_servers=self._ice_servers.for_client(member.id),
             budgets=self._budgets,
             skew=self._skew,
@@ -287,6 +292,8 @@ class Signalling:
     # What a participant asks
 
     def _offer(self, session: Session, message: p.Offer) -> None:
+        if message.publish:
+            self._recordings.check_publish(session.live, session.member.id)
         publish = {line.mid: Publication(line.source, clean_name(line.label)) for line in message.publish}
         subscribe = {line.mid: line.track for line in message.subscribe}
         negotiated = session.live.offer(session.member, message.sdp, publish, subscribe)
@@ -346,6 +353,16 @@ class Signalling:
         self._recordings.switch(session.live, message.on, by=session.member.id)
         self._reply(session, p.Ok(id=message.id))
 
+    def _consent(self, session: Session, message: p.Consent) -> None:
+        version = clean_name(message.version)
+        self._recordings.say(session.live, session.member.id, message.given, by="participant", version=version)
+        self._reply(session, p.Ok(id=message.id))
+
+    def _ask_consent(self, session: Session, message: p.AskConsent) -> None:
+        session.member.grant.require(Right.RECORD)
+        self._recordings.ask(session.live, message.participant, by=session.member.id)
+        self._reply(session, p.Ok(id=message.id))
+
     def _participants(self, session: Session, message: p.ListParticipants) -> None:
         session.live.tell_waiting()
         self._reply(session, p.Participants(id=message.id, participants=session.live.visible()))
@@ -383,6 +400,8 @@ _HANDLERS: Mapping[type, Callable[[Signalling, Session, Any], None]] = {
     p.View: Signalling._view,
     p.Keyframe: Signalling._keyframe,
     p.Record: Signalling._record,
+    p.Consent: Signalling._consent,
+    p.AskConsent: Signalling._ask_consent,
     p.Ages: Signalling._ages,
     p.ListParticipants: Signalling._participants,
     p.Leave: Signalling._leave,

@@ -6,7 +6,9 @@
     PATCH  {resource}                        trickled candidates, or an ICE restart (application/trickle-ice-sdpfrag)
     DELETE {resource}                        end
 
-A resource is a participant. Viewers by WHEP are hidden observers: the others don't see them, but they count.
+A resource is a participant. A publisher says with `Recording-Consent` whether it may be recorded, or its token does;
+the answer's `Recording-Rule` says whose tracks may be (docs/consent.md). Viewers by WHEP are hidden observers: the
+others don't see them, but they count.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from mediaserver.auth import AuthError, Grant, Verifier, bearer, clean_name, val
 from mediaserver.clock import Clock
 from mediaserver.problems import Problem
 from mediaserver.protocol import IceServer
+from mediaserver.recordings import RecordingRefused, Recordings
 from mediaserver.relays import IceServers
 from mediaserver.rooms import LiveRoom, Member, Overloaded, Rooms
 from mediaserver.settings import HttpSettings
@@ -47,7 +50,9 @@ MAX_FRAGMENT = 16 * 1024
 BODY_SECONDS = 10.0
 MAX_FRAGMENT_LINES = 256
 RETRY_SECONDS = 5
-EXPOSED = "Location, ETag, Link, Accept-Patch, Accept-Post, Allow, WWW-Authenticate, Retry-After"
+MAX_VERSION = 64
+"""Of the name of a consent's text."""
+EXPOSED = "Location, ETag, Link, Accept-Patch, Accept-Post, Allow, WWW-Authenticate, Retry-After, Recording-Rule"
 
 _RIGHTS: Mapping[Way, Right] = {"whip": Right.PUBLISH, "whep": Right.SUBSCRIBE}
 _ROOM_STATUS = {
@@ -128,6 +133,7 @@ class Whip:
         stats: ControlStats,
         clock: Clock,
         ice_servers: IceServers,
+        recordings: Recordings,
     ) -> None:
         self._origins = settings.cors_origins
         self._rooms = rooms
@@ -136,6 +142,7 @@ class Whip:
         self._stats = stats
         self._clock = clock
         self._ice_servers = ice_servers
+        self._recordings = recordings
         self._resources: dict[tuple[str, str], Resource] = {}
 
     def routes(self) -> list[web.RouteDef]:
@@ -161,7 +168,7 @@ class Whip:
         return {
             "Access-Control-Allow-Origin": allowed,
             "Access-Control-Allow-Methods": "POST, PATCH, DELETE, OPTIONS",
-            "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match",
+            "Access-Control-Allow-Headers": "Authorization, Content-Type, If-Match, Recording-Consent",
             "Access-Control-Expose-Headers": EXPOSED,
             "Access-Control-Max-Age": "600",
             "Vary": "Origin",
@@ -194,9 +201,12 @@ class Whip:
         self, request: web.Request, way: Way, publish: PublishMap, subscribe: SubscribeMap
     ) -> web.Response:
         grant = self._authorize(request, way)
+        said = _consent(request) if way == "whip" else None
         sdp = await _body(request, SDP, MAX_SDP, {"Accept-Post": SDP})
         try:
-            resource, answer = self._enter(request, way, grant, sdp, publish, subscribe)
+            resource, answer = self._enter(request, way, grant, sdp, publish, subscribe, said)
+        except RecordingRefused as error:
+            raise Problem(403, str(error), code="recording-refused") from None
         except OfferError as error:
             self._stats.offers["refused"] += 1
             status = {"bad-sdp": 400, "too-large": 413, "not-allowed": 403}.get(error.code, 422)
@@ -212,13 +222,22 @@ class Whip:
         response.headers["Location"] = f"/{way}/{room}/resources/{resource.member.id}"
         response.headers["ETag"] = resource.etag
         response.headers["Accept-Patch"] = FRAGMENT
+        if way == "whip":
+            response.headers["Recording-Rule"] = resource.live.consents.whose
         for server in self._ice_servers.for_client(resource.member.id):
             for link in _links(server):
                 response.headers.add("Link", link)
         return response
 
     def _enter(
-        self, request: web.Request, way: Way, grant: Grant, sdp: str, publish: PublishMap, subscribe: SubscribeMap
+        self,
+        request: web.Request,
+        way: Way,
+        grant: Grant,
+        sdp: str,
+        publish: PublishMap,
+        subscribe: SubscribeMap,
+        said: tuple[bool, str] | None,
     ) -> tuple[Resource, str]:
         live = self._rooms.enter(request.match_info["room"])
         resource = Resource(way, live)
@@ -235,6 +254,10 @@ class Whip:
             self._rooms.leave_if_empty(live)
         self._resources[way, member.id] = resource
         try:
+            if said is not None:
+                self._recordings.say(live, member.id, said[0], by="participant", version=said[1])
+            if publish:
+                self._recordings.check_publish(live, member.id)
             negotiated = live.offer(member, sdp, publish, subscribe)
         except Exception:
             live.leave(member.id, "offer-refused")
@@ -301,6 +324,21 @@ class Whip:
             self._audit.write("denied", room=room[:64], via=way, address=request.remote, reason=error.message)
             raise
         return grant
+
+
+def _consent(request: web.Request) -> tuple[bool, str] | None:
+    """What the publisher says to being recorded, and to which text: `Recording-Consent: given; version=1`, or
+    `refused`. None where it says nothing."""
+    text = request.headers.get("Recording-Consent", "").strip()
+    if not text:
+        return None
+    word, _, rest = text.partition(";")
+    name, _, version = rest.strip().partition("=")
+    version = version.strip().strip('"')
+    known = word.strip() in ("given", "refused") and (not rest.strip() or name.strip() == "version")
+    if not known or len(version) > MAX_VERSION:
+        raise Problem(400, "Recording-Consent is `given` or `refused`, and may go on with `; version=NAME`")
+    return word.strip() == "given", clean_name(version)
 
 
 def _publish_all(request: web.Request) -> PublishAll:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
 
@@ -21,6 +21,7 @@ from mediaserver.recording.refusals import Disposed, UnknownRecording
 from mediaserver.recording.sidecars import Bookmark, Consent, Hold, Identifiers, Retention, Sidecars
 from mediaserver.recording.storage import LocalStorage
 from mediaserver.recording.upkeep import Upkeep
+from mediaserver.recording.withdrawal import Withdrawals
 
 
 class Live(Protocol):
@@ -39,12 +40,19 @@ class Amending:
     """A part of `archive.Archive`, which makes what it stands on."""
 
     disposals: Disposals
+    failures: list[str]
+    erased: list[tuple[str, list[str]]]
     _storage: LocalStorage
     _evidence: Evidence
     _catalog: Catalog
     _upkeep: Upkeep
     _live: Callable[[], Sequence[Live]]
     _changing: asyncio.Lock
+    _withdrawals: Withdrawals
+
+    if TYPE_CHECKING:
+
+        async def get(self, recording: str) -> Manifest: ...
 
     async def added(self, recording: str) -> Sidecars:
         """What was added to a recording. Raises `UnknownRecording`."""
@@ -100,6 +108,48 @@ class Amending:
         await self._change(recording, "consents.json", lambda was: replace(was, consents=[*was.consents, made]))
         return made
 
+    # Withdrawn consent
+
+    async def mark_withdrawn(self, recording: str) -> None:
+        """What its manifest will list has to go: `erase_withdrawn` does it, at the latest when the archive is opened
+        next. Raises OSError."""
+        await asyncio.to_thread(self._withdrawals.mark, recording)
+
+    async def erase_withdrawn(self, recording: str, now_us: int) -> list[str]:
+        """Erase what of a closed recording has to go as consent was withdrawn; gives the files that went now. Nothing
+        goes while it is held. Raises OSError and ValueError, and is done again when the archive is opened next."""
+        erased = await asyncio.to_thread(self._withdrawals.carry_out, recording, now_us)
+        if erased:
+            await self._upkeep.enter(recording)
+        return erased
+
+    async def withdraw(
+        self, recording: str, participant: str, *, by: str, at_us: int, note: str, erase: bool
+    ) -> list[str]:
+        """A participant withdraws its consent when the recording is closed already; gives what was erased. Raises as
+        `add_consent` and `erase_withdrawn` do."""
+        kept = await self.get(recording)
+        subject = next((one.name for one in kept.participants if one.id == participant), "") or participant
+        await self.add_consent(
+            recording, scope="recording", given=False, subject=subject, by=by, at_us=at_us, note=note
+        )
+        own = [segment.file for track in kept.tracks if track.participant == participant for segment in track.segments]
+        if not erase or not own:
+            return []
+        await asyncio.to_thread(self._withdrawals.mark, recording, own)
+        return await self.erase_withdrawn(recording, at_us)
+
+    async def _erase_left_over(self, recovered: list[str], now_us: int) -> None:
+        marked = await asyncio.to_thread(self._withdrawals.marked)
+        for recording in dict.fromkeys([*recovered, *marked]):
+            try:
+                erased = await asyncio.to_thread(self._withdrawals.carry_out, recording, now_us)
+                if erased:
+                    self.erased.append((recording, erased))
+                    await asyncio.to_thread(self._upkeep.mark, recording)
+            except (OSError, ValueError) as error:
+                self.failures.append(f"what was withdrawn of recording {recording} could not be erased: {error}")
+
     async def place_hold(self, recording: str, *, reason: str, by: str, at_us: int) -> Hold:
         """Keep a recording from being disposed of until the hold is lifted."""
         made = Hold(id=token_hex(4), reason=reason, by=by, placed_us=at_us)
@@ -107,7 +157,8 @@ class Amending:
         return made
 
     async def lift_hold(self, recording: str, *, by: str, at_us: int, hold: str = "") -> int:
-        """Lift one hold, or all; gives how many that were. It stays on record who lifted them."""
+        """Lift one hold, or all; gives how many that were. It stays on record who lifted them. What was withdrawn and
+        held goes with the last one."""
         count = 0
 
         def lifted(one: Hold) -> Hold:
@@ -118,6 +169,10 @@ class Amending:
             return replace(one, lifted_by=by, lifted_us=at_us)
 
         await self._change(recording, "holds.json", lambda was: replace(was, holds=list(map(lifted, was.holds))))
+        if recording in await asyncio.to_thread(self._withdrawals.marked):
+            # The hold is lifted whatever comes of it; what can't go now goes, or is named, when the archive is opened.
+            with suppress(OSError, ValueError):
+                await self.erase_withdrawn(recording, at_us)
         return count
 
     async def set_retention(self, recording: str, *, into: str, by: str, reason: str, at_us: int) -> str:

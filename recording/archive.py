@@ -21,7 +21,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mediaserver.recording import journal, manifest, sidecars
+from mediaserver.recording import journal, manifest, sidecars, withdrawn
 from mediaserver.recording import register as registers
 from mediaserver.recording.amending import Amending, Live
 from mediaserver.recording.catalog import Catalog, CatalogError, Entry, Query
@@ -51,6 +51,7 @@ from mediaserver.recording.storage.keys import KeysError, Tombstone
 from mediaserver.recording.upkeep import Progress, Upkeep
 from mediaserver.recording.verify import REPORT, Checks, Report, verify
 from mediaserver.recording.views import RecordingList, view
+from mediaserver.recording.withdrawal import Withdrawals
 
 __all__ = [
     "Archive",
@@ -94,6 +95,8 @@ class Archive(Amending):
         self.folder = folder
         self.failures: list[str] = []
         """What `open` could not close, in words."""
+        self.erased: list[tuple[str, list[str]]] = []
+        """Recordings of which `open` has erased files, as consent had been withdrawn."""
         self._live = live
         self._storage = storage or LocalStorage(folder)
         self._evidence = evidence or NOTHING
@@ -106,6 +109,7 @@ class Archive(Amending):
         self._exporting: Counter[str] = Counter()
         self._wall_us = wall_us
         self.disposals = Disposals(self._storage, self._evidence, self._catalog, self._upkeep, retention, self._signed)
+        self._withdrawals = Withdrawals(self._storage, self._evidence, self._signed, self.disposals.distrust)
         self.disposals.users.append(lambda recording: "it is being exported" if self._exporting[recording] else "")
 
     @property
@@ -113,9 +117,9 @@ class Archive(Amending):
         """Why the catalog can't be used; empty when it can."""
         return self._upkeep.trouble
 
-    async def open(self) -> None:
-        """Own the archive: close what a crash has left open, and enter what the catalog lacks, in the
-        background where that is much.
+    async def open(self, now_us: int = 0) -> None:
+        """Own the archive: close what a crash has left open, erase of it what it has kept from being erased at
+        `now_us`, and enter what the catalog lacks, in the background where that is much.
 
         Raises `ArchiveInUse` and `ArchiveUnusable`.
         """
@@ -128,6 +132,7 @@ class Archive(Amending):
             await asyncio.to_thread(shutil.rmtree, self.folder / ".exports", ignore_errors=True)
             await self._open_catalog()
             closed, self.failures = await asyncio.to_thread(self._recover)
+            await self._erase_left_over([kept.id for kept in closed], now_us)
             for kept in closed:
                 await self.index(kept.id)
             await self._upkeep.follow()
@@ -466,6 +471,6 @@ async def _exported(
 
 def _manifest(folder: Path) -> Manifest | None:
     try:
-        return manifest.decode((folder / manifest.NAME).read_bytes())
+        return withdrawn.what_is_left(manifest.decode((folder / manifest.NAME).read_bytes()), folder)
     except (OSError, ValueError):
         return None

@@ -16,7 +16,7 @@ from typing import Literal
 
 import msgspec
 
-from mediaserver.recording import additions, journal, manifest, sidecars, signed
+from mediaserver.recording import additions, journal, manifest, sidecars, signed, withdrawn
 from mediaserver.recording import decision as decisions
 from mediaserver.recording.catalog import Catalog
 from mediaserver.recording.decision import Decision
@@ -220,7 +220,8 @@ class Disposals:
         state, reason = self._state(folder, added, due_us, now_us, found is not None and found.at_end == "review")
         if named and state == "review":
             state = "due"
-        media = [segment for track in kept.tracks for segment in track.segments]
+        left = withdrawn.what_is_left(kept, folder)
+        media = [segment for track in left.tracks for segment in track.segments]
         return Case(
             recording=recording,
             room=kept.room,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from mediaserver.recording import additions, manifest, signed, supplement
+from mediaserver.recording import additions, manifest, signed, supplement, withdrawn
 from mediaserver.recording import register as registers
 from mediaserver.recording.additions import Additions
 from mediaserver.recording.chained import Walk
@@ -98,8 +98,8 @@ class Evidence:
         pending.mkdir(exist_ok=True)
         with self._lock:
             path = pending / f"{folder.name}+{name}"
-            # What is signed is what lies there, encrypted or not; a time stamp tells nothing and needs no key.
-            stored = data if name == TIME_STAMP else storage.encode(folder / name, data)
+            # What is signed is what lies there, encrypted or not; what tells nothing needs no key.
+            stored = data if name in (TIME_STAMP, withdrawn.NAME) else storage.encode(folder / name, data)
             storage.write_atomic(path, self._seal_pending(path.name, stored))
             self._supplement(storage, folder, name, stored)
             path.unlink()

@@ -102,7 +102,8 @@ class Reported(Record, frozen=True, tag="report"):
 
 
 class Lost(Record, frozen=True, tag="gap"):
-    """A gap; fields as in `manifest.Gap`. A later line with the same track and `number` replaces it."""
+    """A gap; fields as in `manifest.Gap`. A later line with the same track and `number` replaces it. `to_us` is 0 while
+    a gap for want of consent goes on."""
 
     track: str
     number: int
@@ -120,6 +121,35 @@ class Noted(Record, frozen=True, tag="note"):
     track: str
     at_us: int
     text: str
+
+
+class Ruled(Record, frozen=True, tag="rule"):
+    """Whose tracks may go in from now on; fields as in `manifest.ConsentRule`."""
+
+    whose: str
+    withdrawal: str
+    version: str
+    text: str
+    from_us: int
+
+
+class Consented(Record, frozen=True, tag="consent"):
+    """A participant's consent, refusal or withdrawal; fields as in `manifest.ConsentFact`."""
+
+    participant: str
+    state: str
+    by: str
+    witness: str
+    version: str
+    at_us: int
+    erase: bool
+
+
+class Admitted(Record, frozen=True, tag="admit"):
+    """What is recorded of the track from now on is so with consent, whatever was withdrawn before."""
+
+    track: str
+    at_us: int
 
 
 class Closed(Record, frozen=True, tag="close"):
@@ -172,6 +202,9 @@ AnyRecord = (
     | Reported
     | Lost
     | Noted
+    | Ruled
+    | Consented
+    | Admitted
     | Closed
     | Dropped
     | Sealed

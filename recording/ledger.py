@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import msgspec
 
 from mediaserver.recording import chain, journal
 from mediaserver.recording.journal import AnyRecord
-from mediaserver.recording.manifest import VERSION, Gap, Manifest, Note, Participant, Segment, Track
+from mediaserver.recording.manifest import (
+    VERSION,
+    ConsentFact,
+    ConsentRule,
+    Consents,
+    Gap,
+    Manifest,
+    Note,
+    Participant,
+    Segment,
+    Track,
+)
 from mediaserver.recording.sample import Fragment
 from mediaserver.recording.timeline import Arrival, Point, Report, Source, map_sources, wall_at
 
@@ -50,6 +62,10 @@ class TrackState:
     clock_rates: dict[int, int] = field(default_factory=dict)
     payloads: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Codec and clock rate by payload type."""
+    withdrawn: bool = False
+    """What comes is still of before a withdrawal that asks for erasure."""
+    erase: set[str] = field(default_factory=set)
+    """The files that were to be erased."""
 
     @property
     def kept(self) -> list[FileState]:
@@ -66,6 +82,8 @@ class Ledger:
         self.participants: dict[str, Participant] = {}
         self.tracks: dict[str, TrackState] = {}
         self.notes: list[Note] = []
+        self.rules: list[ConsentRule] = []
+        self.facts: list[ConsentFact] = []
         self.sealed: list[journal.Sealed] = []
         """The completed files with media, in the order of their completion."""
         self.mislinked: list[str] = []
@@ -124,7 +142,8 @@ class Ledger:
         if self.begun is None:
             raise ValueError("the journal has no beginning")
         mapping = self._mapping() if exact else self._first_arrivals()
-        tracks = [self._track(name, track, mapping) for name, track in list(self.tracks.items())]
+        ended_us = self.ended_us or now_us
+        tracks = [self._track(name, track, mapping, ended_us) for name, track in list(self.tracks.items())]
         return Manifest(
             version=VERSION,
             software=self.begun.software,
@@ -132,11 +151,12 @@ class Ledger:
             room=self.begun.room,
             state=state,
             started_us=self.begun.started_us,
-            ended_us=self.ended_us or now_us,
+            ended_us=ended_us,
             participants=list(self.participants.values()),
             tracks=tracks,
             notes=list(self.notes),
             chain=chain.Chain([record.file for record in self.sealed], self.head) if exact else msgspec.UNSET,
+            consent=self._consents(tracks),
         )
 
     def last_media_us(self) -> int:
@@ -166,7 +186,7 @@ class Ledger:
         }
 
     @staticmethod
-    def _track(name: str, track: TrackState, mapping: dict[str, list[Point]]) -> Track:
+    def _track(name: str, track: TrackState, mapping: dict[str, list[Point]], ended_us: int) -> Track:
         added = track.added
         segments = [
             _segment(file, mapping[key])
@@ -182,8 +202,15 @@ class Ledger:
             label=added.label,
             participant=added.participant,
             segments=segments,
-            gaps=[gap for _, gap in sorted(track.gaps.items())],
+            gaps=[_ended(gap, ended_us) for _, gap in sorted(track.gaps.items())],
         )
+
+    def _consents(self, tracks: list[Track]) -> Consents | msgspec.UnsetType:
+        if not self.rules and not self.facts:
+            return msgspec.UNSET  # a recording of an earlier version
+        there = [segment.file for track in tracks for segment in track.segments]
+        erase = {file for track in list(self.tracks.values()) for file in list(track.erase)}
+        return Consents(list(self.rules), list(self.facts), [file for file in there if file in erase])
 
     def _apply(self, record: AnyRecord) -> None:
         match record:
@@ -199,6 +226,8 @@ class Ledger:
             case journal.Opened():
                 track = self.tracks[record.track]
                 track.files[record.file] = FileState(record, record.header)
+                if track.withdrawn:
+                    track.erase.add(record.file)
                 track.clock_rates[record.stream] = record.clock_rate
             case journal.Written():
                 self._written(record)
@@ -206,9 +235,15 @@ class Ledger:
                 reports = self.tracks[record.track].reports.setdefault(record.stream, [])
                 reports.append(Report(record.rtp, record.ntp_us, record.wall_us))
             case journal.Lost():
-                self.tracks[record.track].gaps[record.number] = _gap(record)
+                self.tracks[record.track].gaps[record.number] = _copy(record, Gap)
             case journal.Noted():
                 self.notes.append(Note(record.track, record.at_us, record.text))
+            case journal.Ruled():
+                self.rules.append(_copy(record, ConsentRule))
+            case journal.Consented():
+                self._consented(record)
+            case journal.Admitted():
+                self.tracks[record.track].withdrawn = False
             case journal.Closed():
                 self.file(record.track, record.file).closed = True
             case journal.Dropped():
@@ -217,6 +252,13 @@ class Ledger:
                 self._sealed(record)
             case journal.Ended():
                 self.ended_us = record.ended_us
+
+    def _consented(self, record: journal.Consented) -> None:
+        self.facts.append(_copy(record, ConsentFact))
+        for track in self.tracks.values() if record.erase else ():
+            if track.added.participant == record.participant:
+                track.withdrawn = True
+                track.erase |= set(track.files)
 
     def _sealed(self, record: journal.Sealed) -> None:
         linked = self.linked(record, self.head)
@@ -240,17 +282,17 @@ class Ledger:
         track.arrivals.setdefault(file.opened.stream, []).append(Arrival(record.rtp, record.arrived_us))
 
 
-def _gap(record: journal.Lost) -> Gap:
-    return Gap(
-        cause=record.cause,
-        ssrc=record.ssrc,
-        first=record.first,
-        last=record.last,
-        packets=record.packets,
-        skipped=record.skipped,
-        from_us=record.from_us,
-        to_us=record.to_us,
-    )
+CopyT = TypeVar("CopyT", bound=msgspec.Struct)
+
+
+def _copy(record: msgspec.Struct, kind: type[CopyT]) -> CopyT:
+    """A part of the manifest that has the fields of a record."""
+    return kind(**{name: getattr(record, name) for name in kind.__struct_fields__})
+
+
+def _ended(gap: Gap, ended_us: int) -> Gap:
+    """One that goes on ends with the recording."""
+    return gap if gap.to_us else msgspec.structs.replace(gap, to_us=max(gap.from_us, ended_us))
 
 
 def _segment(file: FileState, mapping: list[Point]) -> Segment:

@@ -34,7 +34,8 @@ class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     cause: str
-    """lost: never arrived; overflow: the recorder was too slow; disk: writing failed for too long; muted."""
+    """lost: never arrived; overflow: the recorder was too slow; disk: writing failed for too long; muted; consent: its
+    participant had not agreed; withdrawn: it was recorded, and erased when consent was withdrawn."""
     ssrc: int
     first: int
     last: int
@@ -68,7 +69,8 @@ class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     width: int
     height: int
     reason: str
-    """Why it was begun: start, length, size, codec, parameters, ssrc, timestamps, disk, error, packets, crash."""
+    """Why it was begun: start, length, size, codec, parameters, ssrc, timestamps, disk, error, packets, crash, consent.
+    """
     bytes: int
     sha256: str
     first_rtp: int
@@ -101,6 +103,44 @@ class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str
 
 
+class ConsentRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose tracks went in from `from_us` on."""
+
+    whose: str
+    """forbidden: nobody's; consent: of those who had agreed; required: of everybody who published."""
+    withdrawal: str
+    """keep or erase: what a withdrawal did to what was recorded until then."""
+    version: str
+    text: str
+    """What participants were shown; `version` names it."""
+    from_us: int
+
+
+class ConsentFact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a participant said. A consent may be older than the recording."""
+
+    participant: str
+    state: str
+    """given, refused, withdrawn."""
+    by: str
+    """participant: it told the server itself; application: the one that embeds the server, which had asked."""
+    witness: str
+    """Who had asked, in the application's words."""
+    version: str
+    """The text that was shown."""
+    at_us: int
+    erase: bool
+    """What was recorded of it until then was to be erased."""
+
+
+class Consents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`erase` are the files that are to be erased as consent was withdrawn; `withdrawn.json` says which have been."""
+
+    rules: list[ConsentRule]
+    facts: list[ConsentFact]
+    erase: list[str]
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
     software: str
@@ -118,6 +158,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     chain: Chain | msgspec.UnsetType = msgspec.UNSET
     key: str | msgspec.UnsetType = msgspec.UNSET
     """The id of the key that has signed these bytes; the signature lies beside them (`evidence`)."""
+    consent: Consents | msgspec.UnsetType = msgspec.UNSET
 
 
 def seal(manifest: Manifest) -> Manifest:

@@ -113,10 +113,15 @@ class TrackPipeline:
         self._unmuxed = Unmuxed(self._begin_unmuxed, self._place)
         self._spill = Spill(self._begin_spill, self._place, self._settle)
 
-    def go_on(self, at: Position) -> None:
+    @property
+    def position(self) -> Position:
+        """Where it stands when it has finished, for one that is to `go_on` with another tap."""
+        return Position(self._files, self.gaps, self._stream)
+
+    def go_on(self, at: Position, reason: str = "crash") -> None:
         """Go on from there. Before anything is fed."""
         self._files, self.gaps, self._stream = at.files, at.gaps, at.stream
-        self._reason = "crash"
+        self._reason = reason
         if at.ssrc is None:
             return
         self._ssrc, self._codec, self._clock_rate = at.ssrc, at.codec, at.clock_rate

@@ -27,7 +27,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 from mediaserver.recording.evidence import NOTHING, Evidence
-from mediaserver.recording.manifest import Manifest
+from mediaserver.recording.manifest import ConsentFact, Manifest
 from mediaserver.recording.session import Hooks, RecordingState, Session
 from mediaserver.recording.settings import ParticipantMeta, RecordingSettings, Ring, TrackMeta
 from mediaserver.recording.storage import LocalStorage
@@ -49,6 +49,7 @@ class Recording:
         self._session = session
         self._submit = submit
         self._tracks: set[str] = set()
+        self._withheld: set[str] = set()
 
     @property
     def id(self) -> str:
@@ -75,14 +76,37 @@ class Recording:
         self._submit(lambda: self._session.add_participant(participant))
 
     def add_track(self, meta: TrackMeta, ring: Ring) -> None:
-        """Record what the ring gives.
+        """Record what the ring gives, from now on.
 
-        Raises ValueError for an id that this recording has had before: a track that comes back takes another.
+        Raises ValueError for an id that this recording has had before, unless it was withheld or withdrawn: a track
+        that comes back takes another.
         """
-        if meta.id in self._tracks:
+        if meta.id in self._tracks and meta.id not in self._withheld:
             raise ValueError(f"recording {self.id} has had a track {meta.id} before")
         self._tracks.add(meta.id)
+        self._withheld.discard(meta.id)
         self._submit(lambda: self._session.add_track(meta, ring))
+
+    def rule(self, whose: str, withdrawal: str, version: str, text: str) -> None:
+        """Whose tracks go in from now on, for the manifest; fields as in `manifest.ConsentRule`."""
+        self._submit(lambda: self._session.rule(whose, withdrawal, version, text))
+
+    def consent(self, fact: ConsentFact) -> None:
+        """What a participant has said, for the manifest. Where `fact.erase`, the files of its tracks until now are in
+        the manifest's list of what is to be erased."""
+        self._submit(lambda: self._session.consent(fact))
+
+    def withhold_track(self, meta: TrackMeta) -> None:
+        """There is a track of which nothing is kept, as its participant has not agreed. `add_track` when it does."""
+        self._tracks.add(meta.id)
+        self._withheld.add(meta.id)
+        self._submit(lambda: self._session.withhold_track(meta))
+
+    def withdraw_track(self, track: str, at_us: int) -> None:
+        """Nothing that arrives at `at_us` (on the clock of the rings) or later is kept; what came before is written and
+        the file closed. `add_track` with another ring when its participant agrees again."""
+        self._withheld.add(track)
+        self._submit(lambda: self._session.withdraw_track(track, at_us))
 
     def update_track(self, track: str, payloads: tuple[PayloadParams, ...]) -> None:
         """The publisher has made another offer: how each payload type is to be read from now on."""

@@ -7,6 +7,8 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 from mediaserver import __version__
 from mediaserver.recording import journal, manifest
 from mediaserver.recording.disk import DiskQueue
@@ -18,6 +20,7 @@ from mediaserver.recording.pipeline import TrackPipeline
 from mediaserver.recording.seal import seal_file
 from mediaserver.recording.settings import ParticipantMeta, RecordingSettings, Ring, TrackMeta
 from mediaserver.recording.storage import LocalStorage
+from mediaserver.recording.withheld import Withheld
 from mediaserver.sfu.stream.params import PayloadParams
 
 LEAVE_US = 1_000_000
@@ -49,11 +52,25 @@ class Hooks:
 
 
 @dataclass(slots=True)
+class _Next:
+    """A track whose participant has agreed again before the tap before was empty."""
+
+    meta: TrackMeta
+    ring: Ring
+    muted: bool = False
+
+
+@dataclass(slots=True)
 class _Tap:
     pipeline: TrackPipeline
     ring: Ring
     leaving_us: int | None = None
     """Since when its track is to end."""
+    until_us: int | None = None
+    """Consent was withdrawn then: what arrives later is not kept."""
+    ended: bool = False
+    """The track is gone, not its consent alone."""
+    then: _Next | None = None
 
     def is_over(self, now: int) -> bool:
         """Nothing more comes. What arrives until the data plane has taken the tap off belongs to the track, and what
@@ -77,6 +94,8 @@ class Session:
         self._hooks = hooks
         self._ledger = Ledger()
         self._taps: dict[str, _Tap] = {}
+        self._withheld = Withheld()
+        self._abandoned: list[tuple[Ring, int]] = []
         self._gone = {"packets": 0, "bytes": 0, "gaps": 0, "lost_packets": 0, "dropped": 0, "ignored": 0}
         self._stopping = False
         self._has_end = False
@@ -118,11 +137,32 @@ class Session:
         }
 
     def add_participant(self, participant: ParticipantMeta) -> None:
-        now = self._hooks.to_wall(self._hooks.now())
-        self._disk.put([Entry(journal.Joined(participant.id, participant.name, participant.role, now))])
+        joined = journal.Joined(participant.id, participant.name, participant.role, self._wall())
+        self._disk.put([Entry(joined)])
+
+    def rule(self, whose: str, withdrawal: str, version: str, text: str) -> None:
+        self._disk.put([Entry(journal.Ruled(whose, withdrawal, version, text, self._wall()))])
+
+    def consent(self, fact: manifest.ConsentFact) -> None:
+        self._disk.put([Entry(journal.Consented(**msgspec.structs.asdict(fact)))])
+
+    def withhold_track(self, meta: TrackMeta) -> None:
+        if self._stopping or meta.id in self._taps or meta.id in self._withheld:
+            return
+        self._disk.put([*_added(meta), *self._withheld.begin(meta.id, self._wall())])
+
+    def withdraw_track(self, track: str, at_us: int) -> None:
+        if track in self._taps:
+            tap = self._taps[track]
+            self._abandon(tap)
+            if tap.until_us is None:
+                tap.leaving_us = tap.until_us = at_us
 
     def add_track(self, meta: TrackMeta, ring: Ring) -> None:
-        if self._stopping or meta.id in self._taps:
+        if self._stopping:
+            return
+        if meta.id in self._taps:
+            self._taps[meta.id].then = _Next(meta, ring)
             return
         pipeline = TrackPipeline(
             meta,
@@ -131,23 +171,39 @@ class Session:
             request_keyframe=lambda: self._hooks.keyframe(self.id, meta.id),
         )
         self._taps[meta.id] = _Tap(pipeline, ring)
-        added = journal.Added(meta.id, meta.source, meta.kind, meta.codec, meta.label, meta.participant)
-        self._disk.put([Entry(added), Entry(_payloads(meta.id, meta.payloads))])
+        self._disk.put(_added(meta))
+        if meta.id in self._withheld:
+            entries, position = self._withheld.end(meta.id, self._wall())
+            self._disk.put([*entries, Entry(journal.Admitted(meta.id, self._wall()))])
+            pipeline.go_on(position, "consent")
         if meta.kind == "video":
             self._hooks.keyframe(self.id, meta.id)
 
     def update_track(self, track: str, payloads: tuple[PayloadParams, ...]) -> None:
         if track in self._taps:
-            self._taps[track].pipeline.update(payloads)
+            tap = self._taps[track]
+            tap.pipeline.update(payloads)
             self._disk.put([Entry(_payloads(track, payloads))])
+            if tap.then is not None:
+                tap.then.meta = msgspec.structs.replace(tap.then.meta, payloads=payloads)
 
     def mute_track(self, track: str, muted: bool) -> None:
         if track in self._taps:
-            self._taps[track].pipeline.mute(muted, self._hooks.now())
+            tap = self._taps[track]
+            if tap.then is not None:
+                tap.then.muted = muted
+            else:
+                tap.pipeline.mute(muted, self._hooks.now())
 
     def remove_track(self, track: str) -> None:
-        if track in self._taps and self._taps[track].leaving_us is None:
-            self._taps[track].leaving_us = self._hooks.now()
+        if track in self._withheld:
+            self._disk.put(self._withheld.end(track, self._wall())[0])
+        elif track in self._taps:
+            tap = self._taps[track]
+            tap.ended = True
+            self._abandon(tap)
+            if tap.leaving_us is None:
+                tap.leaving_us = self._hooks.now()
 
     def stop(self) -> None:
         if self._stopping:
@@ -155,6 +211,7 @@ class Session:
         self._stopping = True
         for track in self._taps:
             self.remove_track(track)
+        self._disk.put(self._withheld.close(self._wall()))
 
     def alarm(self, detail: str) -> None:
         """Something is being lost. From any thread."""
@@ -167,6 +224,7 @@ class Session:
         more = False
         for track, tap in list(self._taps.items()):
             more = self._pump(track, tap, now) or more
+        self._drain(now)
         self._seal(now)
         if self._stopping and not self._taps and not self._has_end:
             self._has_end = True
@@ -184,6 +242,8 @@ class Session:
         awaited = tap.ring.awaited
         items = tap.ring.read(self._settings.read_limit)
         full = len(items) == self._settings.read_limit
+        if tap.until_us is not None:
+            items = [item for item in items if item[1] < tap.until_us]
         over = not full and tap.is_over(now)
         try:
             pipeline.feed(items, tap.ring.dropped)
@@ -201,7 +261,29 @@ class Session:
             for name in self._gone:
                 self._gone[name] += _counted(tap, name)
             del self._taps[track]
+            if tap.until_us is not None and not tap.ended:
+                self._disk.put(self._withheld.begin(track, self._hooks.to_wall(tap.until_us), pipeline.position))
+                self._go_on(tap.then)
         return full
+
+    def _go_on(self, then: _Next | None) -> None:
+        if then is not None:
+            self.add_track(then.meta, then.ring)
+            self.mute_track(then.meta.id, then.muted)
+
+    def _abandon(self, tap: _Tap) -> None:
+        """Consent to what was to follow is withdrawn too, or the track is gone."""
+        if tap.then is not None:
+            self._abandoned.append((tap.then.ring, self._hooks.now()))
+            tap.then = None
+
+    def _drain(self, now: int) -> None:
+        """Give back what rings hold that nobody will read."""
+        for ring, since in list(self._abandoned):
+            while ring.read(self._settings.read_limit):
+                pass
+            if ring.closed or now - since >= LEAVE_US:
+                self._abandoned.remove((ring, since))
 
     def _overflow(self, now: int) -> None:
         """The disk has refused for too long: let go of the media that waits, and keep nothing until it takes some."""
@@ -270,7 +352,7 @@ class Session:
 
     def _is_idle(self) -> bool:
         """Nothing is left to be written but the manifest."""
-        return not (self._taps or self._to_seal or self._sealing) and self._disk.is_idle
+        return not (self._taps or self._abandoned or self._to_seal or self._sealing) and self._disk.is_idle
 
     def _write_manifest(self) -> manifest.Manifest:
         """On the sealers' thread, when nothing else touches the recording any more."""
@@ -281,6 +363,9 @@ class Session:
             self._hooks.evidence.note("recording-discarded", self.id)
         self._storage.discard_journal(self._folder, whole=not kept.tracks)
         return kept
+
+    def _wall(self) -> int:
+        return self._hooks.to_wall(self._hooks.now())
 
     def _register(self) -> None:
         """On a writers' thread, when the folder is on the disk. What this costs is never media: when the register
@@ -298,6 +383,11 @@ class Session:
         if (state, detail) != (self.state, self.detail):
             self.state, self.detail = state, detail
             self._hooks.state(self.id, state, detail)
+
+
+def _added(meta: TrackMeta) -> list[Entry]:
+    added = journal.Added(meta.id, meta.source, meta.kind, meta.codec, meta.label, meta.participant)
+    return [Entry(added), Entry(_payloads(meta.id, meta.payloads))]
 
 
 def _payloads(track: str, payloads: tuple[PayloadParams, ...]) -> journal.Payloads:

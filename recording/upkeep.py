@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from mediaserver.recording import journal, manifest, sidecars
+from mediaserver.recording import journal, manifest, sidecars, withdrawn
 from mediaserver.recording.catalog import Catalog, CatalogError, CatalogUnreachable, Entry
 from mediaserver.recording.storage import LocalStorage
 
@@ -196,6 +196,7 @@ def read(storage: LocalStorage, folder: Path) -> Entry | None:
     if storage.is_leaving(folder):
         return None
     try:
-        return Entry(manifest.decode((folder / manifest.NAME).read_bytes()), sidecars.load(folder, storage.read))
+        kept = manifest.decode((folder / manifest.NAME).read_bytes())
+        return Entry(withdrawn.what_is_left(kept, folder), sidecars.load(folder, storage.read))
     except (OSError, ValueError):
         return None

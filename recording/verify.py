@@ -9,7 +9,18 @@ from pathlib import Path
 
 import msgspec
 
-from mediaserver.recording import additions, chain, journal, manifest, sidecars, signed, supplement, timestamp
+from mediaserver.recording import (
+    additions,
+    chain,
+    journal,
+    manifest,
+    sidecars,
+    signed,
+    supplement,
+    timestamp,
+    views,
+    withdrawn,
+)
 from mediaserver.recording import decision as decisions
 from mediaserver.recording.evidence import SIGNATURE, TIME_STAMP
 from mediaserver.recording.keys import Trust, TrustedKeys
@@ -104,7 +115,7 @@ def verify(folder: Path, checks: Checks = Checks(), storage: Storage | None = No
         return _disposed(found)
     kept = _manifest(found)
     segments = [segment for track in kept.tracks for segment in track.segments] if kept else []
-    good = list(_segments(found, segments))
+    good = list(_segments(found, segments, _withdrawn(found)))
     if kept:
         _chain(found, kept, segments)
         found.problems += [
@@ -215,11 +226,31 @@ def _unsigned(found: _Findings, signature: bytes | None) -> None:
         found.add("unsigned", manifest.NAME, "no key has signed it")
 
 
-def _segments(found: _Findings, segments: list[Segment]) -> Iterator[Segment]:
+def _withdrawn(found: _Findings) -> set[str]:
+    """The files that were erased. That nobody has forged the list is the supplement's to say."""
+    data = found.read(withdrawn.NAME)
+    if data is None:
+        return set()
+    try:
+        erased = withdrawn.decode(data)
+    except ValueError as error:
+        found.add("altered", withdrawn.NAME, str(error))
+        return set()
+    if erased.recording != found.folder.name:
+        found.add("swapped", withdrawn.NAME, f"it is of recording {erased.recording}")
+        return set()
+    found.notes += [f"{one.file} was erased on {views.iso(one.erased_us)[:10]}: {one.reason}" for one in erased.files]
+    return {one.file for one in erased.files}
+
+
+def _segments(found: _Findings, segments: list[Segment], erased: set[str]) -> Iterator[Segment]:
     """The genuine ones; what is wrong with the others is added."""
     by_hash = {segment.sha256: segment.file for segment in segments}
     for segment in segments:
         found.known.add(segment.file)
+        if segment.file in erased:
+            _gone(found, segment)
+            continue
         path = found.folder / segment.file
         if path.parent != found.folder or path.is_symlink():
             found.add("altered", segment.file, "not a file of this folder")
@@ -238,6 +269,14 @@ def _segments(found: _Findings, segments: list[Segment]) -> Iterator[Segment]:
             found.add("altered", segment.file, f"{size} bytes, not {segment.bytes}")
         else:
             found.add("altered", segment.file, "its SHA-256 is not that of the manifest")
+
+
+def _gone(found: _Findings, segment: Segment) -> None:
+    try:
+        found.storage.stored(found.folder, segment).close()
+    except FileNotFoundError:
+        return
+    found.add("added", segment.file, f"{withdrawn.NAME} says that it was erased")
 
 
 def _content(found: _Findings, segment: Segment, content: Content) -> bool:

@@ -10,6 +10,9 @@ import msgspec
 from mediaserver.recording.manifest import Gap, Manifest, Note, Participant, Segment, Track
 from mediaserver.recording.sidecars import Identifiers, Sidecars
 
+CONSENT_SCOPE = "recording"
+"""What consents in the catalog are for, beside others that people write down."""
+
 
 class _Track(msgspec.Struct, frozen=True, kw_only=True):
     """`duration_ms` is from its first to its last media, `bytes` that of all its files."""
@@ -91,12 +94,40 @@ class RecordingView(_Recording, frozen=True, kw_only=True):
     retention: str = ""
 
 
+class ConsentRuleView(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose tracks went in from `offset_ms` on, and the text that participants were shown; see
+    `manifest.ConsentRule`."""
+
+    whose: str
+    withdrawal: str
+    version: str
+    text: str
+    offset_ms: int
+
+
+class ConsentView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a participant said; see `manifest.ConsentFact`. `at` is RFC 3339; `offset_ms` is negative for what was said
+    before the recording began. `participant` is empty where it was written down later, by `witness`."""
+
+    participant: str
+    name: str
+    state: str
+    by: str
+    witness: str
+    version: str
+    at: str
+    offset_ms: int
+    note: str = ""
+
+
 class RecordingDetail(_Recording, frozen=True, kw_only=True):
-    """A recording with all that its manifest says."""
+    """A recording with all that its manifest says, and what was said to it later."""
 
     tracks: list[TrackDetail]
     participants: list[Participant]
     notes: list[Note]
+    consent_rules: list[ConsentRuleView]
+    consents: list[ConsentView]
     software: str
     digest: str
 
@@ -137,16 +168,70 @@ def view(manifest: Manifest, sidecars: Sidecars | None = None) -> RecordingView:
     )
 
 
-def detail(manifest: Manifest) -> RecordingDetail:
-    """With its files and gaps."""
+def detail(manifest: Manifest, sidecars: Sidecars | None = None) -> RecordingDetail:
+    """With its files, gaps and consents."""
     return RecordingDetail(
         **_recording(manifest),
         tracks=[_track_detail(track, manifest.started_us) for track in manifest.tracks],
         participants=manifest.participants,
         notes=manifest.notes,
+        consent_rules=consent_rules(manifest),
+        consents=consents(manifest, sidecars or Sidecars()),
         software=manifest.software,
         digest=manifest.digest,
     )
+
+
+def consent_rules(manifest: Manifest) -> list[ConsentRuleView]:
+    """None for a recording of an earlier version."""
+    rules = [] if manifest.consent is msgspec.UNSET else manifest.consent.rules
+    return [
+        ConsentRuleView(
+            whose=rule.whose,
+            withdrawal=rule.withdrawal,
+            version=rule.version,
+            text=rule.text,
+            offset_ms=(rule.from_us - manifest.started_us) // 1000,
+        )
+        for rule in rules
+    ]
+
+
+def consents(manifest: Manifest, sidecars: Sidecars) -> list[ConsentView]:
+    """By the participants while it was made, and those written down later, in the order of their time."""
+    names = {participant.id: participant.name for participant in manifest.participants}
+    facts = [] if manifest.consent is msgspec.UNSET else manifest.consent.facts
+    said = [
+        (
+            fact.at_us,
+            fact.participant,
+            names.get(fact.participant, ""),
+            fact.state,
+            fact.by,
+            fact.witness,
+            fact.version,
+            "",
+        )
+        for fact in facts
+    ] + [
+        (one.at_us, "", one.subject, "given" if one.given else "withdrawn", "archive", one.by, "", one.note)
+        for one in sidecars.consents
+        if one.scope == CONSENT_SCOPE
+    ]
+    return [
+        ConsentView(
+            participant=participant,
+            name=name,
+            state=state,
+            by=by,
+            witness=witness,
+            version=version,
+            at=iso(at_us),
+            offset_ms=(at_us - manifest.started_us) // 1000,
+            note=note,
+        )
+        for at_us, participant, name, state, by, witness, version, note in sorted(said, key=lambda one: one[0])
+    ]
 
 
 def _recording(manifest: Manifest) -> dict[str, Any]:

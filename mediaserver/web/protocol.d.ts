@@ -17,6 +17,13 @@ export interface Answer {
   refused: Refusal[];
 }
 
+/** Have a participant asked (again) whether it may be recorded; needs the right `record`. */
+export interface AskConsent {
+  type: "ask-consent";
+  id: number;
+  participant: string;
+}
+
 /** Which track an m-line of the answer carries, in either direction. */
 export interface Binding {
   mid: string;
@@ -28,6 +35,36 @@ export interface Candidate {
   type: "candidate";
   candidate: string;
   mid?: string;
+}
+
+/** Agree to be recorded, refuse, or withdraw: `given` false after true. `version` names the text that was shown. Nothing that arrives after the refusal is recorded. Where everybody is recorded, who refuses may not publish, and who publishes when it refuses is removed. */
+export interface Consent {
+  type: "consent";
+  id: number;
+  given: boolean;
+  version?: string;
+}
+
+/** The user is to be asked whether it may be recorded; `consent` answers. `by` is the participant who has it asked again. Nothing is recorded of it meanwhile, so there is no hurry. */
+export interface ConsentAsked {
+  type: "consent-asked";
+  terms: ConsentTerms;
+  by: string | null;
+}
+
+/** A participant has been asked, has agreed, refused or withdrawn; the client's own one too. */
+export interface ConsentChanged {
+  type: "participant-consent";
+  participant: string;
+  consent: "asked" | "given" | "refused" | "unasked" | "withdrawn";
+}
+
+/** What a client shows before its user agrees: `text` where the rule is `consent`, `notice` where it is `required`. `version` names them. `withdrawal`: what becomes of what was recorded until the user withdraws. */
+export interface ConsentTerms {
+  version: string;
+  text: string;
+  notice: string;
+  withdrawal: "erase" | "keep";
 }
 
 /** To the publisher of a track with several simulcast encodings: those that somebody gets or records, by their rids. One that is wanted again is to be sent at once. One that is no longer wanted may be left out (`active: false` in `setParameters`), better not before it has been unwanted for some seconds. */
@@ -86,6 +123,7 @@ export interface Joined {
   qualities: TrackQuality[];
   speaker: string | null;
   recording: RecordingView;
+  consent: ConsentTerms;
   ice_servers: IceServer[];
   budgets: Record<Source, SourceBudget>;
   skew: Skew;
@@ -147,7 +185,7 @@ export interface ParticipantJoined {
   participant: ParticipantView;
 }
 
-/** Somebody has left. `reason` is `left`, `disconnected` (the socket dropped and did not resume), `silent` (no media connection any more), `never-connected`, `transport-closed` (WHIP and WHEP), `removed` (by an operator) or `room-closed`. */
+/** Somebody has left. `reason` is `left`, `disconnected` (the socket dropped and did not resume), `silent` (no media connection any more), `never-connected`, `transport-closed` (WHIP and WHEP), `removed` (by an operator), `refused-recording` (where everybody is recorded) or `room-closed`. */
 export interface ParticipantLeft {
   type: "participant-left";
   participant: string;
@@ -159,6 +197,7 @@ export interface ParticipantView {
   id: string;
   name: string;
   role: Role;
+  consent: "asked" | "given" | "refused" | "unasked" | "withdrawn";
 }
 
 /** Those in the room. */
@@ -205,19 +244,23 @@ export interface Record {
   on: boolean;
 }
 
-/** The recording was switched, or is in trouble; fields as in `RecordingView`. */
+/** The recording was switched, is in trouble, or other tracks go into it; fields as in `RecordingView`. */
 export interface RecordingChanged {
   type: "recording";
   state: "alarm" | "off" | "on" | "starting";
   recording: string | null;
   detail: string;
+  whose: "consent" | "forbidden" | "required";
+  tracks: string[];
 }
 
-/** Whether the room is being recorded. `alarm`: it should be, and something of it is being lost. */
+/** Whether the room is being recorded. `alarm`: it should be, and something of it is being lost. `whose` tracks may go in: nobody's (`forbidden`), of those who have agreed (`consent`), everybody's (`required`); `tracks` are those that do now. */
 export interface RecordingView {
   state: "alarm" | "off" | "on" | "starting";
   recording: string | null;
   detail: string;
+  whose: "consent" | "forbidden" | "required";
+  tracks: string[];
 }
 
 /** Why an m-line that was asked for carries nothing. */
@@ -399,6 +442,8 @@ export type ClientMessage =
   | View
   | Keyframe
   | Record
+  | Consent
+  | AskConsent
   | Ages
   | ListParticipants
   | Leave
@@ -417,6 +462,8 @@ export type ServerMessage =
   | EncodingsWanted
   | Speaker
   | RecordingChanged
+  | ConsentAsked
+  | ConsentChanged
   | TransportChanged
   | Viewing
   | Participants

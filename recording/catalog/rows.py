@@ -11,7 +11,7 @@ from sqlalchemy import Table
 from mediaserver.recording import views
 from mediaserver.recording.catalog import schema, terms
 from mediaserver.recording.manifest import Manifest
-from mediaserver.recording.sidecars import Sidecars
+from mediaserver.recording.sidecars import Consent, Sidecars
 
 Row = dict[str, Any]
 
@@ -68,9 +68,27 @@ def part_rows(entry: Entry) -> dict[Table, list[Row]]:
         ],
         schema.identifiers: _rows(base, schema.identifiers, [added.identifiers] if added.identifiers else []),
         schema.bookmarks: _rows(base, schema.bookmarks, added.bookmarks),
-        schema.consents: _rows(base, schema.consents, added.consents),
+        schema.consents: _rows(base, schema.consents, [*_consents(kept), *added.consents]),
         schema.holds: _rows(base, schema.holds, added.holds),
     }
+
+
+def _consents(kept: Manifest) -> list[Consent]:
+    """What the participants said while it was made."""
+    names = {participant.id: participant.name for participant in kept.participants}
+    facts = [] if kept.consent is msgspec.UNSET else kept.consent.facts
+    return [
+        Consent(
+            id=f"m{number}",
+            scope=views.CONSENT_SCOPE,
+            given=fact.state == "given",
+            subject=names.get(fact.participant, "") or fact.participant,
+            by=fact.witness or fact.by,
+            at_us=fact.at_us,
+            note=f"{fact.state}, text {fact.version}" if fact.version else fact.state,
+        )
+        for number, fact in enumerate(facts)
+    ]
 
 
 def _rows(base: Row, table: Table, structs: Iterable[msgspec.Struct]) -> list[Row]:

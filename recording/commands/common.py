@@ -135,7 +135,7 @@ def with_archive(context: typer.Context, work: Callable[[Archive], Awaitable[Res
             wall_us=wall_us,
         )
         try:
-            await archive.open()
+            await archive.open(wall_us())
             for failure in archive.failures:
                 typer.echo(failure, err=True)
             if not alone:

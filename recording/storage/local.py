@@ -239,6 +239,10 @@ class LocalStorage:
         path.unlink(missing_ok=True)
         self.sync_folder(path.parent)
 
+    def erase_media(self, folder: Path, name: str, sha256: str) -> None:
+        """A media file, wherever it is; one that is gone is no error. Raises OSError."""
+        self.remove(folder / name)
+
     def sealed(self, recording: str, name: str, size: int, sha256: str) -> None:
         """A media file is complete, and the journal knows. For storages that send it elsewhere."""
 

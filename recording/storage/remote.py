@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from mediaserver.recording import chained, journal, manifest, register, sidecars, trail
+from mediaserver.recording import chained, journal, manifest, register, sidecars, trail, withdrawn
 from mediaserver.recording.chained import Head
 from mediaserver.recording.manifest import Manifest, Segment
 from mediaserver.recording.problem import Problem
@@ -110,6 +110,10 @@ class S3Storage(LocalStorage):
         """From the bucket too, every version of it; later, when the bucket does not answer."""
         with self._changing(path.parent, path.name, gone=True):
             super().remove(path)
+
+    def erase_media(self, folder: Path, name: str, sha256: str) -> None:
+        super().erase_media(folder, name, sha256)
+        self._cache.drop(sha256)
 
     def rewrap(self, folder: Path) -> bool:
         with self._changing(folder, keys.NAME):
@@ -271,7 +275,7 @@ class S3Storage(LocalStorage):
 
     def _upload(self, item: Item) -> bool:
         folder = self.folder(item.recording)
-        if self.is_leaving(folder):
+        if self.is_leaving(folder) or (item.name != END and _is_withdrawn(folder, item.name)):
             return True
         if item.name != END:
             with suppress(FileNotFoundError):  # media that can't be opened is of no use
@@ -369,9 +373,17 @@ class S3Storage(LocalStorage):
 
 def _manifest(folder: Path) -> Manifest | None:
     try:
-        return manifest.decode((folder / manifest.NAME).read_bytes())
+        return withdrawn.what_is_left(manifest.decode((folder / manifest.NAME).read_bytes()), folder)
     except (OSError, ValueError):
         return None
+
+
+def _is_withdrawn(folder: Path, name: str) -> bool:
+    """It was erased while it waited to be sent."""
+    try:
+        return any(one.file == name for one in withdrawn.load(folder))
+    except (OSError, ValueError):
+        return False
 
 
 def _segments(kept: Manifest) -> list[Segment]:
