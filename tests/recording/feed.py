@@ -196,6 +196,15 @@ def deliver(sources: Iterable[Source], network: Network | None = None) -> list[t
     return sorted(out, key=lambda pair: pair[0])
 
 
+def payloads() -> tuple[PayloadParams, ...]:
+    """How the sources' payload types are to be read."""
+    return tuple(
+        PayloadParams(96 + int(codec), int(codec), 48_000 if codec == Codec.CODEC_OPUS else 90_000)
+        for codec in Codec
+        if codec not in (Codec.CODEC_NONE, Codec.CODEC_RED)
+    )
+
+
 class Inline(Executor):
     """Does the work at once, on the caller's thread."""
 
@@ -261,12 +270,7 @@ class Studio:
         self.coming: list[tuple[float, str, Item]] = []
 
     def track(self, name: str, kind: str = "video", source: str = "", participant: str = "cart") -> Ring:
-        payloads = tuple(
-            PayloadParams(96 + int(codec), int(codec), 48_000 if codec == Codec.CODEC_OPUS else 90_000)
-            for codec in Codec
-            if codec not in (Codec.CODEC_NONE, Codec.CODEC_RED)
-        )
-        meta = TrackMeta(name, source or name, kind, payloads, label=name, participant=participant)
+        meta = TrackMeta(name, source or name, kind, payloads(), label=name, participant=participant)
         ring = self.rings[name] = Ring()
         self.recording.add_track(meta, ring)
         return ring
