@@ -6,6 +6,7 @@
 
 import * as capture from "./capture.js";
 import { MediaClient } from "./client.js";
+import { ConsentStrip, participantMark, recordedState } from "./consent.js";
 import { Sounds } from "./sound.js";
 import { altered, profile } from "./sources.js";
 import * as ui from "./ui.js";
@@ -160,7 +161,10 @@ class SourceCard {
     this.button.disabled = this.#busy || !(this.track || sending) || client?.state === "closed";
     relabel(this.button, sending ? "stop" : "play", sending ? "Stop" : "Send");
     this.button.setAttribute("aria-label", `${sending ? "Stop sending" : "Send"} ${this.title}`);
-    ui.write(this.state, sending ? "Sending" : this.#busy ? "Starting" : this.track ? "Ready" : "No device");
+    const recorded = sending ? recordedState(client, this.publication?.id ?? null) : "";
+    this.root.dataset.recorded = recorded;
+    const said = { on: "Sending · REC", off: "Sending · not recorded", "": "Sending" };
+    ui.write(this.state, sending ? said[recorded] : this.#busy ? "Starting" : this.track ? "Ready" : "No device");
     this.look.hidden = this.track === null;
     this.figures.hidden = !sending;
     if (this.source === "screen") ui.write(this.choice, this.track ? "Choose another screen" : "Choose a screen");
@@ -218,6 +222,7 @@ function listPeople() {
       "li",
       { "data-participant": id },
       element("span", { class: "name" }, name || role, id === client.participant ? element("small", {}, "this cart") : null),
+      participantMark(client, client.participants.get(id) ?? { id, name, role }),
       element("span", { class: `role ${role}` }, role),
     ),
   );
@@ -285,8 +290,12 @@ function listen() {
   on("participant-joined", listPeople);
   on("participant-left", listPeople);
   on("speaker", ({ detail: { participant } }) => ui.showSpeaker(participant));
+  on("consent", listPeople);
   on("recording", ({ detail }) => {
     ui.showRecording(detail);
+    listPeople();
+    for (const card of cards) card.show();
+    sounds.record((id) => recordedState(client, id));
     if (detail.state === "alarm") ui.notify(`Recording in trouble. ${detail.detail ?? ""}`, "alarm");
   });
   on("reconnecting", () => sounds.unheard());
@@ -342,6 +351,8 @@ async function start() {
   byId("cart").hidden = false;
   // The cart hears the doctors; pictures of others would cost it what its own need.
   client = new MediaClient({ room, token, name, autoSubscribe: false });
+  const stopSending = () => Promise.all(cards.filter(({ publication }) => publication).map((card) => card.stop()));
+  byId("banner").after(new ConsentStrip(client, stopSending).root);
   cards = CARDS.map((source) => new SourceCard(source));
   byId("sources").append(...cards.map(({ root }) => root));
   showLead();

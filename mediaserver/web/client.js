@@ -25,7 +25,9 @@
  * - `publication-ended` {publication, reason}: the device is gone, or the server refused it after a new join
  * - `quality` {quality}: what arrives of a track is another than before: a TrackQuality, also in `qualities`
  * - `speaker` {participant}: who speaks now, by id; null: nobody
- * - `recording` {state, recording, detail}
+ * - `recording` {state, recording, detail, whose, tracks}: also when other tracks go into it
+ * - `consent-asked` {terms, by}: the user is to be asked whether it may be recorded; `giveConsent` answers
+ * - `consent` {participant, consent}: somebody has been asked, has agreed ("given"), refused or withdrawn; by id
  * - `error` {error}: a SignallingError that belongs to no call
  */
 
@@ -107,6 +109,7 @@ export class MediaClient extends EventTarget {
   #clock = new ServerClock();
   #ages = new AgeReport((tracks) => this.#signalling?.send({ type: "ages", tracks }));
   #resumeKey = /** @type {string | null} */ (null);
+  #agreed = /** @type {string | null} the version of the text that the user has agreed to */ (null);
   #away = /** @type {{promise: Promise<void>, resolve: () => void} | null} */ (null);
   #wake = () => {};
   #onOnline = () => this.#networkChanged();
@@ -142,7 +145,17 @@ export class MediaClient extends EventTarget {
     /** @type {Set<Publication>} */
     this.publications = new Set();
     /** @type {import("./protocol.d.ts").RecordingView} */
-    this.recording = { state: "off", recording: null, detail: "" };
+    this.recording = { state: "off", recording: null, detail: "", whose: "required", tracks: [] };
+  }
+
+  /** what to show before the user agrees to be recorded; null before the first join */
+  get terms() {
+    return this.joined?.consent ?? null;
+  }
+
+  /** what this client has said to being recorded: unasked, asked, given, refused or withdrawn */
+  get consent() {
+    return this.participants.get(this.participant ?? "")?.consent ?? "unasked";
   }
 
   /** this client's participant id; null before the first join */
@@ -257,6 +270,22 @@ export class MediaClient extends EventTarget {
     await this.#request({ type: "record", on });
   }
 
+  /**
+   * Agrees to be recorded, refuses, or withdraws. A consent is given again by itself when a lost connection makes a new
+   * session necessary.
+   * @param {boolean} given @param {string} [version] of the text that was shown; the server's own by default
+   */
+  async giveConsent(given, version = this.terms?.version ?? "") {
+    this.#agreed = null; // whatever becomes of the request, a withdrawal holds
+    await this.#request({ type: "consent", given, version });
+    this.#agreed = given ? version : null;
+  }
+
+  /** Has a participant asked again; needs the right `record`. @param {string} participant its id */
+  async askConsent(participant) {
+    await this.#request({ type: "ask-consent", participant });
+  }
+
   /** Asks the publisher for a new picture from which decoding can start. @param {string} id of the track */
   requestKeyframe(id) {
     this.#signalling?.send({ type: "keyframe", track: id });
@@ -369,6 +398,9 @@ export class MediaClient extends EventTarget {
     this.joined = joined;
     this.state = "joined";
     this.#emit("joined", { joined });
+    if (this.#agreed !== null && joined.recording.whose === "consent") {
+      this.giveConsent(true, this.#agreed).catch((error) => this.#emit("error", { error }));
+    }
     for (const publication of this.publications) {
       this.#send(publication).catch((error) => this.#lose(publication, error.message));
     }
@@ -388,6 +420,7 @@ export class MediaClient extends EventTarget {
     for (const quality of joined.qualities) this.#onQuality(quality);
     this.#onSpeaker(joined.speaker);
     this.#onRecording(joined.recording);
+    if (this.consent === "asked" && this.#agreed === null) this.#emit("consent-asked", { terms: joined.consent, by: null });
   }
 
   /** Carries one offer over whichever socket is there, again after a drop, as long as its session lives. */
@@ -534,6 +567,10 @@ export class MediaClient extends EventTarget {
         return this.#onSpeaker(message.participant);
       case "recording":
         return this.#onRecording(message);
+      case "consent-asked":
+        return this.#emit("consent-asked", { terms: message.terms, by: message.by });
+      case "participant-consent":
+        return this.#onConsent(message);
       case "error":
         return this.#onError(signalling, message);
       default:
@@ -594,9 +631,16 @@ export class MediaClient extends EventTarget {
     this.#emit("speaker", { participant });
   }
 
-  #onRecording({ state, recording, detail }) {
-    this.recording = { state, recording, detail };
+  #onRecording({ state, recording, detail, whose, tracks }) {
+    this.recording = { state, recording, detail, whose, tracks };
     this.#emit("recording", this.recording);
+  }
+
+  #onConsent({ participant, consent }) {
+    const known = this.participants.get(participant);
+    if (known) this.participants.set(participant, { ...known, consent });
+    if (participant === this.participant && consent !== "given") this.#agreed = null;
+    this.#emit("consent", { participant, consent });
   }
 
   #onError(signalling, { code, message, line, fatal }) {

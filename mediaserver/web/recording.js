@@ -14,6 +14,17 @@ const STEP_MS = 5000;
 const MOST_SPELLS = 200;
 const STATES = { recording: "being recorded", recovered: "recovered after a crash" };
 
+const SAID = { given: "agreed", refused: "refused", withdrawn: "withdrew" };
+const RULES = {
+  required: "Everybody who sent was recorded.",
+  consent: "Who had agreed was recorded.",
+  forbidden: "Nobody was to be recorded.",
+};
+const AFTERWARDS = {
+  keep: "What was recorded before a withdrawal was kept.",
+  erase: "What was recorded before a withdrawal was erased.",
+};
+
 const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
 export class RecordingView {
@@ -102,6 +113,7 @@ export class RecordingView {
       player.sounds.length ? element("section", { class: "panel" }, element("h2", {}, "Sound"), sounds) : null,
       this.bookmarks.root,
       this.#spells(),
+      this.#consents(),
       this.#tracks(),
       this.keeping.root,
     );
@@ -127,6 +139,26 @@ export class RecordingView {
     const hint = more ? `${more} more are on the timeline.` : marks.length ? "" : none;
     const heading = element("summary", {}, "What is missing ", element("span", { class: "count" }, String(marks.length + omitted)));
     return element("details", { class: "panel", open: marks.length > 0 }, heading, element("ul", { class: "jumps" }, ...rows), hint ? element("p", { class: "hint" }, hint) : null);
+  }
+
+  /** Whose tracks could go in, and what its participants said to that. */
+  #consents() {
+    const { consent_rules: rules, consents } = this.recording;
+    if (!rules?.length && !consents?.length) return null;
+    const said = consents.map((one) => {
+      const who = one.name || one.participant;
+      const by = [one.by === "application" ? "told by its application" : one.by === "archive" ? "written down later" : "", one.witness];
+      const about = [`${who} ${SAID[one.state] ?? one.state}`, one.version && `text ${one.version}`, ...by, one.note].filter(Boolean).join(", ");
+      const at = Math.min(Math.max(0, one.offset_ms), this.player.length);
+      const button = element("button", { class: "plain jump", "data-consent": one.state }, element("time", { datetime: one.at }, one.offset_ms < 0 ? "before" : moment(at)), element("span", {}, about));
+      button.addEventListener("click", () => this.player.seek(at));
+      return element("li", {}, button);
+    });
+    const texts = rules.map((rule) =>
+      element("p", { class: "hint" }, `${moment(Math.max(0, rule.offset_ms))} ${RULES[rule.whose] ?? rule.whose} ${AFTERWARDS[rule.withdrawal] ?? ""} Shown was text ${rule.version}: “${rule.text}”`),
+    );
+    const heading = element("summary", {}, "Consent ", element("span", { class: "count" }, String(consents.length)));
+    return element("details", { class: "panel consents" }, heading, element("ul", { class: "jumps" }, ...said), ...texts);
   }
 
   #tracks() {

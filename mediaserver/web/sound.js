@@ -1,5 +1,6 @@
 /** The sounds of a room on the viewer's page: one row each, with its level, its volume, and a switch. */
 
+import { recordedMark, showMark } from "./consent.js";
 import { altered, profile } from "./sources.js";
 import { byId, element, icon, write } from "./ui.js";
 
@@ -23,6 +24,7 @@ class Sound {
     this.audio.srcObject = new MediaStream([track]);
     this.level = element("meter", { min: 0, max: 1, "aria-label": `Level of ${title}` });
     this.whose = element("small", {});
+    this.recorded = recordedMark();
     this.sign = element("strong", { class: "sound-sign", role: "status" });
     this.button = element("button", { class: "plain", "aria-pressed": "true" });
     this.volume = element("input", { type: "range", min: 0, max: 1, step: 0.05, value: 1, "aria-label": `Volume of ${title}` });
@@ -31,7 +33,7 @@ class Sound {
       "li",
       { "data-track": info.id, "data-source": info.source },
       this.button,
-      element("span", { class: "name" }, title, this.whose),
+      element("span", { class: "name" }, title, this.recorded, this.whose),
       this.sign,
       this.level,
       this.volume,
@@ -129,6 +131,11 @@ export class Sounds extends EventTarget {
 
   update(info, owner) {
     this.#rows.get(info.id)?.update(info, owner);
+  }
+
+  /** @param {(track: string) => "on" | "off" | ""} stateOf whether a track goes into the recording */
+  record(stateOf) {
+    for (const [id, row] of this.#rows) showMark(row.recorded, stateOf(id));
   }
 
   /** The server cannot be heard: what it said last is no longer of now. */

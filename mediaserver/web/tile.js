@@ -3,6 +3,7 @@
  * live. The sign follows the page's own clock and its own pixels; the server's word can only make it graver.
  */
 
+import { recordedMark, showMark } from "./consent.js";
 import { Freshness, FrameWatch } from "./freshness.js";
 import { profile } from "./sources.js";
 import { age, element, frameRate, percent, pictureSize, write } from "./ui.js";
@@ -64,6 +65,7 @@ export class Tile {
   #unchangedMs;
   #quality = /** @type {{ state: string, cause: string } | null} */ (null);
   #shownSince = performance.now();
+  #recorded = recordedMark();
   #lossShown = /** @type {number | null} */ (null);
   #rateShown = /** @type {number | null} */ (null);
 
@@ -87,6 +89,7 @@ export class Tile {
       "div",
       { class: "figures" },
       element("strong", {}, title),
+      this.#recorded,
       element("span", { class: "whose" }),
       figure("age", "Age"),
       figure("rate", "Rate"),
@@ -138,6 +141,11 @@ export class Tile {
   /** @param {{ state: string, cause: string } | null} quality what the server says arrives here; null: not known */
   allow(quality) {
     this.#quality = quality;
+  }
+
+  /** @param {"on" | "off" | ""} state whether it goes into the recording; empty while there is none */
+  record(state) {
+    showMark(this.#recorded, state);
   }
 
   /** The server cannot be heard: what it said last is no longer of now. */

@@ -20,6 +20,8 @@ const CAUSES = {
   overflow: "the recorder was too slow",
   disk: "the disk refused",
   muted: "muted",
+  consent: "its sender had not agreed",
+  withdrawn: "erased, as consent was withdrawn",
   line: "the viewer's line",
   source: "its source",
   publisher: "nothing came from who publishes it",

@@ -171,13 +171,17 @@ export function banner(text, kind = "warn") {
   write(line, text);
 }
 
-/** Shows the state of the room's recording in the head. @param {{state: string, detail?: string}} recording */
-export function showRecording({ state, detail }) {
+/**
+ * Shows the state of the room's recording in the head.
+ * @param {{state: string, detail?: string, whose?: string, tracks?: string[]}} recording
+ */
+export function showRecording({ state, detail, whose, tracks }) {
   const sign = byId("recording");
-  sign.dataset.state = state;
+  const nobody = whose === "consent" && !tracks?.length && (state === "starting" || state === "on");
+  sign.dataset.state = nobody ? "starting" : state;
   sign.title = detail ?? "";
   const words = { off: "Not recording", starting: "Recording starts", on: "Recording", alarm: "Recording in trouble" };
-  write(sign, words[state] ?? state);
+  write(sign, nobody ? "Recording nobody yet: no consent" : (words[state] ?? state));
 }
 
 /** Shows the state of the connection in the head. */

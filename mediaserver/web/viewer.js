@@ -2,6 +2,7 @@
 
 import { Attention } from "./attention.js";
 import { MediaClient } from "./client.js";
+import { ConsentStrip, participantMark, recordedState } from "./consent.js";
 import { Sounds } from "./sound.js";
 import { profile } from "./sources.js";
 import { Tile } from "./tile.js";
@@ -56,6 +57,7 @@ function addTile(info) {
   const tile = new Tile(info, ownerOf(info), client.joined?.budgets?.[info.source], choose, client);
   tiles.set(info.id, tile);
   tile.allow(client.qualities.get(info.id) ?? null);
+  tile.record(recordedState(client, info.id));
   arrange();
   attention.watch(tile);
   return tile;
@@ -66,8 +68,10 @@ function onTrackAdded({ detail: { track } }) {
 }
 
 function onMedia({ detail: { info, track, receiver } }) {
-  if (info.kind === "audio") sounds.add(info, ownerOf(info), track, receiver, client);
-  else (tiles.get(info.id) ?? addTile(info)).show(track);
+  if (info.kind === "audio") {
+    sounds.add(info, ownerOf(info), track, receiver, client);
+    sounds.record((id) => recordedState(client, id));
+  } else (tiles.get(info.id) ?? addTile(info)).show(track);
 }
 
 function onTrackChanged({ detail: { track } }) {
@@ -106,6 +110,7 @@ function listPeople() {
       "li",
       { "data-participant": id },
       element("span", { class: "name" }, name || role, id === client.participant ? element("small", {}, "you") : null),
+      participantMark(client, client.participants.get(id) ?? { id, name, role }),
       element("span", { class: `role ${role}` }, role),
     ),
   );
@@ -129,8 +134,16 @@ function onClosed({ detail: { code, message } }) {
   for (const id of ["talk", "record", "leave"]) byId(id).disabled = true;
 }
 
+/** Who and what is recorded now. */
+function showRecorded() {
+  for (const [id, tile] of tiles) tile.record(recordedState(client, id));
+  sounds.record((id) => recordedState(client, id));
+  listPeople();
+}
+
 function onRecording({ detail }) {
   ui.showRecording(detail);
+  showRecorded();
   const running = detail.state !== "off";
   byId("record").setAttribute("aria-pressed", String(running));
   relabel(byId("record"), running ? "stop" : "record", running ? "Stop recording" : "Record");
@@ -171,6 +184,14 @@ async function talk() {
     button.disabled = client.state === "closed";
     showVoice();
   }
+}
+
+async function stopTalking() {
+  const ended = voice;
+  voice = null;
+  showVoice();
+  ended?.track.stop();
+  await ended?.stop();
 }
 
 async function record() {
@@ -241,6 +262,7 @@ function listen() {
   on("participant-left", listPeople);
   on("speaker", ({ detail: { participant } }) => ui.showSpeaker(participant));
   on("recording", onRecording);
+  on("consent", showRecorded);
   on("transport", showState);
   on("reconnecting", () => {
     for (const tile of tiles.values()) tile.unheard();
@@ -294,6 +316,7 @@ async function start() {
   ui.showConnection("warn", "Connecting");
   client = new MediaClient({ room, token, name });
   attention = new Attention(client, tiles);
+  byId("banner").after(new ConsentStrip(client, stopTalking).root);
   listen();
   ui.write(byId("empty"), "Joining the room.");
   performance.mark("join");

@@ -1,0 +1,168 @@
+/**
+ * What a page shows of consent: the question whether one may be recorded, one's own state with the way back, and the
+ * marks that tell who and what is recorded. Everything is reached by keyboard; no key press meant for something else agrees.
+ */
+
+import { element, notify, write } from "./ui.js";
+
+/** @typedef {import("./client.js").MediaClient} MediaClient */
+
+const STATES = { given: "agreed", asked: "not answered", refused: "refused", withdrawn: "withdrawn", unasked: "not asked" };
+const AFTERWARDS = {
+  keep: "When you withdraw, what was recorded until then is kept.",
+  erase: "When you withdraw, what was recorded of you until then is erased.",
+};
+
+/** Whether anything goes into a recording now. @param {{ state: string }} recording */
+const runs = ({ state }) => state !== "off";
+
+/**
+ * How a track stands: on, off (it is left out of a recording that runs), or "" while nothing is recorded.
+ * @param {MediaClient} client @param {string | null} track
+ * @returns {"on" | "off" | ""}
+ */
+export function recordedState(client, track) {
+  if (!runs(client.recording)) return "";
+  return track !== null && client.recording.tracks.includes(track) ? "on" : "off";
+}
+
+/** A mark for `recordedState`, by words and form as much as by colour. */
+export function recordedMark() {
+  return element("span", { class: "rec", hidden: true });
+}
+
+/** @param {any} mark @param {"on" | "off" | ""} state */
+export function showMark(mark, state) {
+  mark.hidden = state === "";
+  mark.dataset.recorded = state;
+  write(mark, state === "on" ? "REC" : "not recorded");
+}
+
+/**
+ * What stands beside a participant in a list: REC, or why it is not recorded.
+ * @param {MediaClient} client @param {import("./protocol.d.ts").ParticipantView} participant
+ * @returns {HTMLElement | null}
+ */
+export function participantMark(client, { id, name, consent = "unasked" }) {
+  const { whose, tracks } = client.recording;
+  const own = [...client.tracks.values()].filter((track) => track.participant === id);
+  if (runs(client.recording) && own.some((track) => tracks.includes(track.id))) {
+    return element("span", { class: "rec", "data-recorded": "on", title: "Recorded now" }, "REC");
+  }
+  if (whose !== "consent" || consent === "unasked") return null;
+  const words = STATES[consent];
+  const mark = element("span", { class: "rec", "data-recorded": "off", "data-consent": consent }, words);
+  const again = consent === "refused" || consent === "withdrawn";
+  if (!again || !client.may("record") || id === client.participant) return mark;
+  const ask = element("button", { class: "plain ask", "aria-label": `Ask ${name || "this participant"} again` }, "Ask again");
+  ask.addEventListener("click", () => client.askConsent(id).catch((error) => notify(error.message, "alarm")));
+  return element("span", { class: "rec-group" }, mark, ask);
+}
+
+/** The question and one's own state, in a strip under the head of a page. */
+export class ConsentStrip {
+  #client;
+  #stopSending;
+  #asked = false;
+  /** the version of the notice that was seen here */
+  #seen = "";
+  #title = element("h2", { id: "consent-title", tabindex: -1 });
+  #text = element("p", { id: "consent-text" });
+  #yes = element("button", { class: "primary" });
+  #no = element("button", {});
+
+  /**
+   * @param {MediaClient} client
+   * @param {() => Promise<any>} stopSending called before a refusal where everybody who sends is recorded
+   */
+  constructor(client, stopSending) {
+    this.#client = client;
+    this.#stopSending = stopSending;
+    const buttons = element("div", { class: "answers" }, this.#yes, this.#no);
+    this.root = element(
+      "section",
+      { id: "consent", class: "consent", "aria-labelledby": "consent-title", "aria-describedby": "consent-text", hidden: true },
+      element("div", { class: "words" }, this.#title, this.#text),
+      buttons,
+    );
+    this.#yes.addEventListener("click", () => this.#answer(true));
+    this.#no.addEventListener("click", () => this.#answer(false));
+    client.addEventListener("consent-asked", () => this.#ask());
+    for (const name of ["joined", "resumed", "recording", "consent", "closed"]) client.addEventListener(name, () => this.show());
+  }
+
+  #ask() {
+    this.#asked = true;
+    this.show();
+    this.#title.focus(); // on the words, so that a key that was on its way answers nothing
+  }
+
+  /** Brings it in line with what the server has said. */
+  show() {
+    const client = this.#client;
+    const { whose } = client.recording;
+    const open = client.state !== "closed" && client.joined !== null && client.may("publish");
+    if (!open || whose === "forbidden") return this.#hide();
+    if (whose === "required") return this.#showNotice();
+    if (client.consent === "asked") this.#asked = true;
+    if (client.consent === "given") this.#asked = false;
+    if (this.#asked) this.#fill("question", "May you be recorded?", this.#terms("text"), "Yes, record me", "No");
+    else if (client.consent === "given") this.#fill("state", this.#now(), "", "", "Withdraw");
+    else if (client.consent !== "unasked") this.#fill("state", "You are not recorded.", "", "Agree to be recorded", "");
+    else this.#hide();
+    return undefined;
+  }
+
+  #now() {
+    const recorded = [...this.#client.publications].some(({ id }) => recordedState(this.#client, id) === "on");
+    return recorded ? "You are recorded now." : "You have agreed to be recorded.";
+  }
+
+  #showNotice() {
+    const { consent, recording, terms } = this.#client;
+    const refused = consent === "refused" || consent === "withdrawn";
+    if (refused) this.#fill("state", "You are not recorded, and may not send here.", "", "Allow it", "");
+    else if (runs(recording) && this.#seen !== terms?.version && consent !== "given") {
+      this.#fill("notice", "Everybody who sends is recorded", this.#terms("notice"), "Understood", "Do not record me");
+    } else this.#hide();
+  }
+
+  #terms(which) {
+    const { terms } = this.#client;
+    return terms ? `${terms[which]} ${AFTERWARDS[terms.withdrawal]}` : "";
+  }
+
+  #fill(kind, title, text, yes, no) {
+    this.root.hidden = false;
+    this.root.dataset.kind = kind;
+    write(this.#title, title);
+    write(this.#text, text);
+    for (const [button, words] of /** @type {[any, string][]} */ ([[this.#yes, yes], [this.#no, no]])) {
+      write(button, words);
+      button.hidden = words === "";
+    }
+  }
+
+  #hide() {
+    this.root.hidden = true;
+  }
+
+  async #answer(given) {
+    const client = this.#client;
+    // Whoever wants to agree after a refusal reads first what to.
+    if (given && this.root.dataset.kind === "state" && client.recording.whose === "consent") return this.#ask();
+    this.#yes.disabled = this.#no.disabled = true;
+    try {
+      if (!given && client.recording.whose === "required") await this.#stopSending();
+      await client.giveConsent(given);
+      this.#asked = false;
+      if (given) this.#seen = client.terms?.version ?? "";
+    } catch (error) {
+      notify(`The server did not take your answer: ${error.message}`, "alarm");
+    } finally {
+      this.#yes.disabled = this.#no.disabled = false;
+      this.show();
+    }
+    return undefined;
+  }
+}
