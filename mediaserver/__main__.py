@@ -126,6 +126,10 @@ def token(
         str | None, typer.Option(help="Of publish,subscribe,record,admin; without it those of the role.")
     ] = None,
     name: Annotated[str, typer.Option(help="The name that others see.")] = "",
+    recording: Annotated[
+        Literal["required", "consent", "forbidden"] | None,
+        typer.Option(help="Whose tracks may be recorded in the room; without it the server's settings say."),
+    ] = None,
     hours: Annotated[float, typer.Option(help="How long it is good for.", min=0.01, max=24 * 366)] = 24.0,
     config: ConfigFile = None,
 ) -> None:
@@ -139,7 +143,14 @@ def token(
         key = secret or load(config).auth.secret
         wanted = None if rights is None else auth.parse_rights(rights)
         made = auth.mint(
-            key, room=room, role=Role(role), now=Clock().wall(), rights=wanted, name=name, ttl=hours * 3600
+            key,
+            room=room,
+            role=Role(role),
+            now=Clock().wall(),
+            rights=wanted,
+            name=name,
+            ttl=hours * 3600,
+            recording=recording,
         )
     except (ConfigError, ValueError) as error:
         _fail(str(error), 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
@@ -118,11 +119,13 @@ def _ended(way: str) -> tuple[Operation, ...]:
     )  # fmt: skip
 
 
-def _offer(path: str, name: str, query: type[msgspec.Struct], summary: str) -> Operation:
+def _offer(
+    path: str, name: str, query: type[msgspec.Struct], summary: str, headers: Mapping[str, str] | None = None
+) -> Operation:
     answers = {201: ("The answer; Location is the resource.", SDP)}
     return Operation(
         method="POST", path=path, name=name, tag=path.split("/")[1], summary=summary, query=query, body=SDP,
-        answers=answers, refusals=_OFFER_REFUSALS,
+        answers=answers, refusals=_OFFER_REFUSALS, headers=dict(headers or {}),
     )  # fmt: skip
 
 
@@ -132,7 +135,10 @@ _MEDIA = (
         summary="The WebSocket of a participant (/asyncapi.json).",
         answers={101: ("It is a WebSocket now.", None)}, refusals=(400, 426, 503),
     ),
-    _offer("/whip/{room}", "whipPublish", WhipQuery, "Publish (RFC 9725)."),
+    _offer(
+        "/whip/{room}", "whipPublish", WhipQuery, "Publish (RFC 9725).",
+        {"Recording-Consent": "May it be recorded? `given` or `refused`, maybe with `; version=` of the text shown."},
+    ),
     *_ended("whip"),
     _offer("/whep/{room}", "whepView", WhepQuery, "Watch every track of a room."),
     _offer("/whep/{room}/{source}", "whepViewSource", WhepQuery, "Watch one source of a room."),

@@ -366,7 +366,7 @@ class MediaServer:
             await self.archive.keep_report(recording, report)
         if self._time_stamps is not None:
             self._time_stamps.add(recording)
-        await self.recordings.erase(recording)
+        await self.recordings.consent.erase(recording)
         await asyncio.to_thread(self.storage.closed, recording)
 
     async def _start_http(self, tls_folder: Path) -> None:

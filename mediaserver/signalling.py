@@ -16,6 +16,7 @@ import structlog
 from aiohttp import web
 
 from mediaserver import protocol as p
+from mediaserver.active import REFUSED, RecordingRefused
 from mediaserver.audit import Audit
 from mediaserver.auth import AuthError, Grant, Verifier, clean_name, valid_room
 from mediaserver.budgets import Skew, SourceBudget
@@ -23,7 +24,7 @@ from mediaserver.clock import Clock
 from mediaserver.connection import CLOSE_SECONDS, Connection, frame
 from mediaserver.consent import ConsentTerms
 from mediaserver.latency import LatencyBook
-from mediaserver.recordings import REFUSED, RecordingRefused, Recordings
+from mediaserver.recordings import Recordings
 from mediaserver.relays import IceServers
 from mediaserver.rooms import LiveRoom, Member, Overloaded, Rooms
 from mediaserver.settings import SignallingSettings
@@ -293,7 +294,7 @@ class Signalling:
 
     def _offer(self, session: Session, message: p.Offer) -> None:
         if message.publish:
-            self._recordings.check_publish(session.live, session.member.id)
+            self._recordings.consent.check_publish(session.live, session.member.id)
         publish = {line.mid: Publication(line.source, clean_name(line.label)) for line in message.publish}
         subscribe = {line.mid: line.track for line in message.subscribe}
         negotiated = session.live.offer(session.member, message.sdp, publish, subscribe)
@@ -355,12 +356,12 @@ class Signalling:
 
     def _consent(self, session: Session, message: p.Consent) -> None:
         version = clean_name(message.version)
-        self._recordings.say(session.live, session.member.id, message.given, by="participant", version=version)
+        self._recordings.consent.say(session.live, session.member.id, message.given, by="participant", version=version)
         self._reply(session, p.Ok(id=message.id))
 
     def _ask_consent(self, session: Session, message: p.AskConsent) -> None:
         session.member.grant.require(Right.RECORD)
-        self._recordings.ask(session.live, message.participant, by=session.member.id)
+        self._recordings.consent.ask(session.live, message.participant, by=session.member.id)
         self._reply(session, p.Ok(id=message.id))
 
     def _participants(self, session: Session, message: p.ListParticipants) -> None:

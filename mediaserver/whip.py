@@ -20,12 +20,13 @@ from typing import Literal
 
 from aiohttp import web
 
+from mediaserver.active import RecordingRefused
 from mediaserver.audit import Audit
 from mediaserver.auth import AuthError, Grant, Verifier, bearer, clean_name, valid_room
 from mediaserver.clock import Clock
 from mediaserver.problems import Problem
 from mediaserver.protocol import IceServer
-from mediaserver.recordings import RecordingRefused, Recordings
+from mediaserver.recordings import Recordings
 from mediaserver.relays import IceServers
 from mediaserver.rooms import LiveRoom, Member, Overloaded, Rooms
 from mediaserver.settings import HttpSettings
@@ -255,9 +256,9 @@ class Whip:
         self._resources[way, member.id] = resource
         try:
             if said is not None:
-                self._recordings.say(live, member.id, said[0], by="participant", version=said[1])
+                self._recordings.consent.say(live, member.id, said[0], by="participant", version=said[1])
             if publish:
-                self._recordings.check_publish(live, member.id)
+                self._recordings.consent.check_publish(live, member.id)
             negotiated = live.offer(member, sdp, publish, subscribe)
         except Exception:
             live.leave(member.id, "offer-refused")

@@ -261,9 +261,12 @@ class Session:
             for name in self._gone:
                 self._gone[name] += _counted(tap, name)
             del self._taps[track]
-            if tap.until_us is not None and not tap.ended:
+            if tap.until_us is not None:
                 self._disk.put(self._withheld.begin(track, self._hooks.to_wall(tap.until_us), pipeline.position))
-                self._go_on(tap.then)
+                if tap.ended:
+                    self._disk.put(self._withheld.end(track, self._wall())[0])
+                else:
+                    self._go_on(tap.then)
         return full
 
     def _go_on(self, then: _Next | None) -> None:

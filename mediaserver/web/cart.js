@@ -163,7 +163,7 @@ class SourceCard {
     this.button.setAttribute("aria-label", `${sending ? "Stop sending" : "Send"} ${this.title}`);
     const recorded = sending ? recordedState(client, this.publication?.id ?? null) : "";
     this.root.dataset.recorded = recorded;
-    const said = { on: "Sending · REC", off: "Sending · not recorded", "": "Sending" };
+    const said = { on: "Sending · REC", starting: "Sending · REC starts", off: "Sending · not recorded", "": "Sending" };
     ui.write(this.state, sending ? said[recorded] : this.#busy ? "Starting" : this.track ? "Ready" : "No device");
     this.look.hidden = this.track === null;
     this.figures.hidden = !sending;

@@ -8,6 +8,7 @@ import { element, notify, write } from "./ui.js";
 /** @typedef {import("./client.js").MediaClient} MediaClient */
 
 const STATES = { given: "agreed", asked: "not answered", refused: "refused", withdrawn: "withdrawn", unasked: "not asked" };
+const WORDS = { on: "REC", starting: "REC starts", off: "not recorded" };
 const AFTERWARDS = {
   keep: "When you withdraw, what was recorded until then is kept.",
   erase: "When you withdraw, what was recorded of you until then is erased.",
@@ -17,13 +18,15 @@ const AFTERWARDS = {
 const runs = ({ state }) => state !== "off";
 
 /**
- * How a track stands: on, off (it is left out of a recording that runs), or "" while nothing is recorded.
+ * How a track stands: on, starting (it goes in, and nothing is on the disk yet), off (it is left out of a recording that
+ * runs), or "" while nothing is recorded.
  * @param {MediaClient} client @param {string | null} track
- * @returns {"on" | "off" | ""}
+ * @returns {"on" | "starting" | "off" | ""}
  */
-export function recordedState(client, track) {
-  if (!runs(client.recording)) return "";
-  return track !== null && client.recording.tracks.includes(track) ? "on" : "off";
+export function recordedState({ recording }, track) {
+  if (!runs(recording)) return "";
+  if (track === null || !recording.tracks.includes(track)) return "off";
+  return recording.state === "starting" ? "starting" : "on";
 }
 
 /** A mark for `recordedState`, by words and form as much as by colour. */
@@ -31,11 +34,11 @@ export function recordedMark() {
   return element("span", { class: "rec", hidden: true });
 }
 
-/** @param {any} mark @param {"on" | "off" | ""} state */
+/** @param {any} mark @param {ReturnType<typeof recordedState>} state */
 export function showMark(mark, state) {
   mark.hidden = state === "";
   mark.dataset.recorded = state;
-  write(mark, state === "on" ? "REC" : "not recorded");
+  write(mark, WORDS[state] ?? "");
 }
 
 /**
@@ -44,10 +47,10 @@ export function showMark(mark, state) {
  * @returns {HTMLElement | null}
  */
 export function participantMark(client, { id, name, consent = "unasked" }) {
-  const { whose, tracks } = client.recording;
-  const own = [...client.tracks.values()].filter((track) => track.participant === id);
-  if (runs(client.recording) && own.some((track) => tracks.includes(track.id))) {
-    return element("span", { class: "rec", "data-recorded": "on", title: "Recorded now" }, "REC");
+  const { whose } = client.recording;
+  const states = [...client.tracks.values()].filter((track) => track.participant === id).map((track) => recordedState(client, track.id));
+  for (const state of /** @type {const} */ (["on", "starting"])) {
+    if (states.includes(state)) return element("span", { class: "rec", "data-recorded": state }, WORDS[state]);
   }
   if (whose !== "consent" || consent === "unasked") return null;
   const words = STATES[consent];
@@ -114,7 +117,7 @@ export class ConsentStrip {
   }
 
   #now() {
-    const recorded = [...this.#client.publications].some(({ id }) => recordedState(this.#client, id) === "on");
+    const recorded = [...this.#client.publications].some(({ id }) => ["on", "starting"].includes(recordedState(this.#client, id)));
     return recorded ? "You are recorded now." : "You have agreed to be recorded.";
   }
 

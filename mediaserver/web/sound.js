@@ -133,7 +133,7 @@ export class Sounds extends EventTarget {
     this.#rows.get(info.id)?.update(info, owner);
   }
 
-  /** @param {(track: string) => "on" | "off" | ""} stateOf whether a track goes into the recording */
+  /** @param {(track: string) => ReturnType<typeof import("./consent.js").recordedState>} stateOf whether a track goes into the recording */
   record(stateOf) {
     for (const [id, row] of this.#rows) showMark(row.recorded, stateOf(id));
   }

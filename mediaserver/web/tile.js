@@ -143,7 +143,7 @@ export class Tile {
     this.#quality = quality;
   }
 
-  /** @param {"on" | "off" | ""} state whether it goes into the recording; empty while there is none */
+  /** @param {ReturnType<typeof import("./consent.js").recordedState>} state whether it goes into the recording; empty while there is none */
   record(state) {
     showMark(this.#recorded, state);
   }

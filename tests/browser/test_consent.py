@@ -57,6 +57,17 @@ def test_cart_is_asked_and_viewer_sees_who_is_recorded(
         question.wait_for(timeout=PATIENCE * 5_000)
         cart.get_by_role("button", name="No", exact=True).click()
         cart.get_by_text("You are not recorded.").wait_for()
+        viewer.get_by_role("button", name="Stop recording").click()
+        viewer.locator("#recording", has_text="Not recording").wait_for()
+        desk = pages.open(f"{server.base}/archive#token={server.token('*', 'archivist')}")
+        desk.locator("#recordings button[data-recording]").first.click(timeout=PATIENCE * 10_000)
+        consents = desk.locator("details.consents")
+        consents.locator("summary").click()
+        consents.get_by_text("Cart 3 agreed, text 1").wait_for()
+        consents.get_by_text("Cart 3 withdrew, text 1").wait_for()
+        consents.get_by_text("Who had agreed was recorded.").wait_for()
+        desk.get_by_text("its sender had not agreed").first.wait_for()
+        shot(desk, "consent-desk")
     finally:
         pages.close()  # before they lose their server
         server.stop()

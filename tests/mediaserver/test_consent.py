@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from mediaserver.active import RecordingRefused
 from mediaserver.auth import AuthError, ConsentClaim, Verifier, mint
 from mediaserver.config import ConfigError, load
 from mediaserver.consent import CHANGES_AT_MOST, STRICTNESS, Consents, Said, TooManyChanges, Whose
-from mediaserver.recordings import RecordingRefused, Recordings
+from mediaserver.recordings import Recordings
 from mediaserver.rooms import LiveRoom, Member
 from mediaserver.settings import RecordingSettings
 from mediaserver.sfu.session.model import Publication, Role, Source
@@ -198,6 +199,7 @@ def test_recorded_by_consent(site: Open, tmp_path: Path) -> None:
             await tracks(doctor)
             assert (await doctor.ask("ask-consent", participant=me))["type"] == "ok"
             assert (await cart.until("consent-asked"))["by"] == doctor.joined["participant"]
+            assert "a moment ago" in (await doctor.ask("ask-consent", participant=me))["message"]
             assert (await doctor.ask("record", on=False))["type"] == "ok"
             await ended(s)
             await sender.close()
@@ -311,7 +313,7 @@ def test_by_token_and_by_whip(site: Open) -> None:
             )
             assert len(live.recording.tracks) == 2, "who says nothing is not recorded"
             # The application withdraws it for them; the token's word counts no longer.
-            s.server.recordings.say(live, cart.joined["participant"], False, witness="Nurse O.")
+            s.server.recordings.consent.say(live, cart.joined["participant"], False, witness="Nurse O.")
             await tracks(cart, *[t.id for t in live.tracks if t.participant == probe.id])
             assert (await cart.ask("leave"))["type"] == "ok"
             await sender.close()
@@ -396,9 +398,9 @@ class Drawn:
         match step:
             case "say", number, word if number in self.members:
                 with suppress(RecordingRefused):
-                    recordings.say(live, self.members[number].id, word)
+                    recordings.consent.say(live, self.members[number].id, word)
             case "decree", whose:
-                recordings.decree(live, whose)
+                recordings.consent.decree(live, whose)
             case "record", on:
                 with suppress(RecordingRefused):
                     recordings.switch(live, on, "test")
@@ -409,7 +411,7 @@ class Drawn:
                 claim = None if word is None else ConsentClaim(given=word, at=at)
                 member = self.members[number] = self._join("cart", claim, f"cart {number}")
                 with suppress(RecordingRefused):
-                    recordings.check_publish(live, member.id)
+                    recordings.consent.check_publish(live, member.id)
                     sdp = make_offer(video("sendonly", VP8, ssrc=5))
                     live.offer(member, sdp, {"0": Publication(Source.CAMERA, "")}, {})
 

@@ -30,7 +30,9 @@ def test_join_tells_who_is_there(site: Open) -> None:
             ]
             assert second.joined["rights"] == ["subscribe"]
             assert second.joined["budgets"]["ultrasound"]["stale_ms"] == 250
-            assert second.joined["recording"] == {"state": "off", "recording": None, "detail": ""}
+            assert second.joined["recording"] == {
+                "state": "off", "recording": None, "detail": "", "whose": "required", "tracks": [],
+            }  # fmt: skip
             news = await first.until("participant-joined")
             assert news["participant"]["id"] == second.joined["participant"]
             assert (await first.ask("participants"))["participants"] == people
