@@ -21,8 +21,12 @@ from mediaserver.recording.keys import make_key
 from mediaserver.recording.manifest import ConsentFact, Consents, Manifest
 from mediaserver.recording.recorder import ParticipantMeta
 from mediaserver.recording.settings import TrackMeta
-from mediaserver.recording.verify import verify
+from mediaserver.recording.storage import LocalStorage
+from mediaserver.recording.storage.s3 import S3Settings
+from mediaserver.recording.verify import Checks, verify
+from mediaserver.recording.withdrawal import Withdrawals
 from tests.recording import feed
+from tests.recording.bucketed import Driven
 from tests.recording.feed import MONOTONIC_START, WALL_START, Ring, Source, Studio, Unsynced
 from tests.recording.test_evidence import evidence_of
 
@@ -169,9 +173,9 @@ def test_a_crash_keeps_what_was_said(tmp_path: Path) -> None:
     asyncio.run(work())
 
 
-def erasing(root: Path, evidence: Evidence = NOTHING) -> Studio:
+def erasing(root: Path, evidence: Evidence = NOTHING, storage: LocalStorage | None = None) -> Studio:
     """A camera that stays; an ultrasound that is withdrawn after 3 s, and comes back."""
-    studio = Studio(root, evidence=evidence)
+    studio = Studio(root, storage, evidence=evidence)
     studio.track("camera", participant="nurse")
     studio.feed("camera", feed.deliver([Source(Codec.CODEC_VP8, feed.video(Codec.CODEC_VP8, 30))]))
     studio.run()
@@ -265,6 +269,31 @@ def test_an_erasure_that_was_interrupted_is_done_at_the_next_start(tmp_path: Pat
         await again.close()
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("sent", [True, False], ids=["sent", "waiting"])
+def test_what_is_withdrawn_goes_from_the_bucket_too(tmp_path: Path, bucket: S3Settings, sent: bool) -> None:
+    """Whether its files were there already or still waited to be sent."""
+    storage = Driven(tmp_path, bucket)
+    evidence = evidence_of(tmp_path, make_key())
+    studio = erasing(tmp_path, evidence, storage)
+    name = studio.recording.id
+    if sent:
+        storage.settle()
+    gone = f"{studio.path.relative_to(tmp_path).as_posix()}/us-1.webm"
+    assert (storage.bucket.size(gone) is not None) == sent
+    withdrawals = Withdrawals(storage, evidence, signed=True)
+    withdrawals.mark(name)
+    assert withdrawals.carry_out(name, WALL_START) == ["us-1.webm"]
+    assert withdrawals.marked() == []
+    storage.closed(name)
+    storage.settle()
+    assert storage.bucket.size(gone) is None
+    assert storage.bucket.size(gone.replace("us-1.webm", withdrawn.NAME)) is not None
+    assert not list(studio.path.glob("*.webm")), "the bucket has the others"
+    report = verify(studio.path, Checks(evidence.trusted, signed=True), storage)
+    assert report.ok, report.problems
+    assert report.files == 2
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
