@@ -14,13 +14,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mediaserver.codecs.payload import Codec
-from mediaserver.recording import journal, manifest, raw, withdrawn
+from mediaserver.recording import journal, manifest, raw, views, withdrawn
 from mediaserver.recording.archive import Archive
+from mediaserver.recording.catalog import Entry, schema
+from mediaserver.recording.catalog.rows import part_rows
 from mediaserver.recording.evidence import NOTHING, Evidence
 from mediaserver.recording.keys import make_key
 from mediaserver.recording.manifest import ConsentFact, Consents, Manifest
 from mediaserver.recording.recorder import ParticipantMeta
 from mediaserver.recording.settings import TrackMeta
+from mediaserver.recording.sidecars import Sidecars
 from mediaserver.recording.storage import LocalStorage
 from mediaserver.recording.storage.s3 import S3Settings
 from mediaserver.recording.verify import Checks, verify
@@ -126,6 +129,14 @@ def test_recorded_from_consent_to_withdrawal_and_again(tmp_path: Path) -> None:
     assert [(rule.whose, rule.text) for rule in said.rules] == [("consent", "May we?")]
     assert [fact.state for fact in said.facts] == ["given", "withdrawn", "given"]
     assert said.erase == []
+    rows = part_rows(Entry(kept))[schema.consents]
+    assert [(row["subject"], row["scope"], row["given"], row["note"]) for row in rows] == [
+        ("Cart 3", "recording", True, "given, text 7"), ("Cart 3", "recording", False, "withdrawn, text 7"),
+        ("Cart 3", "recording", True, "given, text 7"),
+    ], "the catalog can be made of the manifest"  # fmt: skip
+    shown = views.consents(kept, Sidecars())
+    assert [one.state for one in shown] == ["given", "withdrawn", "given"]
+    assert shown[1].offset_ms == pytest.approx(2550, abs=20)
     assert verify(studio.path, storage=studio.storage).ok
 
 
@@ -276,6 +287,8 @@ def test_what_is_withdrawn_goes_from_the_bucket_too(tmp_path: Path, bucket: S3Se
     """Whether its files were there already or still waited to be sent."""
     storage = Driven(tmp_path, bucket)
     evidence = evidence_of(tmp_path, make_key())
+    assert evidence.register is not None
+    evidence.register.open()
     studio = erasing(tmp_path, evidence, storage)
     name = studio.recording.id
     if sent:
@@ -294,6 +307,7 @@ def test_what_is_withdrawn_goes_from_the_bucket_too(tmp_path: Path, bucket: S3Se
     report = verify(studio.path, Checks(evidence.trusted, signed=True), storage)
     assert report.ok, report.problems
     assert report.files == 2
+    evidence.shut()
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
