@@ -164,7 +164,9 @@ class Recordings:
         if active is not None:
             self._sort(active, self._rooms.clock.monotonic_us() if now is None else now)
         shown = live.recording
-        live.set_recording(shown.state, shown.recording, shown.detail, sorted(active.taps) if active else ())
+        tracks = sorted(active.taps) if active is not None else []
+        if (shown.whose, shown.tracks) != (consents.whose, tracks):
+            live.set_recording(shown.state, shown.recording, shown.detail, tracks)
         for member in list(live.members):
             publishes = any(track.info.participant == member for track in live.room.tracks.values())
             if publishes and not consents.may_publish(member):

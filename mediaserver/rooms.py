@@ -261,11 +261,11 @@ class LiveRoom:
     ) -> None:
         """Tell everybody how the recording stands, and which tracks go into it."""
         whose = self.consents.whose
-        view = protocol.RecordingView(state=state, recording=recording, detail=detail, whose=whose, tracks=list(tracks))
-        if view != self.recording:
-            self.recording = view
-            self.broadcast(protocol.RecordingChanged(**msgspec.structs.asdict(view)))
-            self._rooms._observe(self, RecordingChanged(state, recording, detail, tuple(tracks)))
+        self.recording = protocol.RecordingView(
+            state=state, recording=recording, detail=detail, whose=whose, tracks=list(tracks)
+        )
+        self.broadcast(protocol.RecordingChanged(**msgspec.structs.asdict(self.recording)))
+        self._rooms._observe(self, RecordingChanged(state, recording, detail, tuple(tracks)))
 
     def tell_consent(self, participant: str, said: Said | None = None) -> None:
         """Tell everybody what a participant has said to being recorded, or, without `said`, that it was asked."""
