@@ -53,8 +53,8 @@ class Withdrawals:
 
     def carry_out(self, recording: str, now_us: int) -> list[str]:
         """Erase what has to go; gives the names of the files that went now. Nothing goes of a recording that goes on,
-        or is held: a hold is stronger. Interrupted, it can be done again. Raises ValueError for a list that can't be
-        read, and for holds that can't be trusted.
+        or is held: a hold is stronger, also than an erasure that was interrupted. It can be done again. Raises
+        ValueError for a list that can't be read, and for holds that can't be trusted.
         """
         folder = self._storage.find(recording)
         if folder is None or (folder / journal.NAME).exists() or not self._is_able:
@@ -72,10 +72,11 @@ class Withdrawals:
         wanted = {*withdrawn.to_erase(kept), *self._marked(recording)}
         done = withdrawn.load(folder)
         fresh = _erasures(kept, wanted - {one.file for one in done}, now_us)
-        if fresh and sidecars.load(folder, self._storage.read).held:
-            return []
-        if fresh and (said := self._distrust(folder, self._evidence.entry)):
-            raise ValueError(said)
+        if fresh or done:
+            if sidecars.load(folder, self._storage.read).held:
+                return []
+            if said := self._distrust(folder, self._evidence.entry):
+                raise ValueError(said)
         if fresh:
             listed = Withdrawn(withdrawn.VERSION, recording, [*done, *fresh])
             # The list first: whatever happens then, it is known that they were to go and why.

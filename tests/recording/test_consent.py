@@ -22,6 +22,7 @@ from mediaserver.recording.evidence import NOTHING, Evidence
 from mediaserver.recording.keys import make_key
 from mediaserver.recording.manifest import ConsentFact, Consents, Manifest
 from mediaserver.recording.recorder import ParticipantMeta
+from mediaserver.recording.retention import DAY_US, Policy, RetentionClass
 from mediaserver.recording.settings import TrackMeta
 from mediaserver.recording.sidecars import Sidecars
 from mediaserver.recording.storage import LocalStorage
@@ -282,6 +283,96 @@ def test_an_erasure_that_was_interrupted_is_done_at_the_next_start(tmp_path: Pat
     asyncio.run(work())
 
 
+@pytest.mark.usefixtures("kept")
+def test_holds_that_cannot_be_trusted_stop_an_erasure(tmp_path: Path) -> None:
+    """Who takes the hold's file away has not lifted it, neither for an erasure nor for one that was put off."""
+    evidence = evidence_of(tmp_path, make_key())
+
+    async def work() -> None:
+        archive = Archive(tmp_path, evidence=evidence, storage=feed.storage_at(tmp_path))
+        await archive.open()
+        studio = await asyncio.to_thread(erasing, tmp_path, evidence)
+        recording = studio.recording.id
+        await archive.index(recording)
+        await archive.place_hold(recording, reason="court", by="law", at_us=WALL_START)
+        await archive.mark_withdrawn(recording)
+        holds = studio.path / "holds.json"
+        data = holds.read_bytes()
+        holds.unlink()
+        with pytest.raises(ValueError, match=r"can't be trusted: holds\.json is missing"):
+            await archive.erase_withdrawn(recording, WALL_START)
+        await archive.close()
+        again = Archive(tmp_path, evidence=evidence, storage=feed.storage_at(tmp_path))
+        await again.open(WALL_START)
+        assert again.erased == []
+        (failure,) = again.failures
+        assert "could not be erased" in failure
+        assert (studio.path / "us-1.webm").exists()
+        holds.write_bytes(data)
+        assert await again.lift_hold(recording, by="law", at_us=WALL_START) == 1
+        assert not (studio.path / "us-1.webm").exists()
+        assert (await again.verify(recording)).ok
+        await again.close()
+
+    asyncio.run(work())
+
+
+def test_a_hold_that_a_command_lifts_beside_a_server_lets_go_at_the_next_start(tmp_path: Path) -> None:
+    key = make_key()
+    evidence = evidence_of(tmp_path, key)
+
+    async def work() -> None:
+        archive = Archive(tmp_path, evidence=evidence)
+        await archive.open()
+        studio = await asyncio.to_thread(erasing, tmp_path, evidence)
+        recording = studio.recording.id
+        await archive.index(recording)
+        await archive.place_hold(recording, reason="court", by="law", at_us=WALL_START)
+        await archive.mark_withdrawn(recording)
+        command = Archive(tmp_path, evidence=evidence_of(tmp_path, key))
+        await command.open_to_read()
+        assert await command.lift_hold(recording, by="law", at_us=WALL_START) == 1
+        await command.close()
+        assert (studio.path / "us-1.webm").exists(), "only who has the register can vouch for it"
+        await archive.close()
+        again = Archive(tmp_path, evidence=evidence_of(tmp_path, key))
+        await again.open(WALL_START)
+        assert (again.failures, again.erased) == ([], [(recording, ["us-1.webm"])])
+        assert (await again.verify(recording)).ok
+        await again.close()
+
+    asyncio.run(work())
+
+
+def test_a_disposal_takes_what_a_withdrawal_has_left(tmp_path: Path) -> None:
+    evidence = evidence_of(tmp_path, make_key())
+    policy = Policy((RetentionClass(name="standard", days=10),), default="standard")
+
+    async def work() -> None:
+        archive = Archive(tmp_path, evidence=evidence, retention=policy, wall_us=lambda: WALL_START)
+        await archive.open()
+        studio = await asyncio.to_thread(erasing, tmp_path, evidence)
+        recording = studio.recording.id
+        await archive.index(recording)
+        await archive.mark_withdrawn(recording)
+        assert await archive.erase_withdrawn(recording, WALL_START) == ["us-1.webm"]
+        await archive.mark_withdrawn(recording)
+        left = sum(path.stat().st_size for path in studio.path.glob("*.webm"))
+        report = await archive.disposals.run(by="Eve", reason="over", now_us=WALL_START + 11 * DAY_US)
+        assert [(case.state, case.files, case.bytes) for case in report.cases] == [("disposed", 2, left)]
+        assert [path.name for path in studio.path.iterdir()] == ["disposed.json"]
+        assert await archive.erase_withdrawn(recording, WALL_START) == [], "nothing is left to be erased"
+        await archive.close()
+        again = Archive(tmp_path, evidence=evidence, retention=policy)
+        await again.open(WALL_START)
+        assert (again.failures, again.erased) == ([], [])
+        assert not list((tmp_path / ".withdrawn").iterdir())
+        assert (await again.verify(recording)).ok
+        await again.close()
+
+    asyncio.run(work())
+
+
 @pytest.mark.parametrize("sent", [True, False], ids=["sent", "waiting"])
 def test_what_is_withdrawn_goes_from_the_bucket_too(tmp_path: Path, bucket: S3Settings, sent: bool) -> None:
     """Whether its files were there already or still waited to be sent."""
@@ -295,7 +386,7 @@ def test_what_is_withdrawn_goes_from_the_bucket_too(tmp_path: Path, bucket: S3Se
         storage.settle()
     gone = f"{studio.path.relative_to(tmp_path).as_posix()}/us-1.webm"
     assert (storage.bucket.size(gone) is not None) == sent
-    withdrawals = Withdrawals(storage, evidence, signed=True)
+    withdrawals = Withdrawals(storage, evidence, signed=True, distrust=lambda folder, entry: "")
     withdrawals.mark(name)
     assert withdrawals.carry_out(name, WALL_START) == ["us-1.webm"]
     assert withdrawals.marked() == []
