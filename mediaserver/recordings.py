@@ -167,9 +167,8 @@ class Recordings:
         tracks = sorted(active.taps) if active is not None else []
         if (shown.whose, shown.tracks) != (consents.whose, tracks):
             live.set_recording(shown.state, shown.recording, shown.detail, tracks)
-        for member in list(live.members):
-            publishes = any(track.info.participant == member for track in live.room.tracks.values())
-            if publishes and not consents.may_publish(member):
+        for member in [member for member in live.members if not consents.may_publish(member)]:
+            if any(track.info.participant == member for track in live.room.tracks.values()):
                 live.leave(member, REFUSED)
 
     def _sort(self, active: Active, now: int) -> None:
