@@ -98,7 +98,7 @@ def test_dropped_socket_is_resumed(pages: Pages, server: Server, figures: Callab
 def test_server_restart(pages: Pages, tmp_path: Path, figures: Callable[..., None]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         http = f"127.0.0.1:{probe.getsockname()[1]}"
-    pages.expected = "net::ERR_CONNECTION_REFUSED"
+    pages.expected = "net::ERR_CONNECTION_"  # refused, or reset where it was just about to be accepted
     server = Server(tmp_path, http=http)
     cart = c.start_cart(pages, server, "session-4")
     doctor = c.open_viewer(pages, server, "session-4")
