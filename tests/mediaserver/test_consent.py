@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from mediaserver import rooms
 from mediaserver.active import RecordingRefused
 from mediaserver.auth import AuthError, ConsentClaim, Verifier, mint
 from mediaserver.config import ConfigError, load
@@ -375,6 +377,31 @@ STEPS = st.lists(
     ),
     max_size=12,
 )
+
+
+def test_a_crowd_is_told_of_a_consent_after_who_has_come(site: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes is told of together, a consent at once: nobody hears of one whom he does not know, or of his coming."""
+    monkeypatch.setattr(rooms, "CROWD", 2)
+
+    async def main() -> None:
+        async with site(recording=BY_CONSENT) as s:
+            claim = ConsentClaim(given=True, at=s.server.clock.wall() - 1)
+            clients = [await s.connect() for _ in range(8)]
+            await asyncio.gather(*(client.join(s.token("cart", consent=claim)) for client in clients))
+            everybody = {client.joined["participant"] for client in clients}
+            for client in clients:
+                await client.ask("participants")  # the answer comes after what has happened before
+                known = {one["id"]: one["consent"] for one in client.joined["participants"]}
+                for news in client.news:
+                    if news["type"] == "participant-joined":
+                        assert news["participant"]["id"] not in known
+                        known[news["participant"]["id"]] = news["participant"]["consent"]
+                    elif news["type"] == "participant-consent":
+                        assert news["participant"] in known
+                        known[news["participant"]] = news["consent"]
+                assert known == dict.fromkeys(everybody, "given")
+
+    run(main())
 
 
 class Drawn:
