@@ -78,6 +78,8 @@ class Client:
         """Read to the end; the code of the close."""
         while True:
             frame = await self.socket.receive()
+            if frame.type is aiohttp.WSMsgType.CLOSE:
+                return int(frame.data)  # whoever answers it late finds the connection gone, and keeps 1006
             if frame.type is not aiohttp.WSMsgType.TEXT:
                 return self.socket.close_code
             self.news.append(json.loads(frame.data))

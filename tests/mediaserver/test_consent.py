@@ -226,6 +226,7 @@ def test_forbidden(site: Open) -> None:
         async with site(recording=RecordingSettings(whose="forbidden")) as s:
             cart, doctor = await s.doctor("Cart", "cart"), await s.doctor("Dr. A")
             sender, _ = await publish(cart, {"camera": VideoStreamTrack()})
+            await cart.until(lambda m: m["type"] == "track-changed" and m["track"]["live"])
             refused = await doctor.ask("record", on=True)
             assert refused["code"] == "forbidden"
             assert "must not be recorded" in refused["message"]
