@@ -59,14 +59,15 @@ cdef uint64_t first_of_picture(const Encoding* encoding, uint64_t sequence) noex
 
 
 cdef void count_in(Group* group, const Packet* packet, uint32_t key_timestamp, uint32_t* before) noexcept nogil:
-    cdef int32_t step = <int32_t>(packet.timestamp - before[0])
+    cdef uint32_t step = packet.timestamp - before[0]
     group.bytes += packet.payload_size
     if packet.timestamp == key_timestamp:
         group.key_bytes += packet.payload_size
     if step:
-        step = -step if step < 0 else step
-        if group.least == 0 or <uint32_t>step < group.least:
-            group.least = <uint32_t>step
+        if step >> 31:
+            step = 0 - step  # backwards; half the circle is as far either way
+        if group.least == 0 or step < group.least:
+            group.least = step
         before[0] = packet.timestamp
     if <int32_t>(packet.timestamp - group.anchor) > 0:
         group.anchor = packet.timestamp
