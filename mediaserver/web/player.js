@@ -12,6 +12,8 @@ import { profile } from "./sources.js";
 const FOLLOW_EVERY_MS = 40;
 /** The clock goes no further than this between two looks: a page that slept goes on where it was. */
 const MOST_STEP_MS = 2000;
+/** So many presses wait while a frame is on its way: quick ones all count, a key that is held down does not run on. */
+const MOST_STEPS_AHEAD = 3;
 
 export const SPEEDS = [0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4];
 
@@ -30,6 +32,8 @@ export class Player extends EventTarget {
   #last = 0;
   #timer;
   #stepping = false;
+  /** Frames still to go: on, or back where negative. */
+  #steps = 0;
 
   /**
    * @param {any} timeline of the recording
@@ -97,19 +101,17 @@ export class Player extends EventTarget {
   /** To the next or the previous frame of the picture that is large; the other tracks go there too. @param {1 | -1} direction */
   async stepFrame(direction) {
     if (this.playing) this.toggle(false);
-    const lane = this.focused;
-    const clip = lane?.at(this.position);
-    if (!lane || this.#stepping) return;
-    if (!clip?.media || !clip.usable) {
-      this.#beyond(lane, direction);
-      return;
-    }
+    this.#steps = Math.max(-MOST_STEPS_AHEAD, Math.min(this.#steps + direction, MOST_STEPS_AHEAD));
+    if (this.#stepping) return;
     this.#stepping = true;
     try {
-      const offset = await clip.stepFrame(direction);
-      if (offset === null) this.#beyond(lane, direction);
-      else this.#arrive(lane, offset);
+      while (this.#steps !== 0) {
+        const next = this.#steps > 0 ? 1 : -1;
+        this.#steps -= next;
+        await this.#stepOnce(next);
+      }
     } finally {
+      this.#steps = 0;
       this.#stepping = false;
     }
   }
@@ -136,6 +138,15 @@ export class Player extends EventTarget {
   #now() {
     const running = this.playing && !this.waiting;
     return running ? this.position + (performance.now() - this.#last) * this.speed : this.position;
+  }
+
+  async #stepOnce(direction) {
+    const lane = this.focused;
+    const clip = lane?.at(this.position);
+    if (!lane) return;
+    const offset = clip?.media && clip.usable ? await clip.stepFrame(direction) : null;
+    if (offset === null) this.#beyond(lane, direction);
+    else this.#arrive(lane, offset);
   }
 
   /** From the end of one file to the nearest frame of the next one, or of the one before. */
