@@ -140,6 +140,8 @@ cdef void fanout_flush_track(EngineState* engine, Track* track) noexcept nogil:
     cdef uint32_t i, j, step
     cdef Leg* leg
     cdef Tap* tap = track.taps
+    if count == 0:
+        return
     # Before anybody has them: what other workers have too is not changed any more.
     if track.config.video and (track.leg_count or track.outlets != NULL):
         equalise(track.pending, count)
