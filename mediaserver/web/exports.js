@@ -107,6 +107,7 @@ export class ExportDialog {
       fetched,
       remove,
       job.sha256 ? element("small", { class: "digest" }, `SHA-256 ${job.sha256}`) : null,
+      job.warnings.length > 0 ? element("ul", { class: "warnings" }, ...job.warnings.map((words) => element("li", {}, words))) : null,
     );
     this.#update(row, job);
     return row;

@@ -73,6 +73,8 @@ def join(
         with ExitStack() as stack:
             target = stack.enter_context(av.open(out, "w", format=_FORMATS[container], options=options))
             target.metadata.update(title=manifest.room, comment=manifest.id, creation_time=iso(origin))
+            if lacking := media.left_out(manifest.tracks):
+                target.metadata["description"] = "; ".join(lacking)
             lanes = _lanes(folder, manifest, target, stack, source)
             placed = (_placed(number, lane, origin) for number, lane in enumerate(lanes))
             last: dict[int, int] = {}
@@ -91,7 +93,11 @@ def check(manifest: Manifest, container: Format, transcode: bool = False) -> Non
     """Raises `ExportError` for what can be told from the manifest alone."""
     segments = [(track, segment) for track in manifest.tracks for segment in media.playable(track)]
     if not segments:
-        raise ExportError(f"recording {manifest.id} holds no media")
+        packets = media.unplayable(manifest.tracks)
+        raise ExportError(
+            f"recording {manifest.id} holds no media"
+            + (f" that can be played, but packets: export it to ZIP (--format zip). {packets[0]}" if packets else "")
+        )
     for track, segment in segments if container == "mp4" and not transcode else ():
         if segment.codec not in MP4_CODECS:
             raise ExportError(

@@ -83,23 +83,29 @@ def find(name: str) -> Kind:
 
 
 def _mkv(folder: Path, manifest: Manifest, out: Path, options: NoOptions, progress: Progress, storage: Files) -> None:
+    from mediaserver.recording.export import media
     from mediaserver.recording.export.join import join
 
     join(folder, manifest, out, "mkv", progress, source=storage)
+    progress.warnings += media.left_out(manifest.tracks)
 
 
 def _mp4(folder: Path, manifest: Manifest, out: Path, options: Mp4Options, progress: Progress, storage: Files) -> None:
+    from mediaserver.recording.export import media
     from mediaserver.recording.export.join import join
 
     join(folder, manifest, out, "mp4", progress, options.transcode, storage)
+    progress.warnings += media.left_out(manifest.tracks)
 
 
 def _zip(folder: Path, manifest: Manifest, out: Path, options: NoOptions, progress: Progress, storage: Files) -> None:
+    from mediaserver.recording.export import media
     from mediaserver.recording.export.bundle import bundle
 
     with out.open("wb") as stream:
         altered = bundle(folder, manifest, stream, progress, storage)
     _warn(progress, altered)
+    progress.warnings += [f"{words}: Wireshark and rtptools read it" for words in media.unplayable(manifest.tracks)]
 
 
 def _dicom(

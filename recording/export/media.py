@@ -6,7 +6,7 @@ what FFmpeg can't read is an `ExportError` that names the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +20,7 @@ from mediaserver.recording.export.progress import ExportError
 from mediaserver.recording.manifest import Segment, Track
 from mediaserver.recording.storage import LocalStorage, Reader, ReaderFile, Unreadable
 from mediaserver.recording.timeline import wall_at
+from mediaserver.recording.views import iso
 
 MICROSECOND = Fraction(1, 1_000_000)
 
@@ -51,6 +52,29 @@ PLAIN = LocalStorage(Path())
 def playable(track: Track) -> list[Segment]:
     """Its files without those that hold packets."""
     return [segment for segment in track.segments if segment.container != raw.CONTAINER]
+
+
+def unplayable(tracks: Iterable[Track]) -> list[str]:
+    """In words, each file that holds packets, and why. What they hold is only ever what no container could take, also
+    where the codec is a known one: there is no picture in it to start from, or none that describes itself."""
+    return [
+        f"{segment.file} ({track.source}, {iso(segment.first_us)} to {iso(segment.last_us)}) holds {segment.units} "
+        f"packets as they came: {_why_packets(segment)}"
+        for track in tracks
+        for segment in track.segments
+        if segment.container == raw.CONTAINER
+    ]
+
+
+def left_out(tracks: Iterable[Track]) -> list[str]:
+    """As `unplayable`, for an export that can't hold them."""
+    return [f"left out: {words} (--format zip has it)" for words in unplayable(tracks)]
+
+
+def _why_packets(segment: Segment) -> str:
+    if not segment.codec:
+        return "their payload type is of no codec that was agreed on"
+    return f"{segment.codec} without anything that a file could begin with"
 
 
 @contextmanager

@@ -6,12 +6,13 @@ import io
 import json
 import tracemalloc
 import zipfile
+from importlib import resources
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from mediaserver.recording import manifest
+from mediaserver.recording import manifest, sidecars
 from mediaserver.recording.cli import app
 from mediaserver.recording.evidence import NOTHING
 from mediaserver.recording.export import bundle as bundling
@@ -127,3 +128,9 @@ def test_the_command(tmp_path: Path) -> None:
     said = command("--out", str(out))
     assert said.exit_code == 0
     assert "us-1.mp4 is not as it was recorded" in said.output
+
+
+def test_the_page_knows_all_that_may_lie_beside_the_media() -> None:
+    page = resources.files(bundling.__package__).joinpath(bundling.PAGE).read_text("utf-8")
+    for name in (*sidecars.NAMES, sidecars.ADDITIONS):
+        assert f'"{name}"' in page

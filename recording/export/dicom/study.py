@@ -82,6 +82,7 @@ def export_study(
     works = list(_works(folder, storage, manifest, separate, options))
     voices = [segment for track in mixed for segment in track.segments]
     _warn(works, voices, options, progress)
+    progress.warnings += media.left_out(track for track in manifest.tracks if track.source not in options.drop)
     names = None
     if options.deidentify:
         subject = f"{who.patient_issuer}\0{who.patient_id}" if who.patient_id else manifest.id
@@ -108,7 +109,8 @@ def _chosen(manifest: Manifest, options: DicomOptions) -> list[Track]:
     found = [msgspec.structs.replace(track, segments=media.playable(track)) for track in manifest.tracks]
     tracks = [track for track in found if track.segments and track.source not in options.drop]
     if not tracks:
-        raise ExportError(f"recording {manifest.id} holds no media, or all of it is dropped")
+        packets = media.left_out(track for track in manifest.tracks if track.source not in options.drop)
+        raise ExportError("\n".join([f"recording {manifest.id} holds no media, or all of it is dropped", *packets]))
     return tracks
 
 
