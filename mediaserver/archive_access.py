@@ -13,7 +13,7 @@ from mediaserver.audit import Action, Audit
 from mediaserver.break_glass import BreakGlass
 from mediaserver.clock import Clock
 from mediaserver.recording.archive import Archive
-from mediaserver.recording.catalog import CatalogError
+from mediaserver.recording.catalog import CatalogError, Veil
 from mediaserver.recording.openings import Opening
 from mediaserver.sfu.session.model import Right, Role
 from mediaserver.webapp import archive_rooms, token_of
@@ -110,9 +110,9 @@ class ArchiveAccess:
         self._deny(request, recording, error)
         raise error
 
-    def veiled(self, request: web.Request, room: str) -> bool:
-        """Whether the list keeps to itself whom recordings of this room are about."""
-        return self._glass.is_restricted(room) and self._grant(request).room != room
+    def veil(self, request: web.Request) -> Veil:
+        """The rooms of which a list keeps to itself whom their recordings are about."""
+        return Veil(self._glass.settings.restricted, self._grant(request).room)
 
     def tell(self, request: web.Request, action: str, recording: str, facts: Mapping[str, str]) -> None:
         """Put on record what is about to be done, with its reason."""

@@ -11,7 +11,7 @@ The server mounts it with::
 anything is read; it raises `aiohttp.web.HTTPUnauthorized` or `HTTPForbidden`, and is the place to write the audit
 log. `action` is one of `Action`; `recording` is the identifier, None for a list. It returns the set of rooms the
 caller is limited to, or None for all. `confirm(request, action, recording, room)`
-may refuse once the room is known, and `veiled(request, room)` says where a list tells nobody's name. `who(request)` is
+may refuse once the room is known, and `veil(request)` says of which rooms a list tells nobody's name. `who(request)` is
 whose name is written beside bookmarks and holds. `tell` puts on record what is done with a reason, and `glass` opens
 recordings in an emergency (`archive_keeping`).
 
@@ -47,7 +47,7 @@ from mediaserver.keeping_operations import KEEPING
 from mediaserver.problems import Problem, problem_response
 from mediaserver.recording import manifest, views
 from mediaserver.recording.archive import Archive, Disposed, StillRecording, UnknownRecording
-from mediaserver.recording.catalog import CatalogError, Query
+from mediaserver.recording.catalog import CatalogError, Query, Veil
 from mediaserver.recording.export import kinds
 from mediaserver.recording.export.jobs import DiskFull, Exports, TooManyExports, UnknownExport
 from mediaserver.recording.export.progress import ExportError
@@ -116,14 +116,14 @@ class ArchiveApi:
         wall_us: Callable[[], int],
         who: Callable[[web.Request], str] = lambda request: "",
         confirm: Callable[[web.Request, Action, str, str], None] = lambda request, action, recording, room: None,
-        veiled: Callable[[web.Request, str], bool] = lambda request, room: False,
+        veil: Callable[[web.Request], Veil] = lambda request: Veil(),
         tell: Tell = lambda request, action, recording, facts: None,
         glass: Glass | None = None,
     ) -> None:
         self._archive = archive
         self._authorize = authorize
         self._confirm = confirm
-        self._veiled = veiled
+        self._veil = veil
         self._additions = Additions(archive, self._allowed, wall_us=wall_us, who=who)
         self._keeping = Keeping(
             archive, authorize, self._allowed, wall_us=wall_us, who=who, tell=tell, glass=glass or NoGlass()
@@ -166,6 +166,7 @@ class ArchiveApi:
     async def _list(self, request: web.Request) -> web.StreamResponse:
         rooms = await self._authorize(request, "list", None)
         wanted = asked(request, SearchQuery)
+        veil = self._veil(request)
         query = Query(
             room=wanted.room,
             source=wanted.source,
@@ -182,6 +183,7 @@ class ArchiveApi:
             on_hold=wanted.held,
             retention=wanted.retention,
             rooms=rooms,
+            veil=veil,
             limit=wanted.limit,
             offset=wanted.offset,
             cursor=wanted.cursor,
@@ -190,7 +192,7 @@ class ArchiveApi:
             found = await self._archive.find(query)
         except ValueError as error:
             raise BadRequest(str(error)) from None
-        shown = [replace(one, identifiers=None) if self._veiled(request, one.room) else one for one in found.recordings]
+        shown = [replace(one, identifiers=None) if veil.covers(one.room) else one for one in found.recordings]
         return answer(replace(found, recordings=shown))
 
     async def _show(self, request: web.Request) -> web.StreamResponse:

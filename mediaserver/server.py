@@ -399,7 +399,7 @@ class MediaServer:
         access = ArchiveAccess(self.grant, self.archive, self.audit, self.clock, self._break_glass, self.stats.denials)
         desk = ArchiveApi(
             self.archive, access.authorize, wall_us=self.clock.wall_us, who=access.who, confirm=access.confirm,
-            veiled=access.veiled, tell=access.tell, glass=access,
+            veil=access.veil, tell=access.tell, glass=access,
         )  # fmt: skip
         self._stack.push_async_callback(desk.close)
         app.add_routes(desk.routes())

@@ -5,8 +5,8 @@ be asked, `search` how a page of answers is fetched, `rows` how a folder becomes
 """
 
 from mediaserver.recording.catalog.engine import CatalogError, CatalogUnreachable
-from mediaserver.recording.catalog.query import BadCursor, Query
+from mediaserver.recording.catalog.query import BadCursor, Query, Veil
 from mediaserver.recording.catalog.rows import Entry
 from mediaserver.recording.catalog.store import Access, Catalog
 
-__all__ = ["Access", "BadCursor", "Catalog", "CatalogError", "CatalogUnreachable", "Entry", "Query"]
+__all__ = ["Access", "BadCursor", "Catalog", "CatalogError", "CatalogUnreachable", "Entry", "Query", "Veil"]

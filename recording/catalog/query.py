@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, not_, or_, select
 
-from mediaserver.recording.catalog import terms
+from mediaserver.recording.catalog import patterns, terms
 from mediaserver.recording.catalog.rows import Entry
 from mediaserver.recording.catalog.schema import identifiers, recordings
+
+
+class Veil(msgspec.Struct, frozen=True):
+    """Rooms of whose recordings somebody is not to learn whom they are about: those that a pattern fits, but `own`."""
+
+    patterns: Collection[str] = ()
+    own: str = ""
+
+    def covers(self, room: str) -> bool:
+        return room != self.own and any(fnmatchcase(room, one) for one in self.patterns)
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,10 +49,22 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     """The class that it was given."""
     rooms: Collection[str] | None = None
     """Only these rooms; None: all."""
+    veil: Veil = Veil()
+    """What asks for a patient, a participant, an identifier, or for words, which might be one, does not find recordings
+    of these rooms."""
     limit: int = 50
     offset: int = 0
     cursor: str = ""
     """Where the page before ended, as it was told there: quick however far one has come."""
+
+    @property
+    def asks_who(self) -> bool:
+        """Whether what it finds tells whom a recording is about."""
+        return any((self.text, self.patient_id, self.patient_name, self.encounter, self.accession, self.participant))
+
+    def hides(self, room: str) -> bool:
+        """Whether it must not find recordings of this room."""
+        return self.asks_who and self.veil.covers(room)
 
 
 class Term(NamedTuple):
@@ -80,6 +103,9 @@ def conditions(query: Query) -> Iterator[ColumnElement[bool]]:
         yield recordings.c.ended_us >= query.from_us
     if query.to_us is not None:
         yield recordings.c.started_us <= query.to_us
+    if query.asks_who and query.veil.patterns:
+        covered = or_(*(recordings.c.room.regexp_match(patterns.regex(one)) for one in query.veil.patterns))
+        yield or_(recordings.c.room == query.veil.own, not_(covered))
     for column in (identifiers.c.patient_id, identifiers.c.encounter, identifiers.c.accession):
         wanted = getattr(query, column.name)
         if wanted:
@@ -113,6 +139,8 @@ def column_groups(query: Query) -> Groups:
 def matches(entry: Entry, query: Query) -> bool:
     """The same for a recording that is not in the database."""
     kept, known = entry.manifest, entry.sidecars.identifiers
+    if query.hides(kept.room):
+        return False
     if query.room not in ("", kept.room) or (query.rooms is not None and kept.room not in query.rooms):
         return False
     own = entry.sidecars.retention

@@ -247,6 +247,13 @@ def test_a_review_by_command(tmp_path: Path) -> None:
     assert (line["by"], line["opening"]) == ("Eve", "a1")
 
 
+async def found_by(s: Site, token: dict[str, str], query: str) -> tuple[int, int]:
+    """How many a search says that there are, and shows; it goes on nowhere."""
+    found = (await ask(s, "GET", f"?{query}&limit=1", token))[1]
+    assert (found["at_least"], found["cursor"]) == (False, "")
+    return found["total"], len(found["recordings"])
+
+
 def test_a_restricted_room(site: Open) -> None:
     async def main() -> None:
         settings = BreakGlassSettings(roles=("archivist",), restricted=("psy-*",))
@@ -257,6 +264,12 @@ def test_a_restricted_room(site: Open) -> None:
             for token, shown in ((room, True), (s.bearer("archivist", "*"), False)):
                 (found,) = (await ask(s, "GET", "", token))[1]["recordings"]
                 assert (found["id"], found["identifiers"] is not None) == (name, shown)
+            assert (await found_by(s, room, "patient=MRN-1")) == (1, 1)
+            # Who may not know whom it is about must not learn it by asking: as little as of a patient that is nobody.
+            everywhere = s.bearer("archivist", "*")
+            for asked in ("patient=MRN-1", "patient=MRN-2", "text=MRN", "text=psy", "name=x", "participant=cart"):
+                assert (await found_by(s, everywhere, asked)) == (0, 0), asked
+            assert (await found_by(s, everywhere, "room=psy-1")) == (1, 1)
             eve = s.bearer("archivist", "*", name="Eve")
             status, problem = await ask(s, "GET", f"/{name}", eve)
             assert (status, "break the glass" in problem["detail"]) == (403, True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import msgspec
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediaserver.recording.archive import Archive
-from mediaserver.recording.catalog import BadCursor, Catalog, Entry, Query, terms
+from mediaserver.recording.catalog import BadCursor, Catalog, Entry, Query, Veil, patterns, terms
 from mediaserver.recording.catalog.query import matches
 from mediaserver.recording.catalog.search import COUNTED
 from mediaserver.recording.sidecars import Hold, Identifiers, Sidecars
@@ -56,6 +58,16 @@ QUESTIONS: list[tuple[Query, list[int]]] = [
     (Query(participant="ad"), [5, 4, 3, 2, 1, 0]),
     (Query(participant="ada o"), [5, 4, 3, 2, 1, 0]),
     (Query(participant="room"), []),
+    (Query(veil=Veil(["ward-[1]"]), room="ward-1"), [1, 0]),
+    (Query(veil=Veil(["ward-[1]"]), text="ward"), [5, 4, 3, 2]),
+    (Query(veil=Veil(["ward-[1]"], "ward-1"), text="ward"), [5, 4, 3, 2, 1, 0]),
+    (Query(veil=Veil(["[!x]ard?2", "[W-W]*"]), participant="ada"), [3, 1, 0]),
+    (Query(veil=Veil(["ward-*"]), patient_id="MRN-1"), []),
+    (Query(veil=Veil(["ward-*"]), patient_name="żó łu"), []),
+    (Query(veil=Veil(["Ward-*"]), encounter="V/55"), []),
+    (Query(veil=Veil(["ward-*"]), accession="A.7"), []),
+    (Query(veil=Veil(["ward-*", "Ward-*"]), text="lung", source="camera"), []),
+    (Query(veil=Veil(["*"]), source="ultrasound", has_gaps=True), [1]),
     (Query(source="ultrasound"), [1]),
     (Query(source="ultra"), []),
     (Query(state="complete", source="camera"), [5, 4, 3, 2, 0]),
@@ -209,3 +221,8 @@ def test_words_are_safe_to_put_into_a_query(text: str) -> None:
         assert 0 < len(word) <= terms.LONGEST
         assert all(char.isalnum() for char in word)
         assert terms.words(word) == [word]
+
+
+@given(st.text("ab[]!-*?^\\.\n&|", max_size=8), st.text("ab[]!-*?^\\.\n&|", max_size=5))
+def test_patterns_of_rooms_are_as_everywhere(pattern: str, room: str) -> None:
+    assert (re.search(patterns.regex(pattern), room) is not None) == fnmatchcase(room, pattern)
