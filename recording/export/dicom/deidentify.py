@@ -48,7 +48,8 @@ ACTIONS = {
     "PhotometricInterpretation": K, "PlanarConfiguration": K, "NumberOfFrames": K, "FrameIncrementPointer": K,
     "Rows": K, "Columns": K, "BitsAllocated": K, "BitsStored": K, "HighBit": K, "PixelRepresentation": K,
     "LossyImageCompression": K, "LossyImageCompressionRatio": K, "LossyImageCompressionMethod": K, "AdmissionID": X,
-    "AcquisitionContextSequence": K, "AnatomicRegionSequence": K, "WaveformSequence": K, "PixelData": K,
+    "DeviceSerialNumber": D, "AcquisitionContextSequence": K, "AnatomicRegionSequence": K, "WaveformSequence": K,
+    "PixelData": K,
 }  # fmt: skip
 """By keyword. What is kept holds nothing of a person: facts of the pictures, and words of ours."""
 
@@ -100,6 +101,8 @@ def deidentify(found: Dataset, source: str, masked: bool, names: Pseudonyms) -> 
     found.PatientName = f"{names.patient}^deidentified"
     found.StudyID = names.short(found.StudyID)
     found.SeriesDescription = source
+    if "DeviceSerialNumber" in found:
+        found.DeviceSerialNumber = names.short(found.DeviceSerialNumber)
     found.file_meta.MediaStorageSOPInstanceUID = found.SOPInstanceUID
     _declare(found, source, masked)
 

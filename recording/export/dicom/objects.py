@@ -28,6 +28,7 @@ from mediaserver.recording.export.dicom.uids import IMPLEMENTATION, uid
 from mediaserver.recording.manifest import Manifest, Track
 
 MANUFACTURER = "mediaserver"
+UNKNOWN = "unknown"
 UTC_FRAME = "1.2.840.10008.15.1.1"
 """The synchronization frame of reference of what is synchronized to UTC (PS3.6, A-1)."""
 
@@ -139,6 +140,8 @@ def sound(found: Dataset, series: Series, count: int, data: BufferedIOBase) -> D
     source = ("109115", "Physiological audio signal") if series.track.source == "stethoscope" else ("109110", "Voice")
     channel.ChannelSourceSequence = Sequence([code(source[0], "DCM", source[1])])
     channel.WaveformBitsStored = 16
+    # The equipment is this archive, which is told from others by its key; the stethoscope's own number is not known.
+    found.DeviceSerialNumber = series.manifest.key or UNKNOWN
     found.AcquisitionContextSequence = Sequence()
     group = Dataset()
     group.WaveformOriginality = "ORIGINAL"
@@ -187,7 +190,7 @@ def _describe_change(found: Dataset, series: Series, coding: Coding) -> None:
 def _acquired(series: Series) -> Dataset:
     """The equipment that took the pictures, as far as the recording knows it."""
     item = _equipment("109101", "Acquisition Equipment")
-    item.Manufacturer = "unknown"
+    item.Manufacturer = UNKNOWN
     item.ManufacturerModelName = (series.track.label or series.track.source)[:64]
     item.ContributionDescription = f"Sent as {series.track.source} by WebRTC"
     return item

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import av
+import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
@@ -81,6 +84,26 @@ def nals(found: Dataset) -> list[list[bytes]]:
 def _nals(file: object) -> list[list[bytes]]:
     with av.open(file) as container:  # type: ignore[call-overload]
         return [list(avc.units(bytes(packet))) for packet in container.demux(video=0) if packet.size]
+
+
+def samples(studio: Studio, segment: Segment, rate: int) -> np.ndarray[Any, np.dtype[np.int16]]:
+    """What FFmpeg makes of a recorded file of sound, at another rate."""
+    resampler = av.AudioResampler("s16", "mono", rate)
+    with av.open(str(studio.path / segment.file)) as container:
+        frames = [piece for frame in container.decode(audio=0) for piece in resampler.resample(frame)]
+    return np.concatenate([frame.to_ndarray()[0] for frame in [*frames, *resampler.resample(None)]])
+
+
+def apart_db(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any], most_lag: int) -> float:
+    """How far below the sound its difference to another lies, at the lag at which they fit best."""
+
+    def difference(lag: int) -> float:
+        early, late = (one[lag:], other) if lag >= 0 else (one, other[-lag:])
+        length = min(len(early), len(late))
+        return float(np.mean((early[:length].astype(float) - late[:length]) ** 2))
+
+    least = min(difference(lag) for lag in range(-most_lag, most_lag + 1))
+    return 10 * math.log10(float(np.mean(one.astype(float) ** 2)) / max(least, 1e-9))
 
 
 def complaints(path: Path) -> list[str]:

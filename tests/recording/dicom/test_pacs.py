@@ -14,7 +14,8 @@ from requests import Session
 from typer.testing import CliRunner, Result
 
 from mediaserver.recording.cli import app
-from tests.recording.dicom import consultation, orthanc
+from mediaserver.recording.export.dicom import waveform
+from tests.recording.dicom import consultation, modules, orthanc
 from tests.recording.dicom.orthanc import Orthanc
 from tests.recording.feed import Studio
 
@@ -43,12 +44,16 @@ def command(data: tuple[Path, Studio], *flags: str) -> Result:
 
 
 def check(data: tuple[Path, Studio], pacs: Orthanc) -> None:
-    """All three objects are there; the ultrasound has the bytes of the recording."""
+    """All three objects are there; the ultrasound has the bytes of the recording, the stethoscope its sound."""
     found = [pydicom.dcmread(io.BytesIO(pacs.file(uid))) for uid in pacs.instances()]
     assert sorted(one.Modality for one in found) == ["AU", "US", "XC"]
     (scan,) = (one for one in found if one.Modality == "US")
     segment = consultation.manifest_of(data[1]).tracks[1].segments[0]
     assert consultation.nals(scan) == consultation.master_nals(data[1], segment)
+    (heart,) = (one for one in found if one.Modality == "AU")
+    assert modules.complaints(heart) == []
+    recorded = consultation.samples(data[1], consultation.manifest_of(data[1]).tracks[2].segments[0], waveform.RATE)
+    assert consultation.apart_db(heart.waveform_array(0)[:, 0], recorded, most_lag=waveform.RATE // 50) > 50
 
 
 def test_stow(data: tuple[Path, Studio], pacs: Orthanc, tmp_path: Path) -> None:
@@ -85,6 +90,7 @@ def test_wado_gives_the_same_pictures(data: tuple[Path, Studio], pacs: Orthanc, 
             assert consultation.movie(got) == consultation.movie(sent)
         else:
             assert got.WaveformSequence[0].WaveformData == sent.WaveformSequence[0].WaveformData
+            assert (got.waveform_array(0) == sent.waveform_array(0)).all()
 
 
 def test_c_store(data: tuple[Path, Studio], pacs: Orthanc) -> None:
