@@ -173,7 +173,9 @@ class Disposals:
                     for beside in folder.glob(".*.new"):  # of a change that never came to its end
                         beside.unlink()
                     self._evidence.settle(self._storage, folder)
-                    if self._storage.is_leaving(folder) and (folder / manifest.NAME).exists():
+                    if not self._storage.is_leaving(folder):
+                        self._storage.release(folder)
+                    elif (folder / manifest.NAME).exists():
                         self._resume(folder)
                         gone.append(recording)
             except (OSError, ValueError) as error:
@@ -314,6 +316,15 @@ class Disposals:
             now = self._judge(case.recording, now_us, named=True)
             if now is None or now.state != "due":
                 return now or msgspec.structs.replace(case, state="failed", reason="it is gone")
+            if kept_by := self._storage.claim(folder):
+                return msgspec.structs.replace(now, state="kept", reason=kept_by)
+            data = self._decide(folder, case, by, reason, now_us)
+            self._carry_out(folder, decisions.decode(data), data)
+        return msgspec.structs.replace(case, state="disposed", reason=reason)
+
+    def _decide(self, folder: Path, case: Case, by: str, reason: str, now_us: int) -> bytes:
+        """Lay the decision into the folder; from here on it goes. Raises OSError, and then nothing is decided."""
+        try:
             decision = Decision(
                 version=decisions.VERSION,
                 recording=case.recording,
@@ -327,8 +338,11 @@ class Disposals:
             )
             data = signed.encode(signed.sign(decision, self._evidence.signer))
             self._storage.write_atomic(folder / DISPOSED, data)
-            self._carry_out(folder, decision, data)
-        return msgspec.structs.replace(case, state="disposed", reason=reason)
+            return data
+        except BaseException:
+            if not self._storage.is_leaving(folder):
+                self._storage.release(folder)
+            raise
 
     def _carry_out(self, folder: Path, decision: Decision, data: bytes) -> None:
         facts = {"by": decision.by, "class": decision.retention, "reason": decision.reason}

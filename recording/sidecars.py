@@ -226,8 +226,10 @@ def change(
 
 
 def erase(storage: LocalStorage, folder: Path, name: str, keeper: Keeper) -> None:
-    """Remove the file `name`, readable or not. Raises OSError."""
+    """Remove the file `name`, readable or not. Raises OSError, and ValueError when the recording goes altogether."""
     with alone(folder):
+        if storage.is_leaving(folder):
+            raise ValueError(f"recording {folder.name} is being disposed of")
         (folder / f".{name}.new").unlink(missing_ok=True)
         keeper.keep(storage, folder, name, None)
 

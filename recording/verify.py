@@ -34,7 +34,7 @@ from mediaserver.recording.storage.face import MARK, MissingKey, Unreadable
 __all__ = ["REPORT", "Checks", "Problem", "Report", "verify"]
 
 _CHUNK = 4 << 20
-_BESIDE = (manifest.NAME, SIGNATURE, supplement.NAME, wrapped.NAME, wrapped.TOMBSTONE, MARK)
+_BESIDE = (manifest.NAME, SIGNATURE, supplement.NAME, wrapped.NAME, wrapped.TOMBSTONE, wrapped.CLAIMED, MARK)
 
 REPORT = "report.json"
 """The session report in a recording's folder. It comes after the manifest: the supplement covers it."""

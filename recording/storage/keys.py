@@ -21,6 +21,8 @@ NAME = "keys.json"
 TOMBSTONE = "erased.json"
 DISPOSED = "disposed.json"
 """What is left of a recording that was disposed of; while it is, the decision that it goes."""
+CLAIMED = ".claimed"
+"""A mark while another store is asked for the last time whether the recording may go (`storage.claims`)."""
 VERSION = 1
 KEY_BYTES = 32
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,64}")

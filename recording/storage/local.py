@@ -310,6 +310,14 @@ class LocalStorage:
         """What another store says against a disposal, in words; empty when nothing does. Raises OSError."""
         return ""
 
+    def claim(self, folder: Path) -> str:
+        """Just before the decision that a recording goes: as `kept_by`, in a way that nobody can begin to keep it
+        meanwhile who does not see that it goes. Where something is said the claim is given up. Raises OSError."""
+        return ""
+
+    def release(self, folder: Path) -> None:
+        """Give up a claim that no decision has followed, also one that a crash has left. Raises OSError."""
+
     def dispose(self, folder: Path, decision: bytes) -> None:
         """Remove all of a recording but `decision`, which stands as `keys.DISPOSED` before anything goes; its key goes
         first and its manifest last, so that an interruption can be seen. It can be done again. Raises OSError."""

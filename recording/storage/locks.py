@@ -93,6 +93,31 @@ class Locks:
 
         return self._call(work)
 
+    def hide(self, prefix: str) -> None:
+        """Put a delete marker over every object below a prefix, where the bucket keeps versions: it is found by its
+        name no longer, and so not locked either. Without versions there are no locks, and nothing happens."""
+        bucket = self._settings.bucket
+
+        async def work(client: Any) -> None:
+            if (await client.get_bucket_versioning(Bucket=bucket)).get("Status") != "Enabled":
+                return
+            async for version in _versions(client, bucket, prefix, "Versions"):
+                if version["IsLatest"]:
+                    await client.delete_object(Bucket=bucket, Key=version["Key"])
+
+        self._call(work)
+
+    def show(self, prefix: str) -> None:
+        """Take the delete markers over the objects below a prefix away."""
+        bucket = self._settings.bucket
+
+        async def work(client: Any) -> None:
+            async for marker in _versions(client, bucket, prefix, "DeleteMarkers"):
+                if marker["IsLatest"]:
+                    await client.delete_object(Bucket=bucket, Key=marker["Key"], VersionId=marker["VersionId"])
+
+        self._call(work)
+
     def abort_unfinished(self, prefix: str) -> int:
         """Drop the parts of uploads that a crash has interrupted; gives how many uploads there were."""
         bucket = self._settings.bucket

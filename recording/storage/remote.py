@@ -25,6 +25,7 @@ from mediaserver.recording.manifest import Manifest, Segment
 from mediaserver.recording.problem import Problem
 from mediaserver.recording.storage import keys
 from mediaserver.recording.storage.cache import Cache
+from mediaserver.recording.storage.claims import Claims
 from mediaserver.recording.storage.face import MARK, Reader, ReaderFile, Unreadable
 from mediaserver.recording.storage.keys import MasterKeys, Tombstone
 from mediaserver.recording.storage.local import LocalReader, LocalStorage
@@ -72,6 +73,7 @@ class S3Storage(LocalStorage):
         self.bucket = Bucket(settings)
         self.uploader = Uploader(self._upload, monotonic, on_trouble)
         self._locks = Locks(settings, wall)
+        self._claims = Claims(self, self._locks)
         self._wall = wall
         self._local_us = round(local_days * _DAY_US)
         self._cache = Cache(root / CACHE, cache_bytes)
@@ -129,7 +131,25 @@ class S3Storage(LocalStorage):
 
     def kept_by(self, folder: Path) -> str:
         """Retention and legal hold of its objects."""
-        return self._locks.kept_by(self.bucket.key(self._object(folder, "")))
+        return self._locks.kept_by(self._prefix(folder))
+
+    def claim(self, folder: Path) -> str:
+        if not self.uploader.forget(folder.name, LEAVE_SECONDS):
+            raise OSError(f"a file of recording {folder.name} is still being sent")
+        try:
+            kept_by = self._claims.take(folder, self._prefix(folder))
+        except BaseException:
+            with suppress(OSError):  # else it is done later: by `sweep`, or when the archive is opened next
+                self.release(folder)
+            raise
+        if kept_by:
+            self.release(folder)
+        return kept_by
+
+    def release(self, folder: Path) -> None:
+        if self._claims.is_taken(folder):
+            self._claims.release(folder, self._prefix(folder))
+            self.closed(folder.name)
 
     def dispose(self, folder: Path, decision: bytes) -> None:
         """From the bucket first, every version. Raises PermissionError when it is locked there."""
@@ -138,7 +158,7 @@ class S3Storage(LocalStorage):
             raise OSError(f"a file of recording {folder.name} is still being sent")
         kept = _manifest(folder)
         self._locks.delete_all(self.bucket.key(self._object(folder, keys.NAME)))
-        self._locks.delete_below(self.bucket.key(self._object(folder, "")))
+        self._locks.delete_below(self._prefix(folder))
         for segment in _segments(kept) if kept else []:
             self._cache.drop(segment.sha256)
         self._sent.pop(folder.name, None)
@@ -175,6 +195,8 @@ class S3Storage(LocalStorage):
         for folder in self.folders():
             if (folder / journal.NAME).exists():
                 continue
+            if self._claims.is_taken(folder):
+                self._let_show(folder)
             kept = _manifest(folder)
             if kept is not None and not self.is_whole(folder, kept):
                 self.closed(folder.name)
@@ -253,6 +275,10 @@ class S3Storage(LocalStorage):
             if mark.get(segment.file) != segment.sha256 and not self._is_sent(folder, segment.file, segment.sha256)
         ]
 
+    def _prefix(self, folder: Path) -> str:
+        """What the keys of a recording's objects begin with."""
+        return self.bucket.key(self._object(folder, ""))
+
     def _object(self, folder: Path, name: str) -> str:
         return f"{folder.relative_to(self.root).as_posix()}/{name}"
 
@@ -273,9 +299,19 @@ class S3Storage(LocalStorage):
                 if (folder / manifest.NAME).exists():
                     self.uploader.put(folder.name, END)
 
+    def _let_show(self, folder: Path) -> None:
+        """What a claim has hidden that nobody holds any more."""
+        with sidecars.alone(folder):
+            if not self.is_leaving(folder):
+                self.release(folder)
+
     def _upload(self, item: Item) -> bool:
         folder = self.folder(item.recording)
-        if self.is_leaving(folder) or (item.name != END and _is_withdrawn(folder, item.name)):
+        if (
+            self.is_leaving(folder)
+            or self._claims.is_taken(folder)
+            or (item.name != END and _is_withdrawn(folder, item.name))
+        ):
             return True
         if item.name != END:
             with suppress(FileNotFoundError):  # media that can't be opened is of no use
