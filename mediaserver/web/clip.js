@@ -16,6 +16,14 @@ const NUDGE_MS = 20;
 const GOOD_MS = 6;
 /** The most that speed changes: a picture's by a quarter, a sound's by what is hardly heard. */
 const MOST_NUDGE = { video: 0.25, audio: 0.08 };
+/** What is off by so much (ms) plays at double speed, were it not for the most. */
+const NUDGE_OF_MS = { video: 200, audio: 400 };
+/** By how much (ms) media time is behind after `play`, as it was the last time. */
+const startDelay = { video: 10, audio: 100 };
+const MOST_START_DELAY_MS = 400;
+/** A sound's media time moves, stands again while the device's buffers fill, and is steady after so long. */
+const SETTLE_MS = { video: 0, audio: 300 };
+const MOST_SETTLE_MS = 1000;
 /** After a seek for being off, the next one waits for so long: a machine that is too slow must not only seek. */
 const SEEK_AGAIN_MS = 1500;
 /** Two frames of one file are further apart than this. */
@@ -29,6 +37,8 @@ export class Clip {
   shown = null;
   #correcting = false;
   #soughtAt = -Infinity;
+  /** When it was told to play, at which media time (s) and speed, until it is steady. @type {any} */
+  #begins = null;
   #source;
   #make;
 
@@ -72,6 +82,18 @@ export class Clip {
     return this.offset(media.currentTime * 1000) - position;
   }
 
+  /** How far (ms) it is behind a position while it plays; what is so far off that it is sought is not counted. */
+  behind(position) {
+    const { media } = this;
+    if (!media || media.paused || media.ended) return 0;
+    const behind = -(this.ahead(position) ?? 0);
+    return behind < SEEK_MS ? Math.max(0, behind) : 0;
+  }
+
+  get settling() {
+    return this.#begins !== null;
+  }
+
   /** Has an element when it is near, and none when it is far. */
   prepare(position) {
     if (this.usable && position > this.begin - AHEAD_MS && position < this.end + LAST_FRAME_MS) this.#load();
@@ -100,14 +122,29 @@ export class Clip {
     this.prepare(position);
     const { media } = this;
     if (!media) return;
+    if (this.#begins) this.#settle(speed);
     if (!this.covers(position)) {
-      if (!media.paused) media.pause();
+      this.#standBy(position, run, speed);
       return;
     }
     const off = this.ahead(position);
-    if (run && off !== null) this.#correct(off, position, speed);
-    if (run && media.paused && !media.ended) media.play().catch(() => {});
-    if (!run && !media.paused) media.pause();
+    if (run && off !== null && !this.#begins) this.#correct(off, position, speed);
+    if (run) this.#play(speed);
+    else this.#pause();
+  }
+
+  /** Begins to play; the offset it will be at when it is steady, undefined until it moves, null where it can't. */
+  begun(position, speed) {
+    const { media } = this;
+    if (!this.usable || !media || media.ended || Math.abs(this.ahead(position) ?? 0) > SEEK_MS) return null;
+    this.#play(speed);
+    const begins = this.#begins;
+    if (!begins) return this.offset(media.currentTime * 1000);
+    if (media.seeking || media.currentTime <= begins.from) return undefined;
+    const now = performance.now();
+    begins.moved ??= now;
+    const delay = Math.max(startDelay[this.kind], begins.moved - begins.at);
+    return this.offset(begins.from * 1000) + (now - begins.at - delay) * speed;
   }
 
   /** The frame at a media time in s, once it is shown: its own media time. @param {number} seconds */
@@ -157,6 +194,46 @@ export class Clip {
     this.#make(media);
   }
 
+  #play(speed) {
+    const { media } = this;
+    if (!media.paused || media.ended) return;
+    media.playbackRate = speed;
+    this.#begins = { at: performance.now(), from: media.currentTime, speed };
+    media.play().catch(() => {});
+  }
+
+  #pause() {
+    this.#begins = null;
+    if (!this.media.paused) this.media.pause();
+  }
+
+  /** Once it is steady, notes how late it was; until then its speed is left alone. */
+  #settle(speed) {
+    const { media } = this;
+    const { at, from, speed: begun } = this.#begins;
+    const since = performance.now() - at;
+    if (speed !== begun || media.seeking || since > MOST_SETTLE_MS) this.#begins = null;
+    else if (media.currentTime > from && since > SETTLE_MS[this.kind]) {
+      const late = since - (1000 * (media.currentTime - from)) / speed;
+      startDelay[this.kind] = Math.min(MOST_START_DELAY_MS, Math.max(0, late));
+      this.#begins = null;
+    }
+  }
+
+  /** Before its turn it waits at its beginning, and begins early by what beginning takes. */
+  #standBy(position, run, speed) {
+    const { media } = this;
+    const until = this.begin - position;
+    if (run && until > 0 && until <= startDelay[this.kind] * speed && media.readyState >= HTMLMediaElement.HAVE_FUTURE_DATA) {
+      this.#play(speed);
+      return;
+    }
+    this.#pause();
+    const start = Math.max(0, this.mediaTime(this.begin)) / 1000;
+    if (until > 0 && media.readyState >= HTMLMediaElement.HAVE_METADATA && !media.seeking && Math.abs(media.currentTime - start) > 0.005)
+      media.currentTime = start;
+  }
+
   #correct(off, position, speed) {
     const { media } = this;
     const far = Math.abs(off);
@@ -166,7 +243,7 @@ export class Clip {
     }
     this.#correcting = far > (this.#correcting ? GOOD_MS : NUDGE_MS);
     const most = MOST_NUDGE[this.kind];
-    const nudge = this.#correcting ? Math.min(most, Math.max(-most, -off / 400)) : 0;
+    const nudge = this.#correcting ? Math.min(most, Math.max(-most, -off / NUDGE_OF_MS[this.kind])) : 0;
     const rate = speed * (1 + nudge);
     if (Math.abs(media.playbackRate - rate) > 0.004 * speed) media.playbackRate = rate;
   }

@@ -50,6 +50,22 @@ export class Lane {
     for (const clip of this.clips) clip.seek(position);
   }
 
+  /** Begins to play what covers a position: its offset once it moves, undefined until then, null where nothing can. */
+  begin(position, speed) {
+    const clip = this.at(position);
+    return clip ? clip.begun(position, speed) : null;
+  }
+
+  /** How far (ms) what plays is behind a position. */
+  behind(position) {
+    return this.at(position)?.behind(position) ?? 0;
+  }
+
+  /** Something of it has begun to play and is not steady yet. */
+  get settling() {
+    return this.clips.some(({ settling }) => settling);
+  }
+
   follow(position, run, speed) {
     for (const clip of this.clips) clip.follow(position, run, speed);
     this.show(position);

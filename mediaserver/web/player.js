@@ -9,7 +9,13 @@
 import { Lane } from "./lane.js";
 import { profile } from "./sources.js";
 
-const FOLLOW_EVERY_MS = 40;
+const FOLLOW_EVERY_MS = 25;
+/** A sound that is further behind holds up the clock and the pictures until it is no further behind than that. */
+const HOLD_MS = 40;
+const GO_ON_MS = 8;
+/** While sounds begin they are looked at this often, and waited for no longer than that. */
+const BEGIN_EVERY_MS = 8;
+const BEGIN_WITHIN_MS = 600;
 /** The clock goes no further than this between two looks: a page that slept goes on where it was. */
 const MOST_STEP_MS = 2000;
 /** So many presses wait while a frame is on its way: quick ones all count, a key that is held down does not run on. */
@@ -24,13 +30,21 @@ export class Player extends EventTarget {
   sounds;
   position = 0;
   playing = false;
-  /** It would play, but some track has to load first. */
+  /** It would play, but some track has to load or to begin first: the clock stands. */
   waiting = false;
+  /** Some track has to load. */
+  loading = false;
   speed = 1;
   /** @type {Lane | null} the picture that is large */
   focused = null;
   #last = 0;
   #timer;
+  /** The next look while sounds begin. */
+  #soon = 0;
+  /** When sounds were told to begin. @type {number | null} */
+  #begunAt = null;
+  /** Since when the clock stands for a sound that is behind. @type {number | null} */
+  #heldAt = null;
   #stepping = false;
   /** Frames still to go: on, or back where negative. */
   #steps = 0;
@@ -55,12 +69,14 @@ export class Player extends EventTarget {
 
   close() {
     clearInterval(this.#timer);
+    clearTimeout(this.#soon);
     for (const lane of this.lanes) lane.close();
   }
 
   /** @param {boolean} [run] */
   toggle(run = !this.playing) {
     if (run && this.position >= this.length - 50) this.seek(0);
+    this.waiting = run && (this.waiting || !this.playing);
     this.playing = run;
     this.#last = performance.now();
     this.#follow();
@@ -137,7 +153,8 @@ export class Player extends EventTarget {
 
   #now() {
     const running = this.playing && !this.waiting;
-    return running ? this.position + (performance.now() - this.#last) * this.speed : this.position;
+    const since = running && this.#heldAt === null ? performance.now() - this.#last : 0;
+    return this.position + since * this.speed;
   }
 
   async #stepOnce(direction) {
@@ -168,20 +185,66 @@ export class Player extends EventTarget {
 
   #follow() {
     const now = performance.now();
-    const waiting = this.playing && this.lanes.some((lane) => lane.waits(this.position));
-    if (this.playing && !waiting) this.position += Math.min(MOST_STEP_MS, now - this.#last) * this.speed;
+    const loading = this.playing && this.lanes.some((lane) => lane.waits(this.position));
+    if (!this.playing || loading) this.#begunAt = null;
+    const could = this.playing && !loading;
+    const running = could && !this.waiting;
+    const next = this.position + Math.min(MOST_STEP_MS, now - this.#last) * this.speed;
+    const held = running && this.#holds(next, now);
+    if (running && !held) this.position = next;
     this.#last = now;
-    if (waiting !== this.waiting) {
-      this.waiting = waiting;
-      this.dispatchEvent(new Event("change"));
-    }
+    const begun = running || (could && this.#begin(now));
+    this.#tell(this.playing && !begun, loading);
     if (this.playing && this.position >= this.length) {
       this.position = this.length;
       this.toggle(false);
       return;
     }
     const shown = Math.min(this.position, this.length - 1);
-    for (const lane of this.lanes) lane.follow(shown, this.playing && !waiting, this.speed);
+    for (const lane of this.lanes) {
+      const sound = lane.track.kind === "audio";
+      if (could && !begun && sound) lane.show(shown);
+      else lane.follow(shown, begun && (sound || !held), this.speed);
+    }
+    if (begun && this.sounds.some((lane) => lane.settling)) this.#lookSoon();
     this.dispatchEvent(new Event("position"));
+  }
+
+  /**
+   * Sounds go first: from `play` to what is heard is a long way (some 100 ms, more by radio), and they can be put right
+   * only slowly. The clock and the pictures go on when the sounds do.
+   */
+  #begin(now) {
+    this.#begunAt ??= now;
+    const begun = this.sounds.map((lane) => lane.begin(this.position, this.speed)).filter((offset) => offset !== null);
+    const moving = begun.filter((offset) => offset !== undefined);
+    const middle = (Math.min(...moving) + Math.max(...moving)) / 2;
+    const soon = moving.length < begun.length || middle < this.position;
+    if (soon && now - this.#begunAt < BEGIN_WITHIN_MS) {
+      this.#lookSoon();
+      return false;
+    }
+    if (moving.length > 0) this.position = middle;
+    this.#begunAt = null;
+    return true;
+  }
+
+  /** A sound stumbles when its device does; it is heard when it hurries, so all others wait for it, not for long. */
+  #holds(next, now) {
+    const behind = Math.max(0, ...this.sounds.map((lane) => lane.behind(next)));
+    if (behind <= (this.#heldAt === null ? HOLD_MS : GO_ON_MS)) this.#heldAt = null;
+    else this.#heldAt ??= now;
+    return this.#heldAt !== null && now - this.#heldAt < BEGIN_WITHIN_MS;
+  }
+
+  #lookSoon() {
+    clearTimeout(this.#soon);
+    this.#soon = setTimeout(() => this.#follow(), BEGIN_EVERY_MS);
+  }
+
+  #tell(waiting, loading) {
+    if (waiting === this.waiting && loading === this.loading) return;
+    [this.waiting, this.loading] = [waiting, loading];
+    this.dispatchEvent(new Event("change"));
   }
 }

@@ -211,12 +211,12 @@ export class RecordingView {
   }
 
   #showState() {
-    const { playing, waiting, speed } = this.player;
+    const { playing, waiting, loading, speed } = this.player;
     const words = playing ? "Pause" : "Play";
     if (this.button.textContent !== words) relabel(this.button, playing ? "pause" : "play", words);
     this.#speed.value = String(speed);
     this.root.dataset.state = playing ? (waiting ? "waiting" : "playing") : "paused";
-    write(this.state, playing && waiting ? "Loading" : "");
+    write(this.state, loading ? "Loading" : "");
   }
 
   #showFocus() {

@@ -46,15 +46,18 @@ TRACKS = (
 )
 
 
-def record(archive: Path, seconds: int, *, scan: Codec = Codec.CODEC_H264, gap: bool = False) -> Studio:
-    """A consultation of `seconds`; with `gap`, half a second of the dermatoscope is lost on its way."""
+def record(
+    archive: Path, seconds: int, *, scan: Codec = Codec.CODEC_H264, gap: bool = False, second_sound: int = 0
+) -> Studio:
+    """A consultation of `seconds`; with `gap`, half a second of the dermatoscope is lost on its way. The stethoscope
+    restarts at `second_sound`, which begins another file; 0: it does not."""
     with evidence(archive) as signs:
-        studio = consultation(Studio(archive, evidence=signs), seconds, scan, gap)
+        studio = consultation(Studio(archive, evidence=signs), seconds, scan, gap, second_sound)
         lay_report(studio, signs, report(studio.recording.id, seconds))
     return studio
 
 
-def consultation(studio: Studio, seconds: int, scan: Codec, gap: bool) -> Studio:
+def consultation(studio: Studio, seconds: int, scan: Codec, gap: bool, second_sound: int) -> Studio:
     for name, kind, source in TRACKS:
         studio.track(name, kind, source)
     count = 30 * seconds
@@ -63,8 +66,7 @@ def consultation(studio: Studio, seconds: int, scan: Codec, gap: bool) -> Studio
     skin = Source(Codec.CODEC_VP9, feed.video(Codec.CODEC_VP9, count - 15), ssrc=3, start_us=0.5e6)
     lost = (seconds * 0.3e6, seconds * 0.3e6 + 0.5e6) if gap else (-1.0, -1.0)
     studio.feed("skin", feed.deliver([skin], lambda time, _: [] if lost[0] < time < lost[1] else [time + 20_000]))
-    heart = Source(Codec.CODEC_OPUS, feed.sound(seconds), ssrc=4, unit_us=20_000)
-    studio.feed("heart", feed.deliver([heart]))
+    studio.feed("heart", feed.deliver(stethoscope(seconds, second_sound)))
     studio.run()
     studio.stop()
     return studio
@@ -102,6 +104,13 @@ def camera(count: int) -> Iterable[Source]:
     yield Source(
         vp8, feed.video(vp8, count - half - rest, half + rest), ssrc=22, rtp_start=7, start_us=(half + rest) * FRAME_US
     )
+
+
+def stethoscope(seconds: int, second: int) -> Iterable[Source]:
+    opus = Codec.CODEC_OPUS
+    yield Source(opus, feed.sound(second or seconds), ssrc=4, unit_us=20_000)
+    if second:
+        yield Source(opus, feed.sound(seconds - second), ssrc=44, unit_us=20_000, start_us=second * 1e6, rtp_start=9)
 
 
 def report(recording: str, seconds: int) -> bytes:
@@ -148,6 +157,40 @@ SAMPLE = """([side]) => {
   }
   return { state: replay.dataset.state, position: Number(replay.querySelector("[aria-label=Position]").value), found };
 }"""
+
+
+SKEWS = """(described) => {
+  const places = {};
+  for (const track of described.tracks)
+    for (const segment of track.segments) places[`${track.id}/${segment.n}`] = segment.places;
+  const offset = (pairs, media) => {
+    const right = pairs.findIndex((pair) => pair[0] > media);
+    const [low, high] = right > 0 ? [pairs[right - 1], pairs[right]] : [pairs.at(right), null];
+    return low[1] + (media - low[0]) * (high ? (high[1] - low[1]) / (high[0] - low[0]) : 1);
+  };
+  const replay = document.querySelector(".replay");
+  window.skews = [];
+  window.starts = 0;
+  let since = null;
+  setInterval(() => {
+    const now = performance.now();
+    if (replay.dataset.state !== "playing") return void (since = null);
+    if (since === null) window.starts++;
+    since ??= now;
+    const all = [...replay.querySelectorAll("[data-track] :is(video.current, audio.current)")];
+    if (all.length < 2 || all.some((media) => media.seeking)) return;
+    const files = all.map((media) => `${media.closest("[data-track]").dataset.track}/${media.dataset.segment}`);
+    const at = all.map((media, index) => offset(places[files[index]], 1000 * media.currentTime));
+    const took = performance.now() - now;
+    const skew = Math.max(...at) - Math.min(...at);
+    const rates = all.map((media) => media.playbackRate);
+    window.skews.push([now - since, skew, took, now, skew > 60 ? [files, at, rates] : null]);
+  }, 20);
+}"""
+"""Notes every 20 ms while the player says that it plays, from its first moment after a start on: for how long it has
+(ms), how far the two tracks that are furthest apart are (ms), how long it took to look, when that was (ms), and of what
+is far apart the files, where they are, and their speeds. All elements are read in one turn of the page, so none moves
+on in between by more than it took."""
 
 
 class Sample:
