@@ -451,7 +451,7 @@ class _Journaled:
         return self.snapshot().room
 
     def snapshot(self) -> Manifest:
-        ledger = Ledger.fold(journal.decode(self._path.read_bytes()))
+        ledger = Ledger.fold(journal.read(self._path))
         return ledger.manifest("recording", ledger.last_media_us())
 
 

@@ -7,6 +7,9 @@ alike. A line about media is written only after the media itself is on the disk.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -15,6 +18,8 @@ from mediaserver.recording.manifest import Content
 
 NAME = "journal.jsonl"
 VERSION = 1
+LONGEST_LINE = 1 << 20
+"""Bytes; no line that is written comes near it."""
 
 
 class Record(msgspec.Struct, frozen=True, tag_field="what", omit_defaults=False):
@@ -222,17 +227,37 @@ def encode(record: Record) -> bytes:
     return msgspec.json.encode(record) + b"\n"
 
 
-def decode(data: bytes) -> list[AnyRecord]:
-    """The whole lines of a journal, up to the first that is torn or not understood."""
-    records: list[AnyRecord] = []
-    for line in data.splitlines(keepends=True):
-        if not line.endswith(b"\n"):
-            break
-        try:
-            records.append(_decoder.decode(line))
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            break
-    return records
+class Reading:
+    """The records of a journal, one after the other, up to the first line that is torn or not understood. However long
+    it is, one line is held at a time."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.is_whole = True
+        """Nothing was left unread so far: at the end, whether all of it was understood."""
+
+    def __iter__(self) -> Iterator[AnyRecord]:
+        for line in _lines(self._stream):
+            try:
+                if not line.endswith(b"\n"):
+                    raise ValueError("the line is torn")
+                record = _decoder.decode(line)
+            except ValueError:  # a `msgspec.MsgspecError` and a `UnicodeDecodeError` are such
+                self.is_whole = False
+                return
+            yield record
+
+
+def read(path: Path) -> Iterator[AnyRecord]:
+    """As far as it is understood. Raises OSError."""
+    with path.open("rb") as stream:
+        yield from Reading(stream)
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    """What is longer than any line that is written comes in pieces."""
+    while line := stream.readline(LONGEST_LINE):
+        yield line
 
 
 def head_text(recording: str, size: int, sha256: str) -> bytes:
@@ -244,12 +269,12 @@ def sign_head(recording: str, size: int, sha256: str, signer: SigningKey) -> Hea
     return Head(size, sha256, signer.id, signer.sign(head_text(recording, size, sha256)).hex())
 
 
-def check(data: bytes, recording: str, trusted: TrustedKeys) -> str:
+def check(stream: BinaryIO, recording: str, trusted: TrustedKeys) -> str:
     """What is wrong with a journal by its signed heads, in words; empty when nothing is. What stands behind the last
     head was on its way to the disk when the recorder died, and nothing vouches for it."""
     digest = hashlib.sha256()
     offset, heads = 0, 0
-    for line in data.splitlines(keepends=True):
+    for line in _lines(stream):
         if line.startswith(_HEAD):
             heads += 1
             if wrong := _check_head(line, recording, offset, digest.hexdigest(), trusted):
@@ -259,11 +284,14 @@ def check(data: bytes, recording: str, trusted: TrustedKeys) -> str:
     return "" if heads else "no head of it is signed"
 
 
-def behind_head(data: bytes) -> int:
+def behind_head(stream: BinaryIO) -> int:
     """How many whole lines stand behind the last head, where there is one."""
-    lines = [line for line in data.splitlines(keepends=True) if line.endswith(b"\n")]
-    heads = [number for number, line in enumerate(lines, 1) if line.startswith(_HEAD)]
-    return len(lines) - heads[-1] if heads else 0
+    count, head = 0, 0
+    for line in _lines(stream):
+        count += line.endswith(b"\n")
+        if line.startswith(_HEAD) and line.endswith(b"\n"):
+            head = count
+    return count - head if head else 0
 
 
 def _check_head(line: bytes, recording: str, offset: int, sha256: str, trusted: TrustedKeys) -> str:

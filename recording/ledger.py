@@ -264,7 +264,10 @@ class Ledger:
         linked = self.linked(record, self.head)
         if record.link not in ("", linked.link):  # journals of earlier versions have none
             self.mislinked.append(record.file)
-        self.file(record.track, record.file).sealed = linked
+        file = self.file(record.track, record.file)
+        file.sealed = linked
+        # Of what is complete only the end is still asked for.
+        file.fragments = file.fragments[-1:]
         if record.bytes:
             self.sealed.append(linked)
 

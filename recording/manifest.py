@@ -34,8 +34,9 @@ class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     cause: str
-    """lost: never arrived; overflow: the recorder was too slow; disk: writing failed for too long; muted; consent: its
-    participant had not agreed; withdrawn: it was recorded, and erased when consent was withdrawn."""
+    """lost: never arrived; overflow: the recorder was too slow; disk: writing failed for too long; muted; files: it
+    changed so often that it would have begun too many; consent: its participant had not agreed; withdrawn: it was
+    recorded, and erased when consent was withdrawn."""
     ssrc: int
     first: int
     last: int

@@ -14,6 +14,7 @@ import msgspec
 from mediaserver.codecs.payload import Codec, assembler, codec_name, facts
 from mediaserver.codecs.unit import AccessUnit, Assembler
 from mediaserver.recording import journal, raw, red
+from mediaserver.recording.allowance import Allowance
 from mediaserver.recording.entry import Entry
 from mediaserver.recording.ledger import SPILL
 from mediaserver.recording.muxer import FORMATS
@@ -37,6 +38,14 @@ JUMP_US = 10_000_000
 
 FOREVER = 1 << 62
 MAX_NOTES = 32
+
+FILES_AT_ONCE = 120
+FILE_EVERY_US = 2_000_000
+"""How many files a track may begin at once, and how often more, on the average. Whoever changes the picture's size or
+its clock with every packet would make the journal, the manifest and the folder grow without end."""
+
+REPORT_EVERY_US = 200_000
+"""Sender reports that come quicker say nothing more of the clock."""
 
 BACKWARD_US = 2_000_000
 """What pictures may be out of order in RTP time (B-pictures); more, and a new file begins."""
@@ -109,6 +118,8 @@ class TrackPipeline:
         self._overflowed = 0
         self._muted: tuple[int, int] | None = None
         self._notes: set[str] = set()
+        self._allowed = Allowance(FILES_AT_ONCE, FILE_EVERY_US)
+        self._reported_us = -REPORT_EVERY_US
         self._sequence = 0
         self._unmuxed = Unmuxed(self._begin_unmuxed, self._place)
         self._spill = Spill(self._begin_spill, self._place, self._settle)
@@ -180,6 +191,8 @@ class TrackPipeline:
     def finish(self) -> None:
         """The end of the track: everything that is held goes out, and the file is closed."""
         self._end("end")
+        if self._gap is not None:
+            self._close_gap(self._gap.to_us)
 
     def suspend(self, now: int, since: int) -> None:
         """The fragments handed out from `since` on are thrown away, as the disk would not take them; and nothing
@@ -273,8 +286,9 @@ class TrackPipeline:
 
     def _report(self, item: TapSenderReport) -> None:
         _, arrival, ssrc, ntp, rtp = item
-        if ssrc != self._ssrc or not self._clock_rate or not ntp:
+        if ssrc != self._ssrc or not self._clock_rate or not ntp or arrival - self._reported_us < REPORT_EVERY_US:
             return
+        self._reported_us = arrival
         unwrapped = self._unwrap.peek(rtp)
         record = journal.Reported(self.meta.id, self._stream, unwrapped, ntp_to_unix_us(ntp), self._to_wall(arrival))
         self.out.append(Entry(record))
@@ -358,7 +372,7 @@ class TrackPipeline:
     def _units(self, units: list[AccessUnit], arrival: int) -> None:
         for unit in units:
             if self._suspended:
-                self._skip()
+                self._skip(arrival)
             elif self._video:
                 self._picture(unit, arrival)
             elif unit.data:
@@ -370,9 +384,11 @@ class TrackPipeline:
         if not self._video:
             self._units(units, arrival)
 
-    def _skip(self) -> None:
-        if self._gap is not None:
-            self._gap = msgspec.structs.replace(self._gap, skipped=self._gap.skipped + 1)
+    def _skip(self, arrival: int) -> None:
+        gap = self._gap
+        if gap is not None:
+            to_us = max(gap.to_us, self._to_wall(arrival))
+            self._gap = msgspec.structs.replace(gap, skipped=gap.skipped + 1, to_us=to_us)
 
     def _broken(self, arrival: int) -> None:
         """A picture cannot be decoded; where nothing is lost that is a gap of its own."""
@@ -386,7 +402,7 @@ class TrackPipeline:
             self._broken(arrival)
         if self._needs_keyframe:
             if not (unit.complete and unit.keyframe):
-                self._skip()
+                self._skip(arrival)
                 return
             self._needs_keyframe = False
         if unit.keyframe:
@@ -436,6 +452,11 @@ class TrackPipeline:
         if codec not in FORMATS:
             self._keep_packets(f"{codec_name(codec)} cannot be muxed")
             return False
+        if not self._allowed.take(arrival):
+            self._refuse(arrival)
+            self._skip(arrival)
+            self._needs_keyframe = self._video
+            return False
         self._files += 1
         origin = Origin(
             track=self.meta.id,
@@ -456,8 +477,20 @@ class TrackPipeline:
             return False
         return True
 
+    def _refuse(self, arrival: int) -> None:
+        """It has begun too many files: what comes until it may begin another one is not kept."""
+        self.note(arrival, "it changed too often: what would have begun yet another file is not kept")
+        if self._gap is None:
+            wall = self._to_wall(arrival)
+            self._open_gap("files", self._sequence, self._sequence, 0, wall, wall)
+
     def _keep_packets(self, text: str, item: TapPacket | None = None) -> None:
         """This packet, or those that wait for a keyframe, and what follows until one comes are kept as they are."""
+        arrival = item[1] if item is not None else self._unmuxed.since
+        if arrival is not None and not self._unmuxed.is_open and not self._allowed.take(arrival):
+            self._unmuxed.forget()
+            self._refuse(arrival)
+            return
         first = self._unmuxed.keep(item)
         if first is not None:
             self.note(first[1], f"{text}: kept as packets")

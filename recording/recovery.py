@@ -97,10 +97,13 @@ def _complete(folder: Path, evidence: Evidence) -> bytes | None:
 
 def _unsigned(folder: Path, evidence: Evidence) -> Iterator[str]:
     """What the signed heads of the journal say against it."""
-    data = (folder / journal.NAME).read_bytes()
-    if wrong := journal.check(data, folder.name, evidence.trusted):
+    with (folder / journal.NAME).open("rb") as stream:
+        wrong = journal.check(stream, folder.name, evidence.trusted)
+        stream.seek(0)
+        count = journal.behind_head(stream)
+    if wrong:
         yield f"{journal.ALTERED}: {wrong}"
-    elif count := journal.behind_head(data):
+    elif count:
         yield f"the last {count} lines of the journal stand behind its signed head, as after a crash between the two"
 
 
@@ -122,15 +125,15 @@ def _changed(storage: LocalStorage, folder: Path, ledger: Ledger) -> list[str]:
 
 def _read(folder: Path) -> tuple[Ledger, bool]:
     """The ledger as far as the journal can be followed, and whether that is to its end."""
-    data = (folder / journal.NAME).read_bytes()
-    records = journal.decode(data)
     ledger = Ledger()
-    for record in records:
-        try:
-            ledger.apply(record)
-        except ValueError:
-            return ledger, False
-    return ledger, len(records) == data.count(b"\n") and (not data or data.endswith(b"\n"))
+    with (folder / journal.NAME).open("rb") as stream:
+        reading = journal.Reading(stream)
+        for record in reading:
+            try:
+                ledger.apply(record)
+            except ValueError:
+                return ledger, False
+    return ledger, reading.is_whole
 
 
 def _check(storage: LocalStorage, folder: Path, file: FileState) -> str:

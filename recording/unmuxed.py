@@ -27,6 +27,16 @@ class Unmuxed:
         self._file: PacketFile | None = None
         self._waiting: list[TapPacket] = []
 
+    @property
+    def is_open(self) -> bool:
+        """There is a file that packets go into."""
+        return self._file is not None
+
+    @property
+    def since(self) -> int | None:
+        """When the first that waits arrived; None where nothing does."""
+        return self._waiting[0][1] if self._waiting else None
+
     def hold(self, packet: TapPacket) -> bool:
         """It comes while there is no picture to start from. True when that has lasted for too long: `keep` now."""
         if self._file is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -383,9 +384,9 @@ def _strays(found: _Findings, kept: Manifest | None) -> None:
 
 
 def _journal(found: _Findings) -> None:
-    data = found.read(journal.NAME) or b""
-    if wrong := journal.check(data, found.folder.name, found.checks.trusted):
-        found.add("altered", journal.NAME, wrong)
+    with contextlib.suppress(FileNotFoundError), (found.folder / journal.NAME).open("rb") as stream:
+        if wrong := journal.check(stream, found.folder.name, found.checks.trusted):
+            found.add("altered", journal.NAME, wrong)
 
 
 def _register(found: _Findings) -> None:

@@ -18,6 +18,7 @@ const KINDS = {
 const CAUSES = {
   lost: "packets were lost",
   overflow: "the recorder was too slow",
+  files: "the picture or the sound changed too often",
   disk: "the disk refused",
   muted: "muted",
   consent: "its sender had not agreed",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import shutil
 import subprocess
 from pathlib import Path
@@ -363,7 +364,7 @@ def interrupted(tmp_path: Path) -> Studio:
         studio.recording.remove_track(name)
         studio.rings[name].gone = True
     studio.run(studio.now + 2_000_000)
-    records = journal.decode((studio.path / journal.NAME).read_bytes())
+    records = journal.read(studio.path / journal.NAME)
     assert sum(isinstance(record, journal.Sealed) for record in records) == 2
     return studio
 
@@ -386,7 +387,7 @@ def test_what_was_changed_between_crash_and_recovery_is_noted(tmp_path: Path, sp
         (at, *_) = [number for number, line in enumerate(lines) if b'"what":"sealed"' in line]
         lines[at] = (
             msgspec.json.encode(
-                msgspec.structs.replace(journal.decode(lines[at])[0], sha256="0" * 64)  # type: ignore[type-var]
+                msgspec.structs.replace(next(iter(journal.Reading(io.BytesIO(lines[at])))), sha256="0" * 64)  # type: ignore[type-var]
             )
             + b"\n"
         )

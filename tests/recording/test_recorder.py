@@ -235,7 +235,7 @@ def test_a_track_that_falls_silent_is_on_disk_within_two_seconds(tmp_path: Path)
     studio.track("screen")
     studio.feed("screen", feed.deliver([Source(Codec.CODEC_VP9, feed.video(Codec.CODEC_VP9, 1))]))
     studio.run(2_000_000)
-    lines = journal.decode((studio.path / journal.NAME).read_bytes())
+    lines = list(journal.read(studio.path / journal.NAME))
     assert [line.units for line in lines if isinstance(line, journal.Written)] == [1]
     kept = studio.stop()
     assert [p.code for p in feed.watch(studio.path, kept.tracks[0].segments[0])] == [0]
