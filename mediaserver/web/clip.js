@@ -14,6 +14,9 @@ const KEEP_MS = 20_000;
 const SEEK_MS = 250;
 const NUDGE_MS = 20;
 const GOOD_MS = 6;
+/** A picture that is further ahead stands until it is no further than that. */
+const STAND_MS = 35;
+const GO_ON_MS = 5;
 /** The most that speed changes: a picture's by a quarter, a sound's by what is hardly heard. */
 const MOST_NUDGE = { video: 0.25, audio: 0.08 };
 /** What is off by so much (ms) plays at double speed, were it not for the most. */
@@ -36,6 +39,7 @@ export class Clip {
   /** Media time in s of the frame that is shown, as the browser tells it. @type {number | null} */
   shown = null;
   #correcting = false;
+  #standing = false;
   #soughtAt = -Infinity;
   /** When it was told to play, at which media time (s) and speed, until it is steady. @type {any} */
   #begins = null;
@@ -129,7 +133,9 @@ export class Clip {
     }
     const off = this.ahead(position);
     if (run && off !== null && !this.#begins) this.#correct(off, position, speed);
-    if (run) this.#play(speed);
+    const limit = (this.#standing ? GO_ON_MS : STAND_MS) * Math.max(1, speed);
+    this.#standing = run && this.kind === "video" && off !== null && off > limit && off < SEEK_MS;
+    if (run && !this.#standing) this.#play(speed);
     else this.#pause();
   }
 

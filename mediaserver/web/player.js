@@ -232,7 +232,7 @@ export class Player extends EventTarget {
   /** A sound stumbles when its device does; it is heard when it hurries, so all others wait for it, not for long. */
   #holds(next, now) {
     const behind = Math.max(0, ...this.sounds.map((lane) => lane.behind(next)));
-    if (behind <= (this.#heldAt === null ? HOLD_MS : GO_ON_MS)) this.#heldAt = null;
+    if (behind <= (this.#heldAt === null ? HOLD_MS : GO_ON_MS) * Math.max(1, this.speed)) this.#heldAt = null;
     else this.#heldAt ??= now;
     return this.#heldAt !== null && now - this.#heldAt < BEGIN_WITHIN_MS;
   }

@@ -27,6 +27,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 SECONDS = 16
 SKEW_MS = 80.0
 SAMPLE_MS = 100
+LOOK_MS = 5.0
+"""A look at all elements that took longer was interrupted by the machine: it has not seen them at one moment."""
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,8 @@ def played(page: Page, described: dict[str, Any], *, seconds: float, seeks: Sequ
                 break
     if page.locator(".replay[data-state=playing]").count():
         page.locator("#play").click()
-    taken = page.evaluate("() => window.skews")
+    looks = page.evaluate("() => window.skews")
+    taken = [look for look in looks if look[2] <= LOOK_MS]
     skews = [skew for _, skew, *_ in taken]
     first = [skew for since, skew, *_ in taken if since < 1000]
     apart = [(round(since), round(skew), round(now), more) for since, skew, _, now, more in taken if more]
@@ -90,7 +93,7 @@ def played(page: Page, described: dict[str, Any], *, seconds: float, seeks: Sequ
         "skew_p99_ms": round(percentile(skews, 0.99), 1), "skew_max_ms": round(max(skews), 1),
         "first_second_p95_ms": round(percentile(first, 0.95), 1), "first_second_max_ms": round(max(first), 1),
         "over": sum(1 for skew in skews if skew > SKEW_MS),
-        "look_max_ms": round(max(took for _, _, took, *_ in taken), 1),
+        "interrupted_looks": len(looks) - len(taken),
         "seen_p50_ms": round(percentile(seen, 0.5), 1), "seen_p95_ms": round(percentile(seen, 0.95), 1),
         "seen_max_ms": round(max(seen), 1), "load": round(os.getloadavg()[0], 1), "apart": apart[:20],
         "seen_apart": seen_apart[:20],
@@ -294,6 +297,7 @@ def test_four_tracks_stay_in_step_for_five_minutes(tmp_path: Path, pages: Pages,
         server.stop()
     figures(**found)
     assert found["samples"] > 10_000
+    assert found["interrupted_looks"] < 100
     assert found["starts"] > 20
     assert found["skew_max_ms"] < SKEW_MS
     assert found["seen_p95_ms"] < SKEW_MS
