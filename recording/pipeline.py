@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from mediaserver.codecs.payload import Codec, assembler, codec_name, facts
 from mediaserver.codecs.unit import AccessUnit, Assembler
 from mediaserver.recording import journal, raw, red
 from mediaserver.recording.allowance import Allowance
 from mediaserver.recording.entry import Entry
+from mediaserver.recording.gaps import Gaps
 from mediaserver.recording.ledger import SPILL
 from mediaserver.recording.muxer import FORMATS
 from mediaserver.recording.packets import PacketFile
@@ -36,7 +35,6 @@ KEYFRAME_RETRY_US = 1_000_000
 JUMP_US = 10_000_000
 """RTP time and arrival time may differ by this much from one unit to the next; more, and a new file begins."""
 
-FOREVER = 1 << 62
 MAX_NOTES = 32
 
 FILES_AT_ONCE = 120
@@ -90,7 +88,7 @@ class TrackPipeline:
         self.ignored = 0
         """Packets of payload types that nobody has named."""
         self.lost_packets = 0
-        self.gaps = 0
+        self._gaps = Gaps(meta.id, lambda gap: self.out.append(Entry(gap)))
         self._settings = settings
         self._to_wall = to_wall
         self._request_keyframe = request_keyframe
@@ -111,12 +109,9 @@ class TrackPipeline:
         self._needs_keyframe = self._video
         self._asked_us = 0
         self._keyframe_us = 0
-        self._gap: journal.Lost | None = None
         self._last = (0, 0)
         self._suspended = False
         self._dropped = 0
-        self._overflowed = 0
-        self._muted: tuple[int, int] | None = None
         self._notes: set[str] = set()
         self._allowed = Allowance(FILES_AT_ONCE, FILE_EVERY_US)
         self._reported_us = -REPORT_EVERY_US
@@ -125,13 +120,18 @@ class TrackPipeline:
         self._spill = Spill(self._begin_spill, self._place, self._settle)
 
     @property
+    def gaps(self) -> int:
+        """How many there were."""
+        return self._gaps.count
+
+    @property
     def position(self) -> Position:
         """Where it stands when it has finished, for one that is to `go_on` with another tap."""
         return Position(self._files, self.gaps, self._stream)
 
     def go_on(self, at: Position, reason: str = "crash") -> None:
         """Go on from there. Before anything is fed."""
-        self._files, self.gaps, self._stream = at.files, at.gaps, at.stream
+        self._files, self._gaps.count, self._stream = at.files, at.gaps, at.stream
         self._reason = reason
         if at.ssrc is None:
             return
@@ -158,7 +158,7 @@ class TrackPipeline:
             else:
                 self._report(item)
         if dropped > self._dropped:
-            self._overflowed += dropped - self._dropped
+            self._gaps.overflowed(dropped - self._dropped)
             self._dropped = dropped
 
     def update(self, payloads: Iterable[PayloadParams]) -> None:
@@ -167,7 +167,7 @@ class TrackPipeline:
 
     def mute(self, muted: bool, now: int) -> None:
         """What is missing from now on, or was until now, is so because the track was muted."""
-        self._muted = (now, FOREVER) if muted else (self._muted[0] if self._muted else now, now)
+        self._gaps.mute(muted, now)
 
     def tick(self, now: int, awaited: int = 0) -> None:
         """Move on what has waited long enough. `now` is on the clock of the arrival times, µs; `awaited` the lowest
@@ -191,13 +191,12 @@ class TrackPipeline:
     def finish(self) -> None:
         """The end of the track: everything that is held goes out, and the file is closed."""
         self._end("end")
-        if self._gap is not None:
-            self._close_gap(self._gap.to_us)
+        self._gaps.close()
 
     def suspend(self, now: int, since: int) -> None:
         """The fragments handed out from `since` on are thrown away, as the disk would not take them; and nothing
         is kept until `resume`."""
-        self._open_gap("disk", 0, 0, 0, self._to_wall(since), self._to_wall(now))
+        self._gaps.open("disk", self._ssrc or 0, 0, 0, 0, self._to_wall(since), self._to_wall(now))
         self._abandon("disk")
         self._suspended = True
 
@@ -304,40 +303,11 @@ class TrackPipeline:
         self._lost_before = True
         self.lost_packets += missing.packets
         start, end = self._to_wall(missing.from_us), self._to_wall(missing.to_us)
-        self._open_gap(self._cause(missing), missing.first, missing.last, missing.packets, start, end)
+        cause = self._gaps.cause(missing)
+        self._gaps.open(cause, self._ssrc or 0, missing.first, missing.last, missing.packets, start, end)
         if self._video:
             self._needs_keyframe = True
             self._keyframe(missing.to_us)
-
-    def _cause(self, missing: Missing) -> str:
-        if self._overflowed:
-            self._overflowed = max(0, self._overflowed - missing.packets)
-            return "overflow"
-        if self._muted and self._muted[0] <= missing.to_us and missing.from_us <= self._muted[1]:
-            return "muted"
-        return "lost"
-
-    def _open_gap(self, cause: str, first: int, last: int, packets: int, from_us: int, to_us: int) -> None:
-        """A gap, or more of the one that is open."""
-        if self._gap is None:
-            self.gaps += 1
-            ssrc = self._ssrc or 0
-            gap = journal.Lost(self.meta.id, self.gaps, cause, ssrc, first, last, packets, 0, from_us, to_us)
-        else:
-            packets += self._gap.packets
-            cause = cause if self._gap.cause == "broken" else self._gap.cause
-            gap = msgspec.structs.replace(
-                self._gap, cause=cause, last=max(last, self._gap.last), packets=packets, to_us=to_us
-            )
-        self._gap = gap
-        self.out.append(Entry(gap))
-
-    def _close_gap(self, to_us: int) -> None:
-        """What is kept goes on at `to_us`."""
-        if self._gap is not None:
-            if to_us > self._gap.to_us or self._gap.skipped:
-                self.out.append(Entry(msgspec.structs.replace(self._gap, to_us=max(to_us, self._gap.to_us))))
-            self._gap = None
 
     def _packet(self, item: TapPacket) -> None:
         _, arrival, sequence, timestamp, _, payload_type, marker, payload = item
@@ -372,7 +342,7 @@ class TrackPipeline:
     def _units(self, units: list[AccessUnit], arrival: int) -> None:
         for unit in units:
             if self._suspended:
-                self._skip(arrival)
+                self._gaps.skip(self._to_wall(arrival))
             elif self._video:
                 self._picture(unit, arrival)
             elif unit.data:
@@ -384,17 +354,10 @@ class TrackPipeline:
         if not self._video:
             self._units(units, arrival)
 
-    def _skip(self, arrival: int) -> None:
-        gap = self._gap
-        if gap is not None:
-            to_us = max(gap.to_us, self._to_wall(arrival))
-            self._gap = msgspec.structs.replace(gap, skipped=gap.skipped + 1, to_us=to_us)
-
     def _broken(self, arrival: int) -> None:
         """A picture cannot be decoded; where nothing is lost that is a gap of its own."""
-        if self._gap is None and self._segment is not None:
-            wall = self._to_wall(arrival)
-            self._open_gap("broken", self._sequence, self._sequence, 0, wall, wall)
+        if self._segment is not None:
+            self._begin_gap("broken", arrival)
         self._needs_keyframe = True
 
     def _picture(self, unit: AccessUnit, arrival: int) -> None:
@@ -402,7 +365,7 @@ class TrackPipeline:
             self._broken(arrival)
         if self._needs_keyframe:
             if not (unit.complete and unit.keyframe):
-                self._skip(arrival)
+                self._gaps.skip(self._to_wall(arrival))
                 return
             self._needs_keyframe = False
         if unit.keyframe:
@@ -417,7 +380,7 @@ class TrackPipeline:
         wall = self._to_wall(arrival)
         if self._segment is None and not self._open(unit, rtp, arrival):
             return
-        self._close_gap(wall)
+        self._gaps.close(wall)
         assert self._segment is not None
         self._segment.add(unit, rtp, wall, self._sequence)
         self._collect()
@@ -454,7 +417,7 @@ class TrackPipeline:
             return False
         if not self._allowed.take(arrival):
             self._refuse(arrival)
-            self._skip(arrival)
+            self._gaps.skip(self._to_wall(arrival))
             self._needs_keyframe = self._video
             return False
         self._files += 1
@@ -480,9 +443,13 @@ class TrackPipeline:
     def _refuse(self, arrival: int) -> None:
         """It has begun too many files: what comes until it may begin another one is not kept."""
         self.note(arrival, "it changed too often: what would have begun yet another file is not kept")
-        if self._gap is None:
+        self._begin_gap("files", arrival)
+
+    def _begin_gap(self, cause: str, arrival: int) -> None:
+        """Of what came, and is not kept; nothing where there is one already."""
+        if not self._gaps.is_open:
             wall = self._to_wall(arrival)
-            self._open_gap("files", self._sequence, self._sequence, 0, wall, wall)
+            self._gaps.open(cause, self._ssrc or 0, self._sequence, self._sequence, 0, wall, wall)
 
     def _keep_packets(self, text: str, item: TapPacket | None = None) -> None:
         """This packet, or those that wait for a keyframe, and what follows until one comes are kept as they are."""
@@ -494,7 +461,7 @@ class TrackPipeline:
         first = self._unmuxed.keep(item)
         if first is not None:
             self.note(first[1], f"{text}: kept as packets")
-            self._close_gap(self._to_wall(first[1]))
+            self._gaps.close(self._to_wall(first[1]))
 
     def _close(self, reason: str) -> None:
         if self._segment is not None:
