@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Protocol
@@ -81,7 +81,8 @@ class Amending:
         folder = await asyncio.to_thread(self._folder_to_change, recording)
         async with self._changing:
             await asyncio.to_thread(self._upkeep.mark, recording)
-            await asyncio.to_thread(sidecars.erase, self._storage, folder, "identifiers.json", self._evidence)
+            with self._gone_meanwhile(recording, folder):
+                await asyncio.to_thread(sidecars.erase, self._storage, folder, "identifiers.json", self._evidence)
             await self._upkeep.enter(recording)
 
     async def add_bookmark(
@@ -203,7 +204,8 @@ class Amending:
         folder = await asyncio.to_thread(self._folder_to_change, recording)
         async with self._changing:
             await asyncio.to_thread(self._upkeep.mark, recording)
-            changed = await asyncio.to_thread(sidecars.change, self._storage, folder, name, how, self._evidence)
+            with self._gone_meanwhile(recording, folder):
+                changed = await asyncio.to_thread(sidecars.change, self._storage, folder, name, how, self._evidence)
             await self._upkeep.enter(recording)
         return changed
 
@@ -217,6 +219,16 @@ class Amending:
         if folder is None or self._storage.is_leaving(folder):
             raise self._unknown(recording, folder)
         return folder
+
+    @contextmanager
+    def _gone_meanwhile(self, recording: str, folder: Path) -> Iterator[None]:
+        """A disposal came first, and has had the folder to itself."""
+        try:
+            yield
+        except ValueError:
+            if self._storage.is_leaving(folder):
+                raise self._unknown(recording, folder) from None
+            raise
 
     @staticmethod
     def _unknown(recording: str, folder: Path | None) -> UnknownRecording:

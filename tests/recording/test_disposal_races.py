@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mediaserver.recording.archive import Disposed
 from mediaserver.recording.storage import LocalStorage
 from mediaserver.recording.storage.claims import Claims
 from mediaserver.recording.storage.keys import CLAIMED
@@ -143,7 +144,7 @@ def test_holds_and_disposals_race(tmp_path: Path, catalog_url: str) -> None:
             try:
                 await kept.archive.place_hold(name, reason="a lawsuit", by="Eve", at_us=1)
                 held.append(name)
-            except (ValueError, LookupError) as error:
+            except Disposed as error:
                 refusals.append(str(error))
 
         async def dispose() -> None:
@@ -179,7 +180,7 @@ def test_a_hold_that_comes_while_it_goes_is_refused(tmp_path: Path) -> None:
 
         kept.archive.disposals._storage = Slow(tmp_path)
         assert one(await kept.dispose()).state == "disposed"
-        with pytest.raises((ValueError, LookupError), match="disposed of"):
+        with pytest.raises(Disposed, match="by Eve: its time is over"):
             await placed[0]
         await kept.gone(name)
 
