@@ -15,18 +15,23 @@ const SEEK_MS = 250;
 const NUDGE_MS = 20;
 const GOOD_MS = 6;
 /** A picture that is further ahead stands until it is no further than that. */
-const STAND_MS = 35;
+const STAND_MS = 50;
 const GO_ON_MS = 5;
 /** The most that speed changes: a picture's by a quarter, a sound's by what is hardly heard. */
 const MOST_NUDGE = { video: 0.25, audio: 0.08 };
 /** What is off by so much (ms) plays at double speed, were it not for the most. */
 const NUDGE_OF_MS = { video: 200, audio: 400 };
-/** By how much (ms) media time is behind after `play`, as it was the last time. */
-const startDelay = { video: 10, audio: 100 };
+/**
+ * By how much (ms) media time is behind after `play`, as it was the last time: `fresh` after a seek, when the device's
+ * buffers are empty, `again` after a pause.
+ */
+const startDelay = { video: { fresh: 10, again: 10 }, audio: { fresh: 100, again: 20 } };
 const MOST_START_DELAY_MS = 400;
 /** A sound's media time moves, stands again while the device's buffers fill, and is steady after so long. */
 const SETTLE_MS = { video: 0, audio: 300 };
 const MOST_SETTLE_MS = 1000;
+/** Media time that has moved by more than this before it was expected to is steady already. */
+const FIRST_MOVE_MS = 30;
 /** After a seek for being off, the next one waits for so long: a machine that is too slow must not only seek. */
 const SEEK_AGAIN_MS = 1500;
 /** Two frames of one file are further apart than this. */
@@ -40,6 +45,8 @@ export class Clip {
   shown = null;
   #correcting = false;
   #standing = false;
+  /** @type {"fresh" | "again"} */
+  #start = "fresh";
   #soughtAt = -Infinity;
   /** When it was told to play, at which media time (s) and speed, until it is steady. @type {any} */
   #begins = null;
@@ -94,6 +101,12 @@ export class Clip {
     return behind < SEEK_MS ? Math.max(0, behind) : 0;
   }
 
+  /** How far (ms) a sound that plays is ahead of a position, null where nothing plays. */
+  leads(position) {
+    const { media } = this;
+    return !media || media.paused || media.ended ? null : this.ahead(position);
+  }
+
   get settling() {
     return this.#begins !== null;
   }
@@ -118,6 +131,7 @@ export class Clip {
     if (!this.usable || !this.covers(position)) return;
     this.#load();
     this.media.currentTime = Math.max(0, this.mediaTime(position)) / 1000;
+    this.#start = "fresh";
     this.#soughtAt = performance.now();
   }
 
@@ -149,8 +163,9 @@ export class Clip {
     if (media.seeking || media.currentTime <= begins.from) return undefined;
     const now = performance.now();
     begins.moved ??= now;
-    const delay = Math.max(startDelay[this.kind], begins.moved - begins.at);
-    return this.offset(begins.from * 1000) + (now - begins.at - delay) * speed;
+    const delay = Math.max(startDelay[this.kind][begins.start], begins.moved - begins.at);
+    const expected = this.offset(begins.from * 1000) + (now - begins.at - delay) * speed;
+    return Math.max(expected, this.offset(media.currentTime * 1000) - FIRST_MOVE_MS);
   }
 
   /** The frame at a media time in s, once it is shown: its own media time. @param {number} seconds */
@@ -204,7 +219,8 @@ export class Clip {
     const { media } = this;
     if (!media.paused || media.ended) return;
     media.playbackRate = speed;
-    this.#begins = { at: performance.now(), from: media.currentTime, speed };
+    this.#begins = { at: performance.now(), from: media.currentTime, speed, start: this.#start };
+    this.#start = "again";
     media.play().catch(() => {});
   }
 
@@ -216,12 +232,12 @@ export class Clip {
   /** Once it is steady, notes how late it was; until then its speed is left alone. */
   #settle(speed) {
     const { media } = this;
-    const { at, from, speed: begun } = this.#begins;
+    const { at, from, speed: begun, start } = this.#begins;
     const since = performance.now() - at;
     if (speed !== begun || media.seeking || since > MOST_SETTLE_MS) this.#begins = null;
     else if (media.currentTime > from && since > SETTLE_MS[this.kind]) {
       const late = since - (1000 * (media.currentTime - from)) / speed;
-      startDelay[this.kind] = Math.min(MOST_START_DELAY_MS, Math.max(0, late));
+      startDelay[this.kind][start] = Math.min(MOST_START_DELAY_MS, Math.max(0, late));
       this.#begins = null;
     }
   }
@@ -230,14 +246,19 @@ export class Clip {
   #standBy(position, run, speed) {
     const { media } = this;
     const until = this.begin - position;
-    if (run && until > 0 && until <= startDelay[this.kind] * speed && media.readyState >= HTMLMediaElement.HAVE_FUTURE_DATA) {
+    if (run && until > 0 && until <= startDelay[this.kind][this.#start] * speed && media.readyState >= HTMLMediaElement.HAVE_FUTURE_DATA) {
       this.#play(speed);
       return;
     }
     this.#pause();
     const start = Math.max(0, this.mediaTime(this.begin)) / 1000;
     if (until > 0 && media.readyState >= HTMLMediaElement.HAVE_METADATA && !media.seeking && Math.abs(media.currentTime - start) > 0.005)
-      media.currentTime = start;
+      this.#toStart(start);
+  }
+
+  #toStart(seconds) {
+    this.media.currentTime = seconds;
+    this.#start = "fresh";
   }
 
   #correct(off, position, speed) {

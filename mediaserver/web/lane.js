@@ -61,6 +61,11 @@ export class Lane {
     return this.at(position)?.behind(position) ?? 0;
   }
 
+  /** How far (ms) what plays is ahead of a position; null where nothing plays. */
+  leads(position) {
+    return this.at(position)?.leads(position) ?? null;
+  }
+
   /** Something of it has begun to play and is not steady yet. */
   get settling() {
     return this.clips.some(({ settling }) => settling);

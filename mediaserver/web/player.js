@@ -191,7 +191,7 @@ export class Player extends EventTarget {
     const running = could && !this.waiting;
     const next = this.position + Math.min(MOST_STEP_MS, now - this.#last) * this.speed;
     const held = running && this.#holds(next, now);
-    if (running && !held) this.position = next;
+    if (running && !held) this.position = next + this.#lead(next);
     this.#last = now;
     const begun = running || (could && this.#begin(now));
     this.#tell(this.playing && !begun, loading);
@@ -235,6 +235,14 @@ export class Player extends EventTarget {
     if (behind <= (this.#heldAt === null ? HOLD_MS : GO_ON_MS) * Math.max(1, this.speed)) this.#heldAt = null;
     else this.#heldAt ??= now;
     return this.#heldAt !== null && now - this.#heldAt < BEGIN_WITHIN_MS;
+  }
+
+  /** Where all sounds are ahead the clock goes with them, and pictures hurry, which is not heard. */
+  #lead(next) {
+    const leads = this.sounds.map((lane) => lane.leads(next)).filter((lead) => lead !== null);
+    const least = Math.min(...leads);
+    const limit = HOLD_MS * Math.max(1, this.speed);
+    return leads.length > 0 && least > limit && least < 5 * limit ? least - GO_ON_MS : 0;
   }
 
   #lookSoon() {
