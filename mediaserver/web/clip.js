@@ -130,8 +130,7 @@ export class Clip {
   seek(position) {
     if (!this.usable || !this.covers(position)) return;
     this.#load();
-    this.media.currentTime = Math.max(0, this.mediaTime(position)) / 1000;
-    this.#start = "fresh";
+    this.#goTo(Math.max(0, this.mediaTime(position)) / 1000);
     this.#soughtAt = performance.now();
   }
 
@@ -173,7 +172,7 @@ export class Clip {
     const { media } = this;
     const shown = new Promise((resolve) => media.requestVideoFrameCallback((_, { mediaTime }) => resolve(mediaTime)));
     const sought = new Promise((resolve) => media.addEventListener("seeked", resolve, { once: true }));
-    media.currentTime = Math.max(0, seconds);
+    this.#goTo(Math.max(0, seconds));
     await Promise.race([sought, wait(5000)]);
     // The same frame again may not be announced.
     return (this.shown = await Promise.race([shown, wait(150).then(() => this.shown ?? media.currentTime)]));
@@ -253,10 +252,10 @@ export class Clip {
     this.#pause();
     const start = Math.max(0, this.mediaTime(this.begin)) / 1000;
     if (until > 0 && media.readyState >= HTMLMediaElement.HAVE_METADATA && !media.seeking && Math.abs(media.currentTime - start) > 0.005)
-      this.#toStart(start);
+      this.#goTo(start);
   }
 
-  #toStart(seconds) {
+  #goTo(seconds) {
     this.media.currentTime = seconds;
     this.#start = "fresh";
   }

@@ -297,7 +297,7 @@ def test_four_tracks_stay_in_step_for_five_minutes(tmp_path: Path, pages: Pages,
         server.stop()
     figures(**found)
     assert found["samples"] > 10_000
-    assert found["interrupted_looks"] < 100
+    assert found["interrupted_looks"] < found["samples"] / 50
     assert found["starts"] > 20
     assert found["skew_max_ms"] < SKEW_MS
     assert found["seen_p95_ms"] < SKEW_MS
