@@ -280,10 +280,10 @@ def test_copies_in_red_bring_nothing_of_before_the_consent(lost: list[bool], con
     house, opened = Sound(), 0
     for turn, gone in enumerate(lost):
         if turn == consent:
-            house.wait(7 * MS)
             house.engine.add_tap(TAP, SOUND, house.ring)
             opened = house.now
-            house.wait(1)
+            house.engine.advance(opened)
+            house.wait(7 * MS)
         house.say(lost=gone and turn > 0)
         house.wait(20 * MS)
     got = house.taken()
