@@ -20,7 +20,7 @@ from mediaserver.admission import Admission, Refusal
 from mediaserver.auth import Grant
 from mediaserver.clock import Clock
 from mediaserver.connection import frame
-from mediaserver.consent import Consents, Said
+from mediaserver.consent import Consents, Said, named
 from mediaserver.handshakes import Finished, Handshakes
 from mediaserver.memory import memory_limit, resident_bytes
 from mediaserver.settings import LimitSettings
@@ -267,14 +267,17 @@ class LiveRoom:
         self.broadcast(protocol.RecordingChanged(**msgspec.structs.asdict(self.recording)))
         self._rooms._observe(self, RecordingChanged(state, recording, detail, tuple(tracks)))
 
-    def tell_consent(self, participant: str, said: Said | None = None) -> None:
+    def tell_consent(self, participant: str, said: Sequence[Said] = ()) -> None:
         """Tell everybody what a participant has said to being recorded, or, without `said`, that it was asked."""
         member = self.members.get(participant)
         if member is not None and not member.info.hidden:
-            state = self.consents.state(participant)
-            self.broadcast(protocol.ConsentChanged(participant=participant, consent=state))
-        if said is not None:
-            self._rooms._observe(self, ConsentChanged(said))
+            seen = self._seen(member)
+            changed = protocol.ConsentChanged(
+                participant=participant, consent=seen.consent, sources=seen.consent_sources
+            )
+            self.broadcast(changed)
+        for one in said:
+            self._rooms._observe(self, ConsentChanged(one))
 
     def plane_events(self, events: Iterable[PlaneEvent]) -> None:
         """Reports of the data plane about this room's objects."""
@@ -354,8 +357,9 @@ class LiveRoom:
     def _seen(self, member: Member) -> protocol.ParticipantView:
         """As the others see it now."""
         consent = self.consents.state(member.id)
-        if member.view.consent != consent:
-            member.view = msgspec.structs.replace(member.view, consent=consent)
+        sources = named(self.consents.agreed(member.id)) if consent == "given" else None
+        if (member.view.consent, member.view.consent_sources) != (consent, sources):
+            member.view = msgspec.structs.replace(member.view, consent=consent, consent_sources=sources)
         return member.view
 
     def _tell_joined(self, event: ev.ParticipantJoined) -> None:

@@ -294,7 +294,8 @@ class Signalling:
 
     def _offer(self, session: Session, message: p.Offer) -> None:
         if message.publish:
-            self._recordings.consent.check_publish(session.live, session.member.id)
+            sources = [line.source for line in message.publish]
+            self._recordings.consent.check_publish(session.live, session.member.id, sources)
         publish = {line.mid: Publication(line.source, clean_name(line.label)) for line in message.publish}
         subscribe = {line.mid: line.track for line in message.subscribe}
         negotiated = session.live.offer(session.member, message.sdp, publish, subscribe)
@@ -355,8 +356,10 @@ class Signalling:
         self._reply(session, p.Ok(id=message.id))
 
     def _consent(self, session: Session, message: p.Consent) -> None:
-        version = clean_name(message.version)
-        self._recordings.consent.say(session.live, session.member.id, message.given, by="participant", version=version)
+        version, sources = clean_name(message.version), message.sources
+        self._recordings.consent.say(
+            session.live, session.member.id, message.given, by="participant", version=version, sources=sources
+        )
         self._reply(session, p.Ok(id=message.id))
 
     def _ask_consent(self, session: Session, message: p.AskConsent) -> None:
