@@ -3,7 +3,8 @@
 A tap is opened at the moment of a consent. What had been sent by then may come later: on its way, asked for again, as a
 copy in RED, or as a copy that a publisher probes with (RFC 4588), which may bear a number above all that had come. So
 each encoding has a floor of two parts. By number: what stands before its source's next. By time: what was due here
-before the tap was opened. A timestamp is due as long after the source's quickest recent packet as it is later than that.
+before the tap was opened. A timestamp is due as long after the source's quickest recent packet (or sender report) as it
+is later than that.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -15,6 +16,7 @@ from mediaserver.sfu.stream.state cimport TapFloor
 cdef enum:
     ODD_US = 6000000         # a source whose timestamps say for so long that it is old has timestamps that don't go on
     JUMP_US = 2000000        # quicker than the last packet by more: the timestamps have jumped between them
+    SURE_US = 100000         # what was lost may have been quicker than anything that came
     # An Opus frame (60 ms at most) may hold a copy of the one before (RFC 6716, section 2.1.7).
     COPY_US = 60000
 
@@ -42,30 +44,33 @@ cdef const Packet* latest(const Encoding* encoding) noexcept nogil:
     return found
 
 
+cdef inline void raise_to(TapFloor* floor, uint32_t due, uint32_t last) noexcept nogil:
+    if 0 < <int32_t>(due - floor.timestamp) and <int32_t>(due - last) < <int32_t>ticks(JUMP_US, floor.clock_rate):
+        floor.timestamp = due
+
+
 cdef void set_time(Tap* tap, TapFloor* floor, const Encoding* encoding) noexcept nogil:
     cdef const Packet* last = latest(encoding)
     cdef const Packet* packet
     cdef const Inbound* source = encoding.active
-    cdef uint32_t due, other, i
-    cdef int32_t jump
-    floor.clock_rate = 0
-    if last == NULL:
-        # It was muted from the start: its reports tell its clock, if it sends any.
-        if source.sender_arrival:
-            floor.clock_rate = encoding.track.config.payloads[0].clock_rate
-            floor.timestamp = source.sender_rtp + ticks(tap.opened - source.sender_arrival, floor.clock_rate)
+    cdef uint32_t due, reported, i
+    if last != NULL:
+        floor.clock_rate = clock_rate_of(encoding, last.payload_type)
+    elif source.sender_arrival:  # it was muted from the start
+        floor.clock_rate = encoding.track.config.payloads[0].clock_rate
+    if floor.clock_rate == 0:
         return
-    floor.clock_rate = clock_rate_of(encoding, last.payload_type)
-    due = last.timestamp + ticks(tap.opened - last.arrival, floor.clock_rate)
+    reported = source.sender_rtp + ticks(tap.opened - source.sender_arrival, floor.clock_rate)
+    due = last.timestamp + ticks(tap.opened - last.arrival, floor.clock_rate) if last != NULL else reported
     floor.timestamp = due
-    jump = <int32_t>ticks(JUMP_US, floor.clock_rate)
-    for i in range(encoding.history.mask + 1):
-        packet = encoding.history.slots[i]
-        if packet == NULL:
-            continue
-        other = packet.timestamp + ticks(tap.opened - packet.arrival, floor.clock_rate)
-        if 0 < <int32_t>(other - floor.timestamp) and <int32_t>(other - due) < jump:
-            floor.timestamp = other
+    if source.sender_arrival:
+        raise_to(floor, reported, due)
+    if last != NULL:
+        for i in range(encoding.history.mask + 1):
+            packet = encoding.history.slots[i]
+            if packet != NULL:
+                raise_to(floor, packet.timestamp + ticks(tap.opened - packet.arrival, floor.clock_rate), due)
+    floor.timestamp += ticks(SURE_US if encoding.track.config.video else SURE_US + COPY_US, floor.clock_rate)
 
 
 cdef void floor_set(Tap* tap, const Encoding* encoding) noexcept nogil:
@@ -77,8 +82,6 @@ cdef void floor_set(Tap* tap, const Encoding* encoding) noexcept nogil:
         return  # nothing of it had come: it has sent nothing that could be asked for again
     floor.first = source.highest + 1
     set_time(tap, floor, encoding)
-    if floor.clock_rate and not encoding.track.config.video:
-        floor.timestamp += ticks(COPY_US, floor.clock_rate)
 
 
 cdef inline int came_again(const Packet* packet) noexcept nogil:
