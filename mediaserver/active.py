@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from mediaserver.consent import Said, Whose
+from mediaserver.live_room import LiveRoom
 from mediaserver.recording.recorder import Recording
-from mediaserver.rooms import LiveRoom
 from mediaserver.sfu.session.model import Source
 
 REFUSED = "refused-recording"

@@ -18,9 +18,10 @@ from mediaserver.audit import Action, Audit
 from mediaserver.auth import ConsentClaim
 from mediaserver.connection import frame
 from mediaserver.consent import SOURCES, Said, Sayer, TooManyChanges, Whose
+from mediaserver.live_room import LiveRoom
 from mediaserver.recording.archive import Archive
 from mediaserver.recording.manifest import ConsentFact
-from mediaserver.rooms import LiveRoom, Rooms
+from mediaserver.rooms import Rooms
 from mediaserver.settings import RecordingSettings
 from mediaserver.sfu.session.model import Source
 from mediaserver.sfu.session.room import RoomError

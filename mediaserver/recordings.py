@@ -18,9 +18,11 @@ from mediaserver import protocol
 from mediaserver.active import REFUSED, Active, RecordingRefused
 from mediaserver.audit import Audit
 from mediaserver.consent_desk import ConsentDesk
+from mediaserver.live_room import LiveRoom
 from mediaserver.recording.archive import Archive
 from mediaserver.recording.recorder import ParticipantMeta, Recorder, Recording, RecordingState, TrackMeta
-from mediaserver.rooms import LiveRoom, RoomClosed, RoomEvent, Rooms
+from mediaserver.room_events import RoomClosed, RoomEvent
+from mediaserver.rooms import Rooms
 from mediaserver.settings import RecordingSettings
 from mediaserver.sfu.session import events as ev
 from mediaserver.sfu.session.track import Track

@@ -24,11 +24,12 @@ from mediaserver.active import RecordingRefused
 from mediaserver.audit import Audit
 from mediaserver.auth import AuthError, Grant, Verifier, bearer, clean_name, valid_room
 from mediaserver.clock import Clock
+from mediaserver.live_room import LiveRoom, Member
 from mediaserver.problems import Problem
 from mediaserver.protocol import IceServer
 from mediaserver.recordings import Recordings
 from mediaserver.relays import IceServers
-from mediaserver.rooms import LiveRoom, Member, Overloaded, Rooms
+from mediaserver.rooms import Overloaded, Rooms
 from mediaserver.settings import HttpSettings
 from mediaserver.sfu.session.ice import candidate_lines
 from mediaserver.sfu.session.model import (

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mediaserver import rooms
+from mediaserver import live_room
 from mediaserver.active import RecordingRefused
 from mediaserver.auth import AuthError, ConsentClaim, Verifier, mint
 from mediaserver.config import ConfigError, load
 from mediaserver.consent import CHANGES_AT_MOST, SOURCES, STRICTNESS, Consents, Said, TooManyChanges, Whose
+from mediaserver.live_room import LiveRoom, Member
 from mediaserver.recordings import Recordings
-from mediaserver.rooms import LiveRoom, Member
 from mediaserver.settings import RecordingSettings
 from mediaserver.sfu.session.model import Publication, Role, Source
 from tests.mediaserver.conftest import Client, Open, Site, run
@@ -505,7 +505,7 @@ STEPS = st.lists(
 
 def test_a_crowd_is_told_of_a_consent_after_who_has_come(site: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who comes is told of together, a consent at once: nobody hears of one whom he does not know, or of his coming."""
-    monkeypatch.setattr(rooms, "CROWD", 2)
+    monkeypatch.setattr(live_room, "CROWD", 2)
 
     async def main() -> None:
         async with site(recording=BY_CONSENT) as s:
