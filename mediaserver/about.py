@@ -15,9 +15,10 @@ import structlog
 
 from mediaserver.audit import Audit
 from mediaserver.clock import Clock
+from mediaserver.live_room import LiveRoom
 from mediaserver.recording.archive import Archive, UnknownRecording
 from mediaserver.recording.sidecars import Identifiers, contradicts, filled
-from mediaserver.rooms import LiveRoom, RecordingChanged, RoomClosed, RoomEvent
+from mediaserver.room_events import RecordingChanged, RoomClosed, RoomEvent
 from mediaserver.sfu.session import events as ev
 
 log = structlog.get_logger("mediaserver.about")

@@ -21,7 +21,7 @@ from msgspec import Meta
 
 from mediaserver.consent import Whose
 from mediaserver.recording.sidecars import Identifiers
-from mediaserver.sfu.session.model import Right, Role
+from mediaserver.sfu.session.model import Right, Role, Source
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -62,16 +62,19 @@ class AuthError(Exception):
 
 class ConsentClaim(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an application was told about recording before the participant joined: yes or no, at which Unix time in s,
-    to which text, and who has asked."""
+    to which text, who has asked, and to which sources (None: to all)."""
 
     given: bool
     at: float
     version: Annotated[str, msgspec.Meta(max_length=64)] = ""
     by: Annotated[str, msgspec.Meta(max_length=80)] = ""
+    sources: Annotated[tuple[Source, ...], msgspec.Meta(min_length=1, max_length=16)] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.at < MAX_TIME:
             raise ValueError("consent.at is a Unix time in seconds")
+        if self.sources == ():
+            raise ValueError("consent.sources names what the word is about; leave it out where that is everything")
         if not (self.version.isprintable() and self.by.isprintable()):
             raise ValueError("consent.version and consent.by can be printed")
 

@@ -6,6 +6,8 @@ runs is another question (`[recording] policy`).
 - forbidden: nobody's; a recording can't be started
 - consent: of those who have agreed, from then on and until they withdraw
 - required: of everybody; who refuses may not publish
+
+Consent is of a participant for sources: for all of them, or for those that it names (the ultrasound, not the room).
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
+
+from mediaserver.sfu.session.model import Source
 
 Whose = Literal["required", "consent", "forbidden"]
 ConsentState = Literal["unasked", "asked", "given", "refused", "withdrawn"]
@@ -25,6 +29,8 @@ Withdrawal = Literal["keep", "erase"]
 STRICTNESS: tuple[Whose, ...] = ("required", "consent", "forbidden")
 CHANGES_AT_MOST = 32
 """How often one participant may change its mind; withdrawing stays possible."""
+SOURCES = frozenset(Source)
+"""What a word is about that names none."""
 
 
 class ConsentTerms(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,13 +43,9 @@ class ConsentTerms(msgspec.Struct, frozen=True, kw_only=True):
     withdrawal: Withdrawal
 
 
-class TooManyChanges(Exception):
-    """A participant that has changed its mind so often is not recorded any more."""
-
-
 class Said(msgspec.Struct, frozen=True):
     """A consent, a refusal or a withdrawal. `version` names the text that was shown, `witness` who had it said, in the
-    application's words. `at_us` is Unix time."""
+    application's words. `at_us` is Unix time. `sources`: all that is agreed to, or what the no is about."""
 
     participant: str
     state: Literal["given", "refused", "withdrawn"]
@@ -51,15 +53,39 @@ class Said(msgspec.Struct, frozen=True):
     version: str
     at_us: int
     witness: str = ""
+    sources: frozenset[Source] = SOURCES
+
+    @property
+    def named(self) -> list[Source] | None:
+        """Its sources in their order, None for all."""
+        return named(self.sources)
+
+
+class TooManyChanges(Exception):
+    """A participant that has changed its mind so often agrees to nothing any more. `kept` is the no in what it said."""
+
+    def __init__(self, kept: list[Said]) -> None:
+        super().__init__("a participant has changed its mind too often")
+        self.kept = kept
+
+
+def named(sources: frozenset[Source]) -> list[Source] | None:
+    """These sources in the order of `Source`, None for all."""
+    return None if sources == SOURCES else [source for source in Source if source in sources]
 
 
 class _Person:
-    __slots__ = ("changes", "publishes", "said", "state")
+    """What it agrees to, what it does not want recorded, and the words that come to that; at most `agreed` is recorded
+    where consent is needed, and all but `denied` where everybody is."""
+
+    __slots__ = ("agreed", "changes", "denied", "publishes", "state", "words")
 
     def __init__(self, publishes: bool) -> None:
         self.publishes = publishes
         self.state: ConsentState = "unasked"
-        self.said: Said | None = None
+        self.agreed: frozenset[Source] = frozenset()
+        self.denied: frozenset[Source] = frozenset()
+        self.words: list[Said] = []
         self.changes = 0
 
 
@@ -102,32 +128,69 @@ class Consents:
         person = self._people.get(participant)
         return person.state if person is not None else "unasked"
 
-    def said(self) -> Iterable[Said]:
-        """The last word of each who has said something."""
-        return [person.said for person in self._people.values() if person.said is not None]
+    def agreed(self, participant: str) -> frozenset[Source]:
+        """The sources that it agrees to have recorded."""
+        person = self._people.get(participant)
+        return person.agreed if person is not None else frozenset()
 
-    def say(self, said: Said) -> Said | None:
-        """A participant's yes or no, a no after a yes being a withdrawal; what is to be kept of it, None when it
-        changes nothing. Raises `TooManyChanges`, and KeyError when it is not here."""
+    def said(self) -> Iterable[Said]:
+        """What counts of the words of each who has said something, in their order."""
+        return [word for person in self._people.values() for word in person.words]
+
+    def say(self, said: Said) -> list[Said]:
+        """A participant's yes to `said.sources`, and so a no to all others, or its no to these; what is to be kept of
+        it, nothing when it changes nothing. A no after a yes is a withdrawal. Raises `TooManyChanges`, and KeyError
+        when it is not here."""
         person = self._people[said.participant]
-        if said.state != "given":
-            withdraws = person.state in ("given", "withdrawn")
-            said = msgspec.structs.replace(said, state="withdrawn" if withdraws else "refused")
-        if said.state == person.state:
-            return None
-        if said.state == "given" and person.changes >= CHANGES_AT_MOST:
-            raise TooManyChanges
-        person.state, person.said = said.state, said
+        if said.state == "given" and said.sources:
+            return self._agree(person, said)
+        return self._decline(person, said if said.sources else msgspec.structs.replace(said, sources=SOURCES))
+
+    def _agree(self, person: _Person, said: Said) -> list[Said]:
+        late = person.changes >= CHANGES_AT_MOST and not said.sources <= person.agreed
+        wanted = said.sources & person.agreed if late else said.sources
+        before = frozenset(source for source in SOURCES if self._admits(person, source)) | person.agreed
+        kept = []
+        if ended := before - wanted:
+            word: Literal["withdrawn", "refused"] = "withdrawn" if ended & person.agreed else "refused"
+            kept.append(msgspec.structs.replace(said, state=word, sources=ended))
+        if not wanted <= person.agreed:
+            kept.append(msgspec.structs.replace(said, sources=wanted))
+            person.words = kept[-1:]
+        elif kept:
+            person.words = [*_narrowed(person.words, wanted), kept[0]]
+        if kept:
+            person.changes += 1
+            person.agreed, person.denied = wanted, SOURCES - wanted
+            person.state = "given" if wanted else "withdrawn"
+        if late:
+            raise TooManyChanges(kept)
+        return kept
+
+    @staticmethod
+    def _decline(person: _Person, said: Said) -> list[Said]:
+        fresh = said.sources - person.denied
+        if not fresh:
+            return []
+        withdraws = bool(fresh & person.agreed)
+        sources = said.sources if said.sources == SOURCES else fresh
+        kept = msgspec.structs.replace(said, state="withdrawn" if withdraws else "refused", sources=sources)
+        person.agreed -= fresh
+        person.denied |= fresh
         person.changes += 1
-        return said
+        person.words = [*_narrowed(person.words, person.agreed), kept]
+        if not person.agreed and (withdraws or person.denied == SOURCES):
+            person.state = kept.state
+            person.words = [msgspec.structs.replace(kept, sources=person.denied)]
+        return [kept]
 
     def ask(self, participant: str) -> bool:
-        """Ask it, or ask again; False when it has agreed already or has nothing that could be recorded. Its no stands
-        until it answers. Raises KeyError when it is not here."""
+        """Ask it, or ask again; False when it has agreed to all already or has nothing that could be recorded. Its no
+        stands until it answers. Raises KeyError when it is not here."""
         person = self._people[participant]
         if person.state == "unasked" and person.publishes:
             person.state = "asked"
-        return person.state != "given" and person.publishes
+        return person.agreed != SOURCES and person.publishes
 
     def to_ask(self) -> list[str]:
         """Those who are to be asked when a recording runs."""
@@ -135,13 +198,21 @@ class Consents:
             return []
         return [name for name, person in self._people.items() if person.publishes and person.state == "unasked"]
 
-    def admits(self, participant: str) -> bool:
-        """Whether its tracks go into a recording that runs."""
-        state = self.state(participant)
-        if self.whose == "consent":
-            return state == "given"
-        return self.whose == "required" and state not in ("refused", "withdrawn")
+    def admits(self, participant: str, source: Source) -> bool:
+        """Whether its tracks of that source go into a recording that runs."""
+        person = self._people.get(participant)
+        return self.whose == "required" if person is None else self._admits(person, source)
 
-    def may_publish(self, participant: str) -> bool:
-        """False where everybody is recorded and it has refused."""
-        return self.whose != "required" or self.admits(participant)
+    def _admits(self, person: _Person, source: Source) -> bool:
+        if self.whose == "consent":
+            return source in person.agreed
+        return self.whose == "required" and source not in person.denied
+
+    def may_publish(self, participant: str, source: Source) -> bool:
+        """False where everybody is recorded and it has refused that source."""
+        return self.whose != "required" or self.admits(participant, source)
+
+
+def _narrowed(words: list[Said], agreed: frozenset[Source]) -> list[Said]:
+    """The words so far, when no more than these sources is agreed to any more."""
+    return [msgspec.structs.replace(one, sources=agreed) if one.state == "given" else one for one in words]

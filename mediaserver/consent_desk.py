@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
+import msgspec
 import structlog
 
 from mediaserver import protocol
@@ -16,11 +17,13 @@ from mediaserver.active import Active, RecordingRefused
 from mediaserver.audit import Action, Audit
 from mediaserver.auth import ConsentClaim
 from mediaserver.connection import frame
-from mediaserver.consent import Said, Sayer, TooManyChanges, Whose
+from mediaserver.consent import SOURCES, Said, Sayer, TooManyChanges, Whose
+from mediaserver.live_room import LiveRoom
 from mediaserver.recording.archive import Archive
 from mediaserver.recording.manifest import ConsentFact
-from mediaserver.rooms import LiveRoom, Rooms
+from mediaserver.rooms import Rooms
 from mediaserver.settings import RecordingSettings
+from mediaserver.sfu.session.model import Source
 from mediaserver.sfu.session.room import RoomError
 
 log = structlog.get_logger("mediaserver.consent")
@@ -38,7 +41,7 @@ class _Past:
 
     def __init__(self) -> None:
         self.ended: list[tuple[Active, asyncio.Task[None]]] = []
-        self.taken_back: set[tuple[str, ConsentClaim]] = set()
+        self.taken_back: dict[tuple[str, ConsentClaim], frozenset[Source]] = {}
         self.asked: dict[str, int] = {}
         """When others last had a participant asked, µs on the clock of the plane."""
 
@@ -77,12 +80,14 @@ class ConsentDesk:
         version: str = "",
         witness: str = "",
         at_us: int | None = None,
+        sources: Iterable[Source] | None = None,
     ) -> None:
         """A participant agrees to be recorded, or does not, or no longer. It has told this server itself, or an
         application, which names the `version` of its text, who had asked, and when (a Unix time in µs; now).
 
-        Nothing that arrives later than a no is recorded. Raises `RoomError` when it is not here, and `RecordingRefused`
-        for a yes after too many changes.
+        A yes is for those `sources` and no others, a no for them alone; None: for all. Nothing that arrives later than
+        a no is recorded. Raises `RoomError` when it is not here, and `RecordingRefused` for a yes after too many
+        changes; of such a yes, the no to what it leaves out holds.
         """
         now = self._rooms.clock.monotonic_us()
         said = Said(
@@ -92,17 +97,22 @@ class ConsentDesk:
             version,
             self._rooms.clock.wall_us() if at_us is None else at_us,
             witness,
+            SOURCES if sources is None else frozenset(map(Source, sources)),
         )
+        late = False
         try:
             changed = live.consents.say(said)
         except KeyError:
             raise RoomError("unknown-participant", f"there is no participant {participant}") from None
-        except TooManyChanges:
-            raise RecordingRefused("this participant has changed its mind too often; it is not recorded") from None
-        if changed is not None:
-            self._note(live, changed)
+        except TooManyChanges as error:
+            changed, late = error.kept, True
+        for one in changed:
+            self._note(live, one)
+        if changed:
             self._follow(live, now)
             live.tell_consent(participant, changed)
+        if late:
+            raise RecordingRefused("this participant has changed its mind too often; no more of it is recorded")
 
     def ask(self, live: LiveRoom, participant: str, by: str | None = None) -> None:
         """Have a participant asked, or asked again, by another one every 10 s at most. Raises `RoomError` and
@@ -115,14 +125,15 @@ class ConsentDesk:
             raise RoomError("unknown-participant", f"there is no participant {participant}") from None
         member = live.members[participant]
         if not asked:
-            raise RecordingRefused(f"{participant} has agreed already, or publishes nothing")
+            raise RecordingRefused(f"{participant} has agreed to all already, or publishes nothing")
         if member.via != "websocket":
             raise RecordingRefused(f"{participant} came by {member.via}: its application has to ask")
         if by is not None:
             self._limit_asking(live, participant)
         self._audit.write("consent-asked", room=live.name, participant=participant, by=by or "policy")
         member.send(frame(protocol.encode(protocol.ConsentAsked(terms=self._settings.terms, by=by))))
-        live.tell_consent(participant)
+        if live.consents.state(participant) == "asked":
+            live.tell_consent(participant)
 
     def _limit_asking(self, live: LiveRoom, participant: str) -> None:
         now = self._rooms.clock.monotonic_us()
@@ -136,10 +147,13 @@ class ConsentDesk:
         if live.consents.decree(whose):
             self._follow(live, self._rooms.clock.monotonic_us())
 
-    def check_publish(self, live: LiveRoom, participant: str) -> None:
-        """Raises `RecordingRefused` when it has refused where everybody is recorded."""
-        if not live.consents.may_publish(participant):
-            raise RecordingRefused("everybody who publishes in this room is recorded, and you have refused that")
+    def check_publish(self, live: LiveRoom, participant: str, sources: Iterable[Source]) -> None:
+        """Raises `RecordingRefused` when it has refused one of these where everybody is recorded."""
+        for source in sources:
+            if not live.consents.may_publish(participant, source):
+                raise RecordingRefused(
+                    f"everybody who publishes in this room is recorded, and you have refused that for {source}"
+                )
 
     async def erase(self, recording: str) -> None:
         """Erase what of a recording that is closed has to go; what can't go now goes when the server starts next."""
@@ -166,21 +180,24 @@ class ConsentDesk:
             by=said.by,
             witness=said.witness or None,
             version=said.version or None,
+            sources=said.named,
         )
         if active is not None:
             self.keep(active, said)
         past = self._past.setdefault(live.name, _Past())
         if said.state != "given":
             if member.grant.consent is not None:
-                past.taken_back.add((member.grant.name, member.grant.consent))
+                key = member.grant.name, member.grant.consent
+                past.taken_back[key] = past.taken_back.get(key, frozenset()) | said.sources
             for ended, end in past.ended:
-                if said.participant in ended.recorded:
+                if ended.recorded_of(said):
                     self._begin(self._withdraw_later(ended, end, said), f"withdrawal {ended.recording.id}")
 
     def keep(self, active: Active, said: Said) -> None:
-        erase = said.state != "given" and self._settings.withdrawal == "erase" and said.participant in active.recorded
+        erase = said.state != "given" and self._settings.withdrawal == "erase" and active.recorded_of(said)
+        sources = msgspec.UNSET if said.named is None else list(map(str, said.named))
         active.recording.consent(
-            ConsentFact(said.participant, said.state, said.by, said.witness, said.version, said.at_us, erase)
+            ConsentFact(said.participant, said.state, said.by, said.witness, said.version, said.at_us, erase, sources)
         )
         if erase:
             self._begin(self._mark_later(active), f"withdrawal {active.recording.id}")
@@ -205,6 +222,7 @@ class ConsentDesk:
                 at_us=said.at_us,
                 note=said.state,
                 erase=self._settings.withdrawal == "erase",
+                sources=said.named,
             )
             self._tell_erased(name, erased)
         except Exception:
@@ -213,13 +231,19 @@ class ConsentDesk:
     # From the recordings
 
     def joined(self, live: LiveRoom, participant: str) -> None:
-        """What its token says for it, unless that was withdrawn in this room."""
+        """What its token says for it, but for what of that was withdrawn in this room."""
         grant = live.members[participant].grant
         claim = grant.consent
+        if claim is None:
+            return
         past = self._past.get(live.name)
-        if claim is not None and not (past is not None and (grant.name, claim) in past.taken_back):
+        sources = SOURCES if claim.sources is None else frozenset(claim.sources)
+        if past is not None:
+            sources -= past.taken_back.get((grant.name, claim), frozenset())
+        if sources:
             at_us = round(claim.at * 1e6)
-            self.say(live, participant, claim.given, version=claim.version, witness=claim.by, at_us=at_us)
+            witness, version = claim.by, claim.version
+            self.say(live, participant, claim.given, version=version, witness=witness, at_us=at_us, sources=sources)
 
     def ended(self, live: LiveRoom, active: Active, end: asyncio.Task[None]) -> None:
         """A recording of an open room is over; `end` is done when it is in the archive."""

@@ -6,7 +6,9 @@ import asyncio
 from collections import deque
 from typing import NamedTuple
 
-from mediaserver.rooms import LiveRoom, RoomEvent, Rooms
+from mediaserver.live_room import LiveRoom
+from mediaserver.room_events import RoomEvent
+from mediaserver.rooms import Rooms
 
 EVENT_QUEUE = 10_000
 

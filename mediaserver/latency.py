@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
-from mediaserver.rooms import LiveRoom, RoomClosed, RoomEvent, RoomOpened
+from mediaserver.live_room import LiveRoom
+from mediaserver.room_events import RoomClosed, RoomEvent, RoomOpened
 from mediaserver.sfu.session import events as ev
 from mediaserver.sfu.session.model import TransportState
 from mediaserver.sfu.stream.spread import spread_index, spread_limits

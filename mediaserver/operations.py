@@ -137,7 +137,10 @@ _MEDIA = (
     ),
     _offer(
         "/whip/{room}", "whipPublish", WhipQuery, "Publish (RFC 9725).",
-        {"Recording-Consent": "May it be recorded? `given` or `refused`, maybe with `; version=` of the text shown."},
+        {
+            "Recording-Consent": "May it be recorded? `given` or `refused`, maybe with `; version=` of the text shown, "
+            'and `; sources="ultrasound stethoscope"` where it is not for all.'
+        },
     ),
     *_ended("whip"),
     _offer("/whep/{room}", "whepView", WhepQuery, "Watch every track of a room."),

@@ -29,6 +29,7 @@ VERSION = 1
 
 MAX_SDP = 128 * 1024
 MAX_TRACKS = 64
+MAX_SOURCES = 16
 
 RecordingState = Literal["off", "starting", "on", "alarm"]
 ErrorCode = Literal[
@@ -160,6 +161,8 @@ class ParticipantView(msgspec.Struct, frozen=True, kw_only=True):
     role: Role
     consent: ConsentState = "unasked"
     """What it has said to being recorded."""
+    consent_sources: list[Source] | None = None
+    """Of a consent that is given: what it is for, null for everything."""
 
 
 class RecordingView(msgspec.Struct, frozen=True, kw_only=True):
@@ -269,6 +272,9 @@ class Record(Message, frozen=True, kw_only=True, tag="record"):
 class Consent(Message, frozen=True, kw_only=True, tag="consent"):
     """Agree to be recorded, refuse, or withdraw: `given` false after true. `version` names the text that was shown.
 
+    Without `sources` it is about everything that the client publishes. With them, a yes is for these and takes back
+    what was agreed to besides; a no is to these alone, and leaves the others as they are.
+
     Nothing that arrives after the refusal is recorded. Where everybody is recorded, who refuses may not publish, and
     who publishes when it refuses is removed.
     """
@@ -276,6 +282,7 @@ class Consent(Message, frozen=True, kw_only=True, tag="consent"):
     id: RequestId
     given: bool
     version: Annotated[str, Meta(max_length=64)] = ""
+    sources: Annotated[list[Source], Meta(min_length=1, max_length=MAX_SOURCES)] | None = None
 
 
 class AskConsent(Message, frozen=True, kw_only=True, tag="ask-consent"):
@@ -443,10 +450,12 @@ class ConsentAsked(Message, frozen=True, kw_only=True, tag="consent-asked"):
 
 
 class ConsentChanged(Message, frozen=True, kw_only=True, tag="participant-consent"):
-    """A participant has been asked, has agreed, refused or withdrawn; the client's own one too."""
+    """A participant has been asked, has agreed, refused or withdrawn; the client's own one too. `sources`: what a
+    consent that is given is for, null for everything."""
 
     participant: str
     consent: ConsentState
+    sources: list[Source] | None = None
 
 
 class TransportChanged(Message, frozen=True, kw_only=True, tag="transport"):

@@ -18,9 +18,11 @@ from mediaserver import protocol
 from mediaserver.active import REFUSED, Active, RecordingRefused
 from mediaserver.audit import Audit
 from mediaserver.consent_desk import ConsentDesk
+from mediaserver.live_room import LiveRoom
 from mediaserver.recording.archive import Archive
 from mediaserver.recording.recorder import ParticipantMeta, Recorder, Recording, RecordingState, TrackMeta
-from mediaserver.rooms import LiveRoom, RoomClosed, RoomEvent, Rooms
+from mediaserver.room_events import RoomClosed, RoomEvent
+from mediaserver.rooms import Rooms
 from mediaserver.settings import RecordingSettings
 from mediaserver.sfu.session import events as ev
 from mediaserver.sfu.session.track import Track
@@ -150,7 +152,8 @@ class Recordings:
         consents = live.consents
         if live.closed:
             return
-        admitted = any(consents.admits(track.info.participant) for track in live.room.tracks.values())
+        tracks = [track.info for track in live.room.tracks.values()]
+        admitted = any(consents.admits(track.participant, track.source) for track in tracks)
         if admitted and self._settings.policy == "on":
             self._start(live)
         active = self._active.get(live.name)
@@ -164,12 +167,12 @@ class Recordings:
         if active is not None:
             self._sort(active, self._rooms.clock.monotonic_us() if now is None else now)
         shown = live.recording
-        tracks = sorted(active.taps) if active is not None else []
-        if (shown.whose, shown.tracks) != (consents.whose, tracks):
-            live.set_recording(shown.state, shown.recording, shown.detail, tracks)
-        for member in [member for member in live.members if not consents.may_publish(member)]:
-            if any(track.info.participant == member for track in live.room.tracks.values()):
-                live.leave(member, REFUSED)
+        tapped = sorted(active.taps) if active is not None else []
+        if (shown.whose, shown.tracks) != (consents.whose, tapped):
+            live.set_recording(shown.state, shown.recording, shown.detail, tapped)
+        for track in tracks:
+            if not consents.may_publish(track.participant, track.source):
+                live.leave(track.participant, REFUSED)
 
     def _sort(self, active: Active, now: int) -> None:
         """Tap the tracks that may go in, and no others."""
@@ -180,7 +183,7 @@ class Recordings:
             active.recording.rule(consents.whose, terms.withdrawal, terms.version, text)
             active.whose = consents.whose
         for name, track in list(active.live.room.tracks.items()):
-            if consents.admits(track.info.participant):
+            if consents.admits(track.info.participant, track.info.source):
                 self._add_track(active, track)
             elif name in active.taps:
                 active.live.room.planes.remove_tap(active.taps.pop(name))
@@ -253,7 +256,7 @@ class Recordings:
             return
         self._unsettle(active)
         active.withheld.discard(name)
-        active.recorded.add(track.info.participant)
+        active.recorded.add((track.info.participant, track.info.source))
         ring = TapRing(self._settings.ring_packets)
         tap = active.taps[name] = self._rooms.claim_tap(active.live)
         active.live.room.planes.add_tap(tap, track.plane_id, ring)

@@ -29,6 +29,7 @@ from mediaserver.consent import Whose
 from mediaserver.events import EventStream
 from mediaserver.evidence import audit_limits, open_keys, time_stamps
 from mediaserver.latency import LatencyBook
+from mediaserver.live_room import LiveRoom
 from mediaserver.loss import LossBook
 from mediaserver.metrics import Metrics
 from mediaserver.net import BACKLOG, AddressWatch, StartError, listen, machine_addresses
@@ -43,7 +44,8 @@ from mediaserver.recording.register import Register
 from mediaserver.recording.sidecars import Identifiers
 from mediaserver.recordings import Recordings
 from mediaserver.relays import IceServers
-from mediaserver.rooms import LiveRoom, RoomEvent, Rooms
+from mediaserver.room_events import RoomEvent
+from mediaserver.rooms import Rooms
 from mediaserver.session_report import SessionReports
 from mediaserver.settings import Config, Endpoint
 from mediaserver.sfu.session import events as ev

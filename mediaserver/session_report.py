@@ -18,7 +18,8 @@ import msgspec
 import structlog
 
 from mediaserver.clock import Clock, iso
-from mediaserver.rooms import LiveRoom, RecordingChanged, RoomClosed, RoomEvent, RoomOpened
+from mediaserver.live_room import LiveRoom
+from mediaserver.room_events import RecordingChanged, RoomClosed, RoomEvent, RoomOpened
 from mediaserver.sfu.session import events as ev
 from mediaserver.sfu.session.model import Quality, QualityCause, QualityState, TrackInfo, TransportState
 

@@ -24,9 +24,10 @@ from mediaserver.clock import Clock
 from mediaserver.connection import CLOSE_SECONDS, Connection, frame
 from mediaserver.consent import ConsentTerms
 from mediaserver.latency import LatencyBook
+from mediaserver.live_room import LiveRoom, Member
 from mediaserver.recordings import Recordings
 from mediaserver.relays import IceServers
-from mediaserver.rooms import LiveRoom, Member, Overloaded, Rooms
+from mediaserver.rooms import Overloaded, Rooms
 from mediaserver.settings import SignallingSettings
 from mediaserver.sfu.session.model import Publication, Right, Source, Wish
 from mediaserver.sfu.session.room import OfferError, RoomError
@@ -294,7 +295,8 @@ class Signalling:
 
     def _offer(self, session: Session, message: p.Offer) -> None:
         if message.publish:
-            self._recordings.consent.check_publish(session.live, session.member.id)
+            sources = [line.source for line in message.publish]
+            self._recordings.consent.check_publish(session.live, session.member.id, sources)
         publish = {line.mid: Publication(line.source, clean_name(line.label)) for line in message.publish}
         subscribe = {line.mid: line.track for line in message.subscribe}
         negotiated = session.live.offer(session.member, message.sdp, publish, subscribe)
@@ -355,8 +357,10 @@ class Signalling:
         self._reply(session, p.Ok(id=message.id))
 
     def _consent(self, session: Session, message: p.Consent) -> None:
-        version = clean_name(message.version)
-        self._recordings.consent.say(session.live, session.member.id, message.given, by="participant", version=version)
+        version, sources = clean_name(message.version), message.sources
+        self._recordings.consent.say(
+            session.live, session.member.id, message.given, by="participant", version=version, sources=sources
+        )
         self._reply(session, p.Ok(id=message.id))
 
     def _ask_consent(self, session: Session, message: p.AskConsent) -> None:

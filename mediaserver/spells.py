@@ -9,7 +9,8 @@ from typing import Final, Literal, TypeVar
 import msgspec
 
 from mediaserver.clock import Clock, iso
-from mediaserver.rooms import LiveRoom, RoomClosed, RoomEvent, RoomOpened
+from mediaserver.live_room import LiveRoom
+from mediaserver.room_events import RoomClosed, RoomEvent, RoomOpened
 from mediaserver.sfu.session import events as ev
 from mediaserver.sfu.session.model import Freshness, SoundFault
 

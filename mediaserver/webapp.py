@@ -13,8 +13,8 @@ from aiohttp import web
 
 from mediaserver import protocol
 from mediaserver.auth import ANY_ROOM, AuthError, Grant, bearer
+from mediaserver.live_room import LiveRoom
 from mediaserver.problems import Problem, problem_response
-from mediaserver.rooms import LiveRoom
 from mediaserver.sfu.session.model import ParticipantInfo, Right, Role, TrackInfo
 
 if TYPE_CHECKING:

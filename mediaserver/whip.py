@@ -24,11 +24,12 @@ from mediaserver.active import RecordingRefused
 from mediaserver.audit import Audit
 from mediaserver.auth import AuthError, Grant, Verifier, bearer, clean_name, valid_room
 from mediaserver.clock import Clock
+from mediaserver.live_room import LiveRoom, Member
 from mediaserver.problems import Problem
 from mediaserver.protocol import IceServer
 from mediaserver.recordings import Recordings
 from mediaserver.relays import IceServers
-from mediaserver.rooms import LiveRoom, Member, Overloaded, Rooms
+from mediaserver.rooms import Overloaded, Rooms
 from mediaserver.settings import HttpSettings
 from mediaserver.sfu.session.ice import candidate_lines
 from mediaserver.sfu.session.model import (
@@ -238,7 +239,7 @@ class Whip:
         sdp: str,
         publish: PublishMap,
         subscribe: SubscribeMap,
-        said: tuple[bool, str] | None,
+        said: tuple[bool, str, list[Source] | None] | None,
     ) -> tuple[Resource, str]:
         live = self._rooms.enter(request.match_info["room"])
         resource = Resource(way, live)
@@ -256,9 +257,12 @@ class Whip:
         self._resources[way, member.id] = resource
         try:
             if said is not None:
-                self._recordings.consent.say(live, member.id, said[0], by="participant", version=said[1])
-            if publish:
-                self._recordings.consent.check_publish(live, member.id)
+                word, version, sources = said
+                self._recordings.consent.say(live, member.id, word, by="participant", version=version, sources=sources)
+            if isinstance(publish, PublishAll):
+                kinds = {"video": publish.video, "audio": publish.audio}
+                asked = [source for kind, source in kinds.items() if source is not None and f"\nm={kind} " in sdp]
+                self._recordings.consent.check_publish(live, member.id, asked)
             negotiated = live.offer(member, sdp, publish, subscribe)
         except Exception:
             live.leave(member.id, "offer-refused")
@@ -327,19 +331,25 @@ class Whip:
         return grant
 
 
-def _consent(request: web.Request) -> tuple[bool, str] | None:
-    """What the publisher says to being recorded, and to which text: `Recording-Consent: given; version=1`, or
-    `refused`. None where it says nothing."""
+def _consent(request: web.Request) -> tuple[bool, str, list[Source] | None] | None:
+    """What the publisher says to being recorded, to which text, and for which sources (None: all):
+    `Recording-Consent: given; version=1; sources="ultrasound stethoscope"`, or `refused`. None where it says
+    nothing."""
     text = request.headers.get("Recording-Consent", "").strip()
     if not text:
         return None
-    word, _, rest = text.partition(";")
-    name, _, version = rest.strip().partition("=")
-    version = version.strip().strip('"')
-    known = word.strip() in ("given", "refused") and (not rest.strip() or name.strip() == "version")
-    if not known or len(version) > MAX_VERSION:
-        raise Problem(400, "Recording-Consent is `given` or `refused`, and may go on with `; version=NAME`")
-    return word.strip() == "given", clean_name(version)
+    word, *more = (part.strip() for part in text.split(";"))
+    said = {name.strip(): value.strip().strip('"') for name, _, value in (part.partition("=") for part in more if part)}
+    version = said.pop("version", "")
+    names = said.pop("sources").split() if "sources" in said else None
+    known = names is None or (names and set(names) <= set(Source))
+    if word not in ("given", "refused") or said or len(version) > MAX_VERSION or not known:
+        raise Problem(
+            400,
+            "Recording-Consent is `given` or `refused`, and may go on with `; version=NAME` and "
+            '`; sources="ultrasound stethoscope"`',
+        )
+    return word == "given", clean_name(version), None if names is None else list(map(Source, names))
 
 
 def _publish_all(request: web.Request) -> PublishAll:

@@ -102,10 +102,29 @@ class Amending:
         await self._change(recording, "bookmarks.json", without)
 
     async def add_consent(
-        self, recording: str, *, scope: str, given: bool, subject: str, by: str, at_us: int, note: str = ""
+        self,
+        recording: str,
+        *,
+        scope: str,
+        given: bool,
+        subject: str,
+        by: str,
+        at_us: int,
+        note: str = "",
+        sources: Sequence[str] = (),
     ) -> Consent:
-        """Write down what was allowed, refused or taken back; earlier ones stay, and the last one of a scope counts."""
-        made = Consent(id=token_hex(4), scope=scope, given=given, subject=subject, by=by, at_us=at_us, note=note)
+        """Write down what was allowed, refused or taken back, for some `sources` or for all; earlier ones stay, and the
+        last one of a scope counts."""
+        made = Consent(
+            id=token_hex(4),
+            scope=scope,
+            given=given,
+            subject=subject,
+            by=by,
+            at_us=at_us,
+            note=note,
+            sources=list(sources),
+        )
         await self._change(recording, "consents.json", lambda was: replace(was, consents=[*was.consents, made]))
         return made
 
@@ -125,16 +144,36 @@ class Amending:
         return erased
 
     async def withdraw(
-        self, recording: str, participant: str, *, by: str, at_us: int, note: str, erase: bool
+        self,
+        recording: str,
+        participant: str,
+        *,
+        by: str,
+        at_us: int,
+        note: str,
+        erase: bool,
+        sources: Sequence[str] | None = None,
     ) -> list[str]:
-        """A participant withdraws its consent when the recording is closed already; gives what was erased. Raises as
-        `add_consent` and `erase_withdrawn` do."""
+        """A participant withdraws its consent, to these `sources` or to all, when the recording is closed already;
+        gives what was erased. Raises as `add_consent` and `erase_withdrawn` do."""
         kept = await self.get(recording)
         subject = next((one.name for one in kept.participants if one.id == participant), "") or participant
         await self.add_consent(
-            recording, scope="recording", given=False, subject=subject, by=by, at_us=at_us, note=note
+            recording,
+            scope="recording",
+            given=False,
+            subject=subject,
+            by=by,
+            at_us=at_us,
+            note=note,
+            sources=list(map(str, sources or ())),
         )
-        own = [segment.file for track in kept.tracks if track.participant == participant for segment in track.segments]
+        own = [
+            segment.file
+            for track in kept.tracks
+            if track.participant == participant and (sources is None or track.source in sources)
+            for segment in track.segments
+        ]
         if not erase or not own:
             return []
         await asyncio.to_thread(self._withdrawals.mark, recording, own)

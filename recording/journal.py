@@ -148,6 +148,7 @@ class Consented(Record, frozen=True, tag="consent"):
     version: str
     at_us: int
     erase: bool
+    sources: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Admitted(Record, frozen=True, tag="admit"):

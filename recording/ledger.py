@@ -254,9 +254,10 @@ class Ledger:
                 self.ended_us = record.ended_us
 
     def _consented(self, record: journal.Consented) -> None:
-        self.facts.append(_copy(record, ConsentFact))
+        fact = _copy(record, ConsentFact)
+        self.facts.append(fact)
         for track in self.tracks.values() if record.erase else ():
-            if track.added.participant == record.participant:
+            if fact.covers(track.added.participant, track.added.source):
                 track.withdrawn = True
                 track.erase |= set(track.files)
 

@@ -132,6 +132,12 @@ class ConsentFact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at_us: int
     erase: bool
     """What was recorded of it until then was to be erased."""
+    sources: list[str] | msgspec.UnsetType = msgspec.UNSET
+    """All that is agreed to, or what the no is about; absent for everything that the participant publishes."""
+
+    def covers(self, participant: str, source: str) -> bool:
+        """Whether it is about the tracks of that source."""
+        return self.participant == participant and (self.sources is msgspec.UNSET or source in self.sources)
 
 
 class Consents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

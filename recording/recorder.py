@@ -92,8 +92,8 @@ class Recording:
         self._submit(lambda: self._session.rule(whose, withdrawal, version, text))
 
     def consent(self, fact: ConsentFact) -> None:
-        """What a participant has said, for the manifest. Where `fact.erase`, the files of its tracks until now are in
-        the manifest's list of what is to be erased."""
+        """What a participant has said, for the manifest. Where `fact.erase`, the files until now of those of its tracks
+        that the fact is about are in the manifest's list of what is to be erased."""
         self._submit(lambda: self._session.consent(fact))
 
     def withhold_track(self, meta: TrackMeta) -> None:

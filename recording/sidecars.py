@@ -90,6 +90,8 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     by: str
     at_us: int
     note: str = ""
+    sources: list[str] = []
+    """What of the subject's it is about; empty: everything."""
 
     def __post_init__(self) -> None:
         for name in ("scope", "subject", "note"):

@@ -107,7 +107,8 @@ class ConsentRuleView(msgspec.Struct, frozen=True, kw_only=True):
 
 class ConsentView(msgspec.Struct, frozen=True, kw_only=True):
     """What a participant said; see `manifest.ConsentFact`. `at` is RFC 3339; `offset_ms` is negative for what was said
-    before the recording began. `participant` is empty where it was written down later, by `witness`."""
+    before the recording began. `participant` is empty where it was written down later, by `witness`. `sources`: all
+    that is agreed to, or what the no is about; empty: everything."""
 
     participant: str
     name: str
@@ -118,6 +119,7 @@ class ConsentView(msgspec.Struct, frozen=True, kw_only=True):
     at: str
     offset_ms: int
     note: str = ""
+    sources: list[str] = []
 
 
 class RecordingDetail(_Recording, frozen=True, kw_only=True):
@@ -201,37 +203,37 @@ def consents(manifest: Manifest, sidecars: Sidecars) -> list[ConsentView]:
     """By the participants while it was made, and those written down later, in the order of their time."""
     names = {participant.id: participant.name for participant in manifest.participants}
     facts = [] if manifest.consent is msgspec.UNSET else manifest.consent.facts
+    started_us = manifest.started_us
     said = [
-        (
-            fact.at_us,
-            fact.participant,
-            names.get(fact.participant, ""),
-            fact.state,
-            fact.by,
-            fact.witness,
-            fact.version,
-            "",
+        ConsentView(
+            participant=fact.participant,
+            name=names.get(fact.participant, ""),
+            state=fact.state,
+            by=fact.by,
+            witness=fact.witness,
+            version=fact.version,
+            at=iso(fact.at_us),
+            offset_ms=(fact.at_us - started_us) // 1000,
+            sources=[] if fact.sources is msgspec.UNSET else fact.sources,
         )
         for fact in facts
     ] + [
-        (one.at_us, "", one.subject, "given" if one.given else "withdrawn", "archive", one.by, "", one.note)
+        ConsentView(
+            participant="",
+            name=one.subject,
+            state="given" if one.given else "withdrawn",
+            by="archive",
+            witness=one.by,
+            version="",
+            at=iso(one.at_us),
+            offset_ms=(one.at_us - started_us) // 1000,
+            note=one.note,
+            sources=one.sources,
+        )
         for one in sidecars.consents
         if one.scope == CONSENT_SCOPE
     ]
-    return [
-        ConsentView(
-            participant=participant,
-            name=name,
-            state=state,
-            by=by,
-            witness=witness,
-            version=version,
-            at=iso(at_us),
-            offset_ms=(at_us - manifest.started_us) // 1000,
-            note=note,
-        )
-        for at_us, participant, name, state, by, witness, version, note in sorted(said, key=lambda one: one[0])
-    ]
+    return sorted(said, key=lambda one: one.offset_ms)
 
 
 def _recording(manifest: Manifest) -> dict[str, Any]:

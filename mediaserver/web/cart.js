@@ -352,7 +352,7 @@ async function start() {
   // The cart hears the doctors; pictures of others would cost it what its own need.
   client = new MediaClient({ room, token, name, autoSubscribe: false });
   const stopSending = () => Promise.all(cards.filter(({ publication }) => publication).map((card) => card.stop()));
-  byId("banner").after(new ConsentStrip(client, stopSending).root);
+  byId("banner").after(new ConsentStrip(client, stopSending, CARDS).root);
   cards = CARDS.map((source) => new SourceCard(source));
   byId("sources").append(...cards.map(({ root }) => root));
   showLead();

@@ -27,7 +27,8 @@
  * - `speaker` {participant}: who speaks now, by id; null: nobody
  * - `recording` {state, recording, detail, whose, tracks}: also when other tracks go into it
  * - `consent-asked` {terms, by}: the user is to be asked whether it may be recorded; `giveConsent` answers
- * - `consent` {participant, consent}: somebody has been asked, has agreed ("given"), refused or withdrawn; by id
+ * - `consent` {participant, consent, sources}: somebody has been asked, has agreed ("given", to these sources or, null, to
+ *   all), refused or withdrawn; by id
  * - `error` {error}: a SignallingError that belongs to no call
  */
 
@@ -109,7 +110,8 @@ export class MediaClient extends EventTarget {
   #clock = new ServerClock();
   #ages = new AgeReport((tracks) => this.#signalling?.send({ type: "ages", tracks }));
   #resumeKey = /** @type {string | null} */ (null);
-  #agreed = /** @type {string | null} the version of the text that the user has agreed to */ (null);
+  /** @type {{ version: string, sources: import("./protocol.d.ts").Source[] | null } | null} what the user has agreed to */
+  #agreed = null;
   #away = /** @type {{promise: Promise<void>, resolve: () => void} | null} */ (null);
   #wake = () => {};
   #onOnline = () => this.#networkChanged();
@@ -151,6 +153,11 @@ export class MediaClient extends EventTarget {
   /** what to show before the user agrees to be recorded; null before the first join */
   get terms() {
     return this.joined?.consent ?? null;
+  }
+
+  /** what a consent that is given is for, null for everything */
+  get consentSources() {
+    return this.participants.get(this.participant ?? "")?.consent_sources ?? null;
   }
 
   /** what this client has said to being recorded: unasked, asked, given, refused or withdrawn */
@@ -274,11 +281,13 @@ export class MediaClient extends EventTarget {
    * Agrees to be recorded, refuses, or withdraws. A consent is given again by itself when a lost connection makes a new
    * session necessary.
    * @param {boolean} given @param {string} [version] of the text that was shown; the server's own by default
+   * @param {import("./protocol.d.ts").Source[] | null} [sources] a yes is for these and no others, a no for these alone;
+   * null: for everything
    */
-  async giveConsent(given, version = this.terms?.version ?? "") {
+  async giveConsent(given, version = this.terms?.version ?? "", sources = null) {
     this.#agreed = null; // whatever becomes of the request, a withdrawal holds
-    await this.#request({ type: "consent", given, version });
-    this.#agreed = given ? version : null;
+    await this.#request({ type: "consent", given, version, sources });
+    this.#agreed = this.consent === "given" ? { version, sources: this.consentSources } : null;
   }
 
   /** Has a participant asked again; needs the right `record`. @param {string} participant its id */
@@ -399,7 +408,8 @@ export class MediaClient extends EventTarget {
     this.state = "joined";
     this.#emit("joined", { joined });
     if (this.#agreed !== null && joined.recording.whose === "consent") {
-      this.giveConsent(true, this.#agreed).catch((error) => this.#emit("error", { error }));
+      const { version, sources } = this.#agreed;
+      this.giveConsent(true, version, sources).catch((error) => this.#emit("error", { error }));
     }
     for (const publication of this.publications) {
       this.#send(publication).catch((error) => this.#lose(publication, error.message));
@@ -636,11 +646,13 @@ export class MediaClient extends EventTarget {
     this.#emit("recording", this.recording);
   }
 
-  #onConsent({ participant, consent }) {
+  #onConsent({ participant, consent, sources }) {
     const known = this.participants.get(participant);
-    if (known) this.participants.set(participant, { ...known, consent });
-    if (participant === this.participant && consent !== "given") this.#agreed = null;
-    this.#emit("consent", { participant, consent });
+    if (known) this.participants.set(participant, { ...known, consent, consent_sources: sources });
+    if (participant === this.participant) {
+      this.#agreed = consent === "given" && this.#agreed ? { ...this.#agreed, sources } : null;
+    }
+    this.#emit("consent", { participant, consent, sources });
   }
 
   #onError(signalling, { code, message, line, fatal }) {

@@ -3,9 +3,11 @@
  * marks that tell who and what is recorded. Everything is reached by keyboard; no key press meant for something else agrees.
  */
 
+import { profile } from "./sources.js";
 import { element, notify, write } from "./ui.js";
 
 /** @typedef {import("./client.js").MediaClient} MediaClient */
+/** @typedef {import("./protocol.d.ts").Source} Source */
 
 const STATES = { given: "agreed", asked: "not answered", refused: "refused", withdrawn: "withdrawn", unasked: "not asked" };
 const WORDS = { on: "REC", starting: "REC starts", off: "not recorded" };
@@ -13,6 +15,9 @@ const AFTERWARDS = {
   keep: "When you withdraw, what was recorded until then is kept.",
   erase: "When you withdraw, what was recorded of you until then is erased.",
 };
+
+/** @param {string[]} sources */
+const titles = (sources) => sources.map((source) => profile(source).title).join(", ");
 
 /** Whether anything goes into a recording now. @param {{ state: string }} recording */
 const runs = ({ state }) => state !== "off";
@@ -42,15 +47,17 @@ export function showMark(mark, state) {
 }
 
 /**
- * What stands beside a participant in a list: REC, or why it is not recorded.
+ * What stands beside a participant in a list: REC, of what where that is not all it sends, or why it is not recorded.
  * @param {MediaClient} client @param {import("./protocol.d.ts").ParticipantView} participant
  * @returns {HTMLElement | null}
  */
 export function participantMark(client, { id, name, consent = "unasked" }) {
   const { whose } = client.recording;
-  const states = [...client.tracks.values()].filter((track) => track.participant === id).map((track) => recordedState(client, track.id));
+  const sent = [...client.tracks.values()].filter((track) => track.participant === id);
   for (const state of /** @type {const} */ (["on", "starting"])) {
-    if (states.includes(state)) return element("span", { class: "rec", "data-recorded": state }, WORDS[state]);
+    const taken = sent.filter((track) => recordedState(client, track.id) === state);
+    const some = taken.length < sent.length ? `: ${titles(taken.map(({ source }) => source))}` : "";
+    if (taken.length) return element("span", { class: some ? "rec some" : "rec", "data-recorded": state }, WORDS[state] + some);
   }
   if (whose !== "consent" || consent === "unasked") return null;
   const words = STATES[consent];
@@ -71,26 +78,41 @@ export class ConsentStrip {
   #seen = "";
   #title = element("h2", { id: "consent-title", tabindex: -1 });
   #text = element("p", { id: "consent-text" });
+  #choose = element("summary", {}, "Choose what");
+  #boxes = element("fieldset", {}, element("legend", {}, "These may be recorded"));
+  #choice = element("details", { class: "choice" }, this.#choose, this.#boxes);
+  #sources;
   #yes = element("button", { class: "primary" });
   #no = element("button", {});
 
   /**
    * @param {MediaClient} client
    * @param {() => Promise<any>} stopSending called before a refusal where everybody who sends is recorded
+   * @param {readonly Source[]} sources what the page can send, to choose from
    */
-  constructor(client, stopSending) {
+  constructor(client, stopSending, sources) {
     this.#client = client;
     this.#stopSending = stopSending;
+    this.#sources = sources;
+    for (const source of sources) {
+      const box = element("input", { type: "checkbox", name: source, checked: true, onchange: () => this.show() });
+      this.#boxes.append(element("label", {}, box, profile(source).title));
+    }
+    this.#choice.addEventListener("toggle", () => this.#opened());
     const buttons = element("div", { class: "answers" }, this.#yes, this.#no);
     this.root = element(
       "section",
       { id: "consent", class: "consent", "aria-labelledby": "consent-title", "aria-describedby": "consent-text", hidden: true },
       element("div", { class: "words" }, this.#title, this.#text),
       buttons,
+      this.#choice,
     );
     this.#yes.addEventListener("click", () => this.#answer(true));
     this.#no.addEventListener("click", () => this.#answer(false));
     client.addEventListener("consent-asked", () => this.#ask());
+    client.addEventListener("consent", ({ detail: { participant, consent } }) => {
+      if (participant === client.participant && consent === "given") this.#asked = false;
+    });
     for (const name of ["joined", "resumed", "recording", "consent", "closed"]) client.addEventListener(name, () => this.show());
   }
 
@@ -108,12 +130,31 @@ export class ConsentStrip {
     if (!open || whose === "forbidden") return this.#hide();
     if (whose === "required") return this.#showNotice();
     if (client.consent === "asked") this.#asked = true;
-    if (client.consent === "given") this.#asked = false;
-    if (this.#asked) this.#fill("question", "May you be recorded?", this.#terms("text"), "Yes, record me", "No");
-    else if (client.consent === "given") this.#fill("state", this.#now(), "", "", "Withdraw");
+    if (this.#asked) this.#fill("question", "May you be recorded?", this.#terms("text"), this.#some() ? "Yes, record these" : "Yes, record me", "No");
+    else if (client.consent === "given") this.#fill("state", this.#now(), this.#only(), this.#choice.open ? "Record these" : "", "Withdraw");
     else if (client.consent !== "unasked") this.#fill("state", "You are not recorded.", "", "Agree to be recorded", "");
     else this.#hide();
     return undefined;
+  }
+
+  /** What was agreed to is ticked, or everything. */
+  #opened() {
+    const { consent, consentSources } = this.#client;
+    const ticked = (consent === "given" && consentSources) || this.#sources;
+    for (const source of this.#sources) this.#boxes.elements[source].checked = ticked.includes(source);
+    this.show();
+  }
+
+  /** Those that are chosen, null for all. @returns {Source[] | null} */
+  #some() {
+    if (!this.#choice.open) return null;
+    const chosen = this.#sources.filter((source) => this.#boxes.elements[source].checked);
+    return chosen.length === this.#sources.length ? null : chosen;
+  }
+
+  #only() {
+    const { consentSources } = this.#client;
+    return consentSources ? `Only this of you may be recorded: ${titles(consentSources)}.` : "";
   }
 
   #now() {
@@ -144,6 +185,9 @@ export class ConsentStrip {
       write(button, words);
       button.hidden = words === "";
     }
+    const open = kind === "question" || (kind === "state" && no !== "");
+    this.#choice.hidden = !open || this.#client.recording.whose !== "consent" || this.#sources.length < 2;
+    this.#yes.disabled = !this.#choice.hidden && this.#some()?.length === 0;
   }
 
   #hide() {
@@ -153,12 +197,14 @@ export class ConsentStrip {
   async #answer(given) {
     const client = this.#client;
     // Whoever wants to agree after a refusal reads first what to.
-    if (given && this.root.dataset.kind === "state" && client.recording.whose === "consent") return this.#ask();
+    const { kind } = this.root.dataset;
+    if (given && kind === "state" && client.consent !== "given" && client.recording.whose === "consent") return this.#ask();
+    const sources = given && client.recording.whose === "consent" ? this.#some() : null;
     this.#yes.disabled = this.#no.disabled = true;
     try {
       if (!given && client.recording.whose === "required") await this.#stopSending();
-      await client.giveConsent(given);
-      this.#asked = false;
+      await client.giveConsent(given, undefined, sources);
+      this.#asked = this.#choice.open = false;
       if (given) this.#seen = client.terms?.version ?? "";
     } catch (error) {
       notify(`The server did not take your answer: ${error.message}`, "alarm");

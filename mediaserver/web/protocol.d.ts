@@ -37,12 +37,13 @@ export interface Candidate {
   mid?: string;
 }
 
-/** Agree to be recorded, refuse, or withdraw: `given` false after true. `version` names the text that was shown. Nothing that arrives after the refusal is recorded. Where everybody is recorded, who refuses may not publish, and who publishes when it refuses is removed. */
+/** Agree to be recorded, refuse, or withdraw: `given` false after true. `version` names the text that was shown. Without `sources` it is about everything that the client publishes. With them, a yes is for these and takes back what was agreed to besides; a no is to these alone, and leaves the others as they are. Nothing that arrives after the refusal is recorded. Where everybody is recorded, who refuses may not publish, and who publishes when it refuses is removed. */
 export interface Consent {
   type: "consent";
   id: number;
   given: boolean;
   version?: string;
+  sources?: Source[] | null;
 }
 
 /** The user is to be asked whether it may be recorded; `consent` answers. `by` is the participant who has it asked again. Nothing is recorded of it meanwhile, so there is no hurry. */
@@ -52,11 +53,12 @@ export interface ConsentAsked {
   by: string | null;
 }
 
-/** A participant has been asked, has agreed, refused or withdrawn; the client's own one too. */
+/** A participant has been asked, has agreed, refused or withdrawn; the client's own one too. `sources`: what a consent that is given is for, null for everything. */
 export interface ConsentChanged {
   type: "participant-consent";
   participant: string;
   consent: "asked" | "given" | "refused" | "unasked" | "withdrawn";
+  sources: Source[] | null;
 }
 
 /** What a client shows before its user agrees: `text` where the rule is `consent`, `notice` where it is `required`. `version` names them. `withdrawal`: what becomes of what was recorded until the user withdraws. */
@@ -198,6 +200,7 @@ export interface ParticipantView {
   name: string;
   role: Role;
   consent: "asked" | "given" | "refused" | "unasked" | "withdrawn";
+  consent_sources: Source[] | null;
 }
 
 /** Those in the room. */

@@ -6,6 +6,7 @@ import { ExportDialog } from "./exports.js";
 import { Keeping } from "./keeping.js";
 import { Player, SPEEDS } from "./player.js";
 import { TimelineBar, describe, moment } from "./timeline.js";
+import { profile } from "./sources.js";
 import * as ui from "./ui.js";
 
 const { element, relabel, write } = ui;
@@ -147,8 +148,9 @@ export class RecordingView {
     if (!rules?.length && !consents?.length) return null;
     const said = consents.map((one) => {
       const who = one.name || one.participant;
+      const sources = one.sources.length ? ` for ${one.sources.map((source) => profile(source).title).join(", ")}` : "";
       const by = [one.by === "application" ? "told by its application" : one.by === "archive" ? "written down later" : "", one.witness];
-      const about = [`${who} ${SAID[one.state] ?? one.state}`, one.version && `text ${one.version}`, ...by, one.note].filter(Boolean).join(", ");
+      const about = [`${who} ${SAID[one.state] ?? one.state}${sources}`, one.version && `text ${one.version}`, ...by, one.note].filter(Boolean).join(", ");
       const at = Math.min(Math.max(0, one.offset_ms), this.player.length);
       const button = element("button", { class: "plain jump", "data-consent": one.state }, element("time", { datetime: one.at }, one.offset_ms < 0 ? "before" : moment(at)), element("span", {}, about));
       button.addEventListener("click", () => this.player.seek(at));

@@ -316,7 +316,7 @@ async function start() {
   ui.showConnection("warn", "Connecting");
   client = new MediaClient({ room, token, name });
   attention = new Attention(client, tiles);
-  byId("banner").after(new ConsentStrip(client, stopTalking).root);
+  byId("banner").after(new ConsentStrip(client, stopTalking, ["microphone"]).root);
   listen();
   ui.write(byId("empty"), "Joining the room.");
   performance.mark("join");

@@ -86,6 +86,7 @@ def _consents(kept: Manifest) -> list[Consent]:
             by=fact.witness or fact.by,
             at_us=fact.at_us,
             note=f"{fact.state}, text {fact.version}" if fact.version else fact.state,
+            sources=[] if fact.sources is msgspec.UNSET else fact.sources,
         )
         for number, fact in enumerate(facts)
     ]
@@ -102,5 +103,7 @@ def _picked(struct: msgspec.Struct, table: Table) -> Row:
 
 
 def _storable(value: Any) -> Any:
-    """PostgreSQL takes no NUL in a text."""
+    """Names as words of one text; and PostgreSQL takes no NUL in a text."""
+    if isinstance(value, list):
+        value = " ".join(value)
     return value.replace("\0", "") if isinstance(value, str) else value

@@ -87,7 +87,7 @@ consents = Table(
     "consents", meta, _recording(),
     C("id", String(16), primary_key=True), C("scope", String, nullable=False), C("given", Boolean, nullable=False),
     C("subject", String, nullable=False), C("by", String, nullable=False), C("at_us", BigInteger, nullable=False),
-    C("note", String, nullable=False),
+    C("note", String, nullable=False), C("sources", String, nullable=False, server_default=""),
 )  # fmt: skip
 holds = Table(
     "holds", meta, _recording(),

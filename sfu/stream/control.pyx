@@ -19,6 +19,7 @@ from mediaserver.sfu.stream.outbox cimport DATAGRAM_MAX, outbox_add, outbox_room
 from mediaserver.sfu.stream.renumber cimport renumber_close, renumber_init
 from mediaserver.sfu.stream.report cimport REPORT_REFUSED, REPORT_REMOVED, report
 from mediaserver.sfu.stream.fanout cimport best_encoding
+from mediaserver.sfu.stream.floor cimport floor_set
 from mediaserver.sfu.stream.sending cimport forget_waiting, sender_free, sender_new
 from mediaserver.sfu.stream.share cimport share_again
 from mediaserver.sfu.stream.source cimport forget_history, release_sources, update_sources
@@ -478,6 +479,7 @@ cdef void remove_leg(EngineState* engine, Leg* leg, int say_bye) noexcept nogil:
 
 cdef void add_tap(EngineState* engine, Track* track, const Command* command) noexcept nogil:
     cdef Encoding* best
+    cdef int i
     cdef Tap* tap = <Tap*>calloc(1, sizeof(Tap))
     if tap == NULL or table_get(&engine.taps, command.id) != NULL:
         free(tap)
@@ -492,7 +494,9 @@ cdef void add_tap(EngineState* engine, Track* track, const Command* command) noe
     track.taps = tap
     best = best_encoding(track, engine.now)
     tap.encoding = best.index
-    tap.first = best.active.highest + 1 if best.active != NULL and best.active.started else 0
+    tap.opened = engine.now
+    for i in range(track.config.encoding_count):
+        floor_set(tap, &track.encodings[i])
     table_put(&engine.taps, tap.id, tap)
     want_keyframe(engine, &track.encodings[tap.encoding])
 

@@ -10,6 +10,7 @@ from libc.string cimport memset
 from mediaserver.sfu.policy.missing cimport missing_lowest
 from mediaserver.sfu.stream.ahead cimport AHEAD_STEPS, ahead_leg
 from mediaserver.sfu.stream.buffers cimport PACKET_LARGE, PACKET_SMALL, packet_unref
+from mediaserver.sfu.stream.floor cimport floor_admits
 from mediaserver.sfu.stream.inbound cimport Inbound
 from mediaserver.sfu.stream.keyframes cimport want_keyframe
 from mediaserver.sfu.stream.outlet cimport outlets_give
@@ -36,21 +37,23 @@ cdef Encoding* best_encoding(Track* track, int64_t now) noexcept nogil:
     return &track.encodings[0]
 
 
-cdef int takes_over(Tap* tap, const Packet* packet) noexcept nogil:
+cdef int takes_over(EngineState* engine, Tap* tap, const Packet* packet) noexcept nogil:
     """A recorder gets the best there is: it turns at a key picture, and down only when its own encoding is off."""
     if not packet.keyframe or packet.encoding >= tap.track.config.encoding_count:
         return 0
     if packet.encoding < tap.encoding and is_alive(&tap.track.encodings[tap.encoding], packet.arrival):
         return 0
+    if not floor_admits(engine, tap, packet):
+        return 0
     tap.encoding = packet.encoding
-    tap.first = packet.sequence
+    tap.floors[tap.encoding].first = packet.sequence
     return 1
 
 
-cdef inline int is_for(Tap* tap, const Packet* packet) noexcept nogil:
+cdef inline int is_for(EngineState* engine, Tap* tap, const Packet* packet) noexcept nogil:
     if packet.encoding != tap.encoding:
-        return takes_over(tap, packet)
-    return packet.sequence >= tap.first
+        return takes_over(engine, tap, packet)
+    return floor_admits(engine, tap, packet)
 
 
 cdef int is_tapped(const Encoding* encoding) noexcept nogil:
@@ -77,7 +80,7 @@ cdef void tell_taps(Encoding* encoding) noexcept nogil:
 cdef void fanout_late(EngineState* engine, Track* track, Packet* packet) noexcept nogil:
     cdef Tap* tap = track.taps
     while tap != NULL:
-        if tap.encoding == packet.encoding and packet.sequence >= tap.first:
+        if tap.encoding == packet.encoding and floor_admits(engine, tap, packet):
             tap_push(<TapQueue*>tap.ring, &engine.pool, packet)
         tap = tap.next
     engine.counters.recovered_late += 1
@@ -149,7 +152,7 @@ cdef void fanout_flush_track(EngineState* engine, Track* track) noexcept nogil:
         outlets_give(engine, track)
     while tap != NULL:
         for i in range(count):
-            if is_for(tap, track.pending[i]):
+            if is_for(engine, tap, track.pending[i]):
                 tap_push(<TapQueue*>tap.ring, &engine.pool, track.pending[i])
         tell_taps(&track.encodings[tap.encoding])
         tap = tap.next

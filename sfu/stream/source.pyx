@@ -10,6 +10,7 @@ from libc.string cimport memcmp, memmove
 from mediaserver.sfu.stream.buffers cimport packet_unref
 from mediaserver.sfu.stream.fanout cimport fanout_flush_track
 from mediaserver.sfu.stream.agenda cimport make_hot
+from mediaserver.sfu.stream.floor cimport floor_set
 from mediaserver.sfu.stream.history cimport History
 from mediaserver.sfu.stream.inbound cimport Inbound, inbound_init
 from mediaserver.sfu.stream.keyframes cimport want_keyframe
@@ -135,7 +136,6 @@ cdef void forget_history(EngineState* engine, Encoding* encoding) noexcept nogil
 cdef void change_source(EngineState* engine, Encoding* encoding) noexcept nogil:
     """The encoding's packets come from another SSRC from now on."""
     cdef Track* track = encoding.track
-    cdef Tap* tap = track.taps
     cdef uint32_t i
     fanout_flush_track(engine, track)  # what waits is of the old source: it leaves by the old source's numbers
     forget_history(engine, encoding)
@@ -151,12 +151,15 @@ cdef void change_source(EngineState* engine, Encoding* encoding) noexcept nogil:
         else:
             forget_waiting(engine, track.legs[i], encoding.index)  # it was to turn to this one
             track.legs[i].catch_up.until = 0
-    while tap != NULL:
-        if tap.encoding == encoding.index:
-            tap.first = 0
-        tap = tap.next
     if track.leg_count or track.taps != NULL:
         want_keyframe(engine, encoding)
+
+
+cdef void set_floors(const Encoding* encoding) noexcept nogil:
+    cdef Tap* tap = encoding.track.taps
+    while tap != NULL:
+        floor_set(tap, encoding)
+        tap = tap.next
 
 
 cdef void bind(EngineState* engine, Peer* peer, int at, Encoding* encoding) noexcept nogil:
@@ -168,6 +171,7 @@ cdef void bind(EngineState* engine, Peer* peer, int at, Encoding* encoding) noex
     if encoding.active != NULL:
         change_source(engine, encoding)
     encoding.active = source
+    set_floors(encoding)
     if encoding.want_keyframe:
         make_hot(engine, peer, engine.now)  # a leg or a tap was there before anybody could be asked
 
@@ -181,6 +185,7 @@ cdef void unbind(EngineState* engine, Peer* peer, int at) noexcept nogil:
     if encoding.active == source:
         encoding.active = NULL
         change_source(engine, encoding)
+        set_floors(encoding)
 
 
 cdef void evict_source(Peer* peer) noexcept nogil:

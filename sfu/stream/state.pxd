@@ -323,12 +323,19 @@ cdef struct Peer:
     uint32_t hot_at                  # 1 + its place in the engine's heap, 0: nothing is due
     int64_t report_due
 
+# Of one encoding: what of it a tap does not get. See floor.
+cdef struct TapFloor:
+    uint64_t first                   # what stands before this number in its source
+    uint32_t timestamp               # what was due when the tap was opened, by that clock
+    uint32_t clock_rate              # 0: the number decides alone
+
 cdef struct Tap:
     uint32_t id
     Tap* next
     Track* track
     uint8_t encoding                 # that it gets now
-    uint64_t first                   # what stands before this number in its source was not for it
+    TapFloor floors[ENCODINGS_MAX]
+    int64_t opened                   # µs
     void* ring                       # TapQueue*
 
 # One simulcast encoding of a track; the only one where there is no simulcast.

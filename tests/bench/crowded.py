@@ -24,7 +24,8 @@ import uvloop
 
 from mediaserver import Config, MediaServer, protocol
 from mediaserver.auth import Verifier
-from mediaserver.rooms import LiveRoom, Rooms
+from mediaserver.live_room import LiveRoom
+from mediaserver.rooms import Rooms
 from mediaserver.run import set_up_logs
 from mediaserver.settings import (
     AuthSettings,

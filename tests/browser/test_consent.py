@@ -73,6 +73,43 @@ def test_cart_is_asked_and_viewer_sees_who_is_recorded(
         server.stop()
 
 
+def test_the_cart_chooses_what_may_be_recorded(pages: Pages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By keyboard: the sound of the room is unticked, the rest is recorded, and a second choice withdraws that too."""
+    monkeypatch.setitem(os.environ, "MEDIASERVER_RECORDING_WHOSE", "consent")
+    server = Server(tmp_path, "--record", "on")
+    try:
+        cart = pages.open(server.address("cart", "exam", "cart", name="Cart 3"))
+        cart.get_by_role("button", name="Start consultation").click()
+        viewer = pages.open(server.address("viewer", "exam", name="Dr. A"))
+        cart.get_by_role("heading", name="May you be recorded?").wait_for(timeout=PATIENCE * 10_000)
+        cart.locator("#consent summary").focus()
+        cart.keyboard.press("Enter")
+        boxes = cart.locator("#consent fieldset input")
+        assert boxes.evaluate_all("all => all.every((one) => one.checked)")
+        for name in ("Ultrasound", "Room camera", "Stethoscope", "Microphone", "Screen", "Dermatoscope", "Otoscope"):
+            cart.keyboard.press("Tab")
+            if name != "Room camera":
+                cart.keyboard.press("Space")
+        shot(cart, "consent-choice")
+        cart.get_by_role("button", name="Yes, record these").click()
+        cart.get_by_text("Only this of you may be recorded: Room camera.").wait_for(timeout=PATIENCE * 5_000)
+        mark(viewer, "REC")
+        cart.locator('.source[data-source="microphone"] .state', has_text="not recorded").wait_for()
+        viewer.locator("#people li", has_text="Cart 3").locator(".rec", has_text="REC: Room camera").wait_for()
+        cart.locator("#consent summary").click()
+        cart.locator("#consent").get_by_label("Microphone").check()
+        cart.locator("#consent").get_by_label("Room camera").uncheck()
+        cart.get_by_role("button", name="Record these").click()
+        mark(viewer, "not recorded")
+        viewer.locator("#people li", has_text="Cart 3").locator(".rec", has_text="REC: Microphone").wait_for()
+        cart.locator("#consent summary").click()
+        cart.locator("#consent").get_by_label("Microphone").uncheck()
+        assert cart.get_by_role("button", name="Record these").is_disabled(), "a choice of nothing is a withdrawal"
+    finally:
+        pages.close()  # before they lose their server
+        server.stop()
+
+
 def test_where_everybody_is_recorded_who_refuses_stops_sending(pages: Pages, tmp_path: Path) -> None:
     server = Server(tmp_path, "--record", "on")
     try:

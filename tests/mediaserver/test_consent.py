@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mediaserver import rooms
+from mediaserver import live_room
 from mediaserver.active import RecordingRefused
 from mediaserver.auth import AuthError, ConsentClaim, Verifier, mint
 from mediaserver.config import ConfigError, load
-from mediaserver.consent import CHANGES_AT_MOST, STRICTNESS, Consents, Said, TooManyChanges, Whose
+from mediaserver.consent import CHANGES_AT_MOST, SOURCES, STRICTNESS, Consents, Said, TooManyChanges, Whose
+from mediaserver.live_room import LiveRoom, Member
 from mediaserver.recordings import Recordings
-from mediaserver.rooms import LiveRoom, Member
 from mediaserver.settings import RecordingSettings
 from mediaserver.sfu.session.model import Publication, Role, Source
 from tests.mediaserver.conftest import Client, Open, Site, run
@@ -36,25 +36,29 @@ BY_CONSENT = RecordingSettings(whose="consent")
 # The state machine
 
 
-def said(participant: str, state: Any = "given", at: int = 1) -> Said:
-    return Said(participant, state, "participant", "1", at)
+SOME = st.frozensets(st.sampled_from([Source.CAMERA, Source.ULTRASOUND, Source.MICROPHONE]), min_size=1)
+WORDS = st.one_of(st.just(SOURCES), SOME)
+
+
+def said(participant: str, state: Any = "given", sources: frozenset[Source] = SOURCES) -> Said:
+    return Said(participant, state, "participant", "1", 1, "", sources)
 
 
 class Machine(RuleBasedStateMachine):
-    """Against a plain model: the last word of each, and the strictest of the tokens."""
+    """Against a plain model: the last word of each on each source, and the strictest of the tokens."""
 
     @initialize(whose=st.sampled_from(STRICTNESS))
     def begin(self, whose: Whose) -> None:
         self.consents = Consents(whose)
         self.whose: Whose = whose
         self.claims: list[Whose] = []
-        self.words: dict[str, str] = {}
+        self.words: dict[str, dict[Source, str]] = {}
         self.changes: dict[str, int] = {}
 
     @rule(name=st.sampled_from("abc"), publishes=st.booleans())
     def join(self, name: str, publishes: bool) -> None:
         self.consents.join(name, publishes)
-        self.words[name], self.changes[name] = "", 0
+        self.words[name], self.changes[name] = {}, 0
 
     @rule(name=st.sampled_from("abc"))
     def leave(self, name: str) -> None:
@@ -67,24 +71,43 @@ class Machine(RuleBasedStateMachine):
         self.claims.append(whose)
         self.whose = max(self.claims, key=STRICTNESS.index)
 
-    @rule(name=st.sampled_from("abc"), given_=st.booleans())
-    def say(self, name: str, given_: bool) -> None:
+    @rule(name=st.sampled_from("abc"), given_=st.booleans(), sources=WORDS)
+    def say(self, name: str, given_: bool, sources: frozenset[Source]) -> None:
         if name not in self.words:
             with pytest.raises(KeyError):
                 self.consents.say(said(name))
             return
-        word = "yes" if given_ else "no"
+        before = self.words[name]
+        agreed = {source for source, word in before.items() if word == "yes"}
+        taken = sources
         try:
-            changed = self.consents.say(said(name, "given" if given_ else "refused"))
-        except TooManyChanges:
+            kept = self.consents.say(said(name, "given" if given_ else "refused", sources))
+        except TooManyChanges as error:
             assert given_
             assert self.changes[name] >= CHANGES_AT_MOST
-            return
-        assert (changed is not None) == (self.words[name] != word)
-        if changed is not None and not given_:
-            assert changed.state == ("withdrawn" if self.words[name] == "yes" else "refused")
-        self.changes[name] += changed is not None
-        self.words[name] = word
+            kept = error.kept
+            assert not [one for one in kept if one.state == "given"]
+            taken = sources & agreed
+            if not kept:
+                return
+        if given_:
+            after = {source: "yes" if source in taken else "no" for source in SOURCES}
+        else:
+            after = before | dict.fromkeys(sources, "no")
+        now = {source for source, word in after.items() if word == "yes"}
+        for one in kept:
+            if one.state == "given":
+                assert one.sources == now
+                assert not now <= agreed
+            else:
+                assert not one.sources & now
+                assert (one.state == "withdrawn") == bool(one.sources & agreed)
+        assert {one.state for one in kept} >= ({"withdrawn"} if agreed - now else set())
+        if now != agreed:
+            assert kept
+        self.changes[name] += bool(kept)
+        if kept:
+            self.words[name] = after
 
     @rule(name=st.sampled_from("abc"))
     def ask(self, name: str) -> None:
@@ -92,14 +115,22 @@ class Machine(RuleBasedStateMachine):
             self.consents.ask(name)
 
     @invariant()
-    def nobody_without_consent(self) -> None:
+    def nothing_without_consent(self) -> None:
         if not hasattr(self, "consents"):
             return
+        counted: dict[str, dict[Source, bool]] = {}
+        for one in self.consents.said():
+            counted.setdefault(one.participant, {}).update(dict.fromkeys(one.sources, one.state == "given"))
         for name in "abcd":
-            word = self.words.get(name, "")
-            wanted = {"forbidden": False, "consent": word == "yes", "required": word != "no"}[self.whose]
-            assert self.consents.admits(name) == wanted
-            assert self.consents.may_publish(name) == (self.whose != "required" or word != "no")
+            words = self.words.get(name, {})
+            assert self.consents.agreed(name) == {source for source in words if words[source] == "yes"}
+            assert (self.consents.state(name) == "given") == ("yes" in words.values())
+            for source in SOURCES:
+                word = words.get(source)
+                wanted = {"forbidden": False, "consent": word == "yes", "required": word != "no"}[self.whose]
+                assert self.consents.admits(name, source) == wanted
+                assert self.consents.may_publish(name, source) == (self.whose != "required" or word != "no")
+                assert counted.get(name, {}).get(source, False) == (word == "yes"), "the words kept come to the same"
 
 
 TestMachine = Machine.TestCase
@@ -111,7 +142,7 @@ def test_nothing_loosens_a_server_that_never_records() -> None:
     assert not never.claim("required")
     assert not never.decree("consent")
     assert never.whose == "forbidden"
-    assert never.may_publish("a")
+    assert never.may_publish("a", Source.CAMERA)
 
 
 @given(claims=st.lists(st.sampled_from(STRICTNESS), max_size=5))
@@ -126,7 +157,7 @@ def test_later_tokens_only_make_it_stricter(claims: list[Whose]) -> None:
 
 def test_what_a_token_says_of_recording() -> None:
     secret = "s" * 32
-    consent = ConsentClaim(given=True, at=900.0, version="7", by="Ward app")
+    consent = ConsentClaim(given=True, at=900.0, version="7", by="Ward app", sources=(Source.ULTRASOUND,))
     token = mint(secret, room="r", role=Role.CART, now=1000, recording="consent", consent=consent)
     grant = Verifier(secret).verify(token, 1000)
     assert (grant.recording, grant.consent) == ("consent", consent)
@@ -138,6 +169,8 @@ def test_what_a_token_says_of_recording() -> None:
             Verifier(secret).verify(token, 1000)
     with pytest.raises(ValueError, match="Unix time"):
         ConsentClaim(given=True, at=-1.0)
+    with pytest.raises(ValueError, match="leave it out"):
+        ConsentClaim(given=True, at=1.0, sources=())
 
 
 def test_what_is_locked_cannot_be_erased(tmp_path: Path) -> None:
@@ -310,7 +343,7 @@ def test_by_token_and_by_whip(site: Open) -> None:
             assert answer.headers["Recording-Rule"] == "consent"
             live: LiveRoom = s.server.rooms["r"]
             (probe,) = (m for m in live.members.values() if m.via == "whip")
-            assert live.consents.admits(probe.id)
+            assert live.consents.admits(probe.id, Source.CAMERA)
             await s.http.post(
                 f"{s.url}/whip/r", data=await whip_offer("sendonly", "video"), headers=s.bearer("cart") | SDP
             )
@@ -368,13 +401,103 @@ def test_withdrawn_after_the_recording_has_ended(site: Open) -> None:
     run(main())
 
 
+def test_consent_for_some_sources(site: Open, tmp_path: Path) -> None:
+    """The ultrasound yes, the room no; then one source is withdrawn, and what was recorded of it alone is erased."""
+
+    async def main() -> None:
+        async with site(recording=RecordingSettings(whose="consent", withdrawal="erase")) as s:
+            cart, doctor = await s.doctor("Cart", "cart"), await s.doctor("Dr. A")
+            me = cart.joined["participant"]
+            media = {"camera": VideoStreamTrack(), "ultrasound": VideoStreamTrack(), "dermatoscope": VideoStreamTrack()}
+            sender, names = await publish(cart, media)
+            assert (await doctor.ask("record", on=True))["type"] == "ok"
+            await cart.until("consent-asked")
+            sources = ["ultrasound", "dermatoscope"]
+            assert (await cart.ask("consent", given=True, version="1", sources=["nose"]))["code"] == "bad-message"
+            assert (await cart.ask("consent", given=True, version="1", sources=sources))["type"] == "ok"
+            seen = await doctor.until(lambda m: m["type"] == "participant-consent" and m["consent"] == "given")
+            assert (seen["participant"], seen["sources"]) == (me, sources)
+            live = await tracks(doctor, names["ultrasound"], names["dermatoscope"], state="on")
+            late = await s.doctor("Late", "observer")
+            (view,) = (p for p in late.joined["participants"] if p["id"] == me)
+            assert (view["consent"], view["consent_sources"]) == ("given", sources)
+            assert (await doctor.ask("ask-consent", participant=me))["type"] == "ok", "it may agree to more"
+            kept = s.server.recordings._active["r"].recording
+            while sum(bool(track.segments) for track in kept.snapshot().tracks) < 2:  # noqa: ASYNC110 - the writer
+                await asyncio.sleep(0.05)
+            assert (await cart.ask("consent", given=False, version="1", sources=["dermatoscope"]))["type"] == "ok"
+            await doctor.until(lambda m: m["type"] == "participant-consent" and m["sources"] == ["ultrasound"])
+            await tracks(doctor, names["ultrasound"])
+            assert (await doctor.ask("record", on=False))["type"] == "ok"
+            await ended(s)
+            await sender.close()
+            found = await detail(s, live["recording"])
+            assert [(c["state"], c["sources"]) for c in found["consents"]] == [
+                ("given", sources), ("withdrawn", ["dermatoscope"]),
+            ]  # fmt: skip
+            by_source = {track["source"]: track for track in found["tracks"]}
+            assert len(by_source["ultrasound"]["segments"]) == 1
+            assert by_source["camera"]["segments"] == by_source["dermatoscope"]["segments"] == []
+            assert {gap["cause"] for gap in by_source["camera"]["gaps"]} == {"consent"}
+            assert "withdrawn" in {gap["cause"] for gap in by_source["dermatoscope"]["gaps"]}
+        said = [(line["event"], line.get("sources")) for line in audit(tmp_path) if line["event"] in SPOKEN]
+        assert said == [("consent-given", sources), ("consent-withdrawn", ["dermatoscope"])]
+
+    run(main())
+
+
+SPOKEN = ("consent-given", "consent-refused", "consent-withdrawn")
+
+
+def test_a_claim_and_a_header_name_sources(site: Open) -> None:
+    async def main() -> None:
+        async with site(recording=RecordingSettings(policy="on", whose="consent")) as s:
+            at = s.server.clock.wall() - 60
+            claim = ConsentClaim(given=True, at=at, sources=(Source.ULTRASOUND, Source.CAMERA))
+            cart = await s.doctor("Cart", "cart", consent=claim)
+            me = cart.joined["participant"]
+            live = s.server.rooms["r"]
+            assert live.consents.agreed(me) == {Source.ULTRASOUND, Source.CAMERA}
+            assert (await cart.ask("consent", given=False, sources=["camera"]))["type"] == "ok"
+            keeper = await s.doctor("Dr. A")
+            assert (await cart.ask("leave"))["type"] == "ok"
+            again = await s.doctor("Cart", "cart", consent=claim)
+            assert live.consents.agreed(again.joined["participant"]) == {Source.ULTRASOUND}, (
+                "what was withdrawn stays so"
+            )
+            for value, wanted in (
+                ('given; version="3"; sources="camera stethoscope"', {Source.CAMERA, Source.STETHOSCOPE}),
+                ("given; sources=ultrasound", {Source.ULTRASOUND}),
+            ):
+                answer = await s.http.post(
+                    f"{s.url}/whip/r",
+                    data=await whip_offer("sendonly", "video"),
+                    headers=s.bearer("cart") | SDP | {"Recording-Consent": value},
+                )
+                assert answer.status == 201, await answer.text()
+                member = [m for m in live.members.values() if m.via == "whip"][-1]
+                assert live.consents.agreed(member.id) == wanted
+                assert bool(live.recording.tracks) == (Source.CAMERA in wanted)
+                live.leave(member.id, "left")
+            for value in ('given; sources=""', "given; sources=nose", "given; colour=red"):
+                answer = await s.http.post(
+                    f"{s.url}/whip/r",
+                    data=await whip_offer("sendonly", "video"),
+                    headers=s.bearer("cart") | SDP | {"Recording-Consent": value},
+                )
+                assert answer.status == 400
+            assert keeper.joined
+
+    run(main())
+
+
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("say"), st.integers(0, 2), st.booleans()),
+        st.tuples(st.just("say"), st.integers(0, 2), st.booleans(), WORDS),
         st.tuples(st.just("decree"), st.sampled_from(STRICTNESS)),
         st.tuples(st.just("record"), st.booleans()),
         st.tuples(st.just("leave"), st.integers(0, 2)),
-        st.tuples(st.just("join"), st.integers(0, 2), st.sampled_from([None, True, False])),
+        st.tuples(st.just("join"), st.integers(0, 2), st.sampled_from([None, True, False]), WORDS),
     ),
     max_size=12,
 )
@@ -382,7 +505,7 @@ STEPS = st.lists(
 
 def test_a_crowd_is_told_of_a_consent_after_who_has_come(site: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who comes is told of together, a consent at once: nobody hears of one whom he does not know, or of his coming."""
-    monkeypatch.setattr(rooms, "CROWD", 2)
+    monkeypatch.setattr(live_room, "CROWD", 2)
 
     async def main() -> None:
         async with site(recording=BY_CONSENT) as s:
@@ -424,9 +547,9 @@ class Drawn:
         live, recordings = self.live, self.recordings
         self.members = {number: one for number, one in self.members.items() if one.id in live.members}
         match step:
-            case "say", number, word if number in self.members:
+            case "say", number, word, sources if number in self.members:
                 with suppress(RecordingRefused):
-                    recordings.consent.say(live, self.members[number].id, word)
+                    recordings.consent.say(live, self.members[number].id, word, sources=sources)
             case "decree", whose:
                 recordings.consent.decree(live, whose)
             case "record", on:
@@ -434,30 +557,35 @@ class Drawn:
                     recordings.switch(live, on, "test")
             case "leave", number if number in self.members:
                 live.leave(self.members[number].id, "left")
-            case "join", number, word if number not in self.members:
+            case "join", number, word, sources if number not in self.members:
                 at = self.s.server.clock.wall() - 10 - number
-                claim = None if word is None else ConsentClaim(given=word, at=at)
+                claim = None if word is None else ConsentClaim(given=word, at=at, sources=tuple(sorted(sources)))
                 member = self.members[number] = self._join("cart", claim, f"cart {number}")
                 with suppress(RecordingRefused):
-                    recordings.consent.check_publish(live, member.id)
-                    sdp = make_offer(video("sendonly", VP8, ssrc=5))
-                    live.offer(member, sdp, {"0": Publication(Source.CAMERA, "")}, {})
+                    recordings.consent.check_publish(live, member.id, [Source.CAMERA, Source.ULTRASOUND])
+                    sdp = make_offer(video("sendonly", VP8, ssrc=5), video("sendonly", VP8, ssrc=6))
+                    sent = {"0": Publication(Source.CAMERA, ""), "1": Publication(Source.ULTRASOUND, "")}
+                    live.offer(member, sdp, sent, {})
 
     def check(self) -> None:
         live = self.live
         active = self.recordings._active.get(live.name)
-        allowed = {track.id for track in live.tracks if live.consents.admits(track.participant)}
+        admits, may_publish = live.consents.admits, live.consents.may_publish
+        allowed = {track.id for track in live.tracks if admits(track.participant, track.source)}
+        if live.consents.whose == "consent":
+            assert allowed == {t.id for t in live.tracks if t.source in live.consents.agreed(t.participant)}
         tapped = set(active.taps) if active is not None else set()
         assert tapped == (allowed if active is not None else set())
         assert set(live.recording.tracks) == tapped, "and everybody is told so"
         if active is not None:
             assert live.consents.whose != "forbidden"
             assert active.withheld == {track.id for track in live.tracks} - allowed
-        assert not [track for track in live.tracks if not live.consents.may_publish(track.participant)]
+        assert not [track for track in live.tracks if not may_publish(track.participant, track.source)]
 
 
 def test_the_taps_are_those_of_who_agrees(site: Open) -> None:
-    """Whatever happens in whatever order: no tap is open on a track whose participant does not allow it."""
+    """Whatever happens in whatever order: no tap is open on a track whose participant does not allow it for its
+    source."""
 
     async def main() -> None:
         async with site(recording=RecordingSettings(whose="consent", settle_seconds=0)) as s:

@@ -25,7 +25,7 @@ from mediaserver.clock import Clock
 from mediaserver.events import EventsLost
 from mediaserver.metrics import RECORDER_LEVELS, RECORDER_SUMS
 from mediaserver.protocol import CloseCode
-from mediaserver.rooms import RoomClosed, RoomOpened
+from mediaserver.room_events import RoomClosed, RoomOpened
 from mediaserver.settings import AuthSettings, DataSettings, HttpSettings, MediaSettings
 from mediaserver.sfu.session import events as ev
 from mediaserver.sfu.session.model import Role

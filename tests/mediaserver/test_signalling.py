@@ -9,7 +9,7 @@ import socket
 import aiohttp
 import pytest
 
-from mediaserver import protocol, rooms
+from mediaserver import live_room, protocol
 from mediaserver.connection import QUEUE_BYTES, Bucket
 from mediaserver.protocol import CloseCode
 from mediaserver.settings import RecordingSettings, RoomSettings, SignallingSettings
@@ -441,7 +441,7 @@ def test_error_codes_are_all_declared() -> None:
 
 def test_a_crowd_is_told_together_of_who_comes_and_goes(site: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of the others once, in order, and nobody of those who stand in the list that it got itself."""
-    monkeypatch.setattr(rooms, "CROWD", 2)
+    monkeypatch.setattr(live_room, "CROWD", 2)
 
     async def main() -> None:
         async with site() as s:

@@ -255,12 +255,17 @@ def test_a_withdrawal_after_the_end_is_written_down_and_erases(tmp_path: Path) -
         studio = await asyncio.to_thread(erasing, tmp_path)
         recording = studio.recording.id
         await archive.index(recording)
-        gone = await archive.withdraw(
-            recording, "nurse", by="participant", at_us=WALL_START, note="withdrawn", erase=True
-        )
-        assert sorted(gone) == ["camera-1.webm", "us-1.webm"]
-        (fact,) = (await archive.added(recording)).consents
-        assert (fact.scope, fact.given, fact.subject) == ("recording", False, "nurse")
+        gone = {}
+        for source in ("microphone", "camera"):
+            gone[source] = await archive.withdraw(
+                recording, "nurse", by="participant", at_us=WALL_START, note="withdrawn", erase=True, sources=[source]
+            )
+        assert gone["microphone"] == [], "another source of hers stays"
+        assert sorted(gone["camera"]) == ["camera-1.webm", "us-1.webm"], "with what was to go anyway"
+        facts = (await archive.added(recording)).consents
+        assert [(one.scope, one.given, one.subject, one.sources) for one in facts] == [
+            ("recording", False, "nurse", ["microphone"]), ("recording", False, "nurse", ["camera"]),
+        ]  # fmt: skip
         assert (await archive.verify(recording)).ok
         await archive.close()
 

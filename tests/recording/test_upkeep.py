@@ -69,7 +69,9 @@ async def add_everything(archive: Archive, one: str, other: str) -> None:
     mark = await archive.add_bookmark(one, at_us=START + 5, by="Dr. A", now_us=START + 6, text="here")
     await archive.add_bookmark(one, at_us=START + 7, by="Dr. A", now_us=START + 8, track="1")
     await archive.remove_bookmark(one, mark.id)
-    await archive.add_consent(one, scope="teaching", given=True, subject="patient", by="Dr. A", at_us=START + 9)
+    seen = ("ultrasound", "stethoscope")
+    consent = {"scope": "teaching", "given": True, "subject": "patient", "by": "Dr. A"}
+    await archive.add_consent(one, **consent, at_us=START + 9, sources=seen)  # type: ignore[arg-type]
     await archive.place_hold(one, reason="claim 7", by="lawyer", at_us=START + 10)
     await archive.place_hold(other, reason="claim 8", by="lawyer", at_us=START + 11)
     assert await archive.lift_hold(other, by="judge", at_us=START + 12) == 1
@@ -86,7 +88,7 @@ def test_rebuilt_it_is_what_it_was(tmp_path: Path, catalog_url: str) -> None:
         assert [found.id for found in (await archive.find(Query(on_hold=True))).recordings] == [one]
         before.update(await dump(archive))
         assert before["bookmarks"]
-        assert before["consents"]
+        assert "ultrasound stethoscope" in next(iter(before["consents"]))
         # What stands there now is wrong in every way: rows that nothing stands for, missing ones, altered ones.
         async with archive._catalog._engine.begin() as connection:
             await connection.execute(text("UPDATE recordings SET room = 'nowhere', held = NOT held"))
