@@ -57,7 +57,11 @@ cdef int find_known(const Peer* peer, const Addr* addr) noexcept nogil:
 
 
 cdef Peer* peer_at(EngineState* engine, const Addr* addr) noexcept nogil:
-    cdef Peer* peer = <Peer*>table_get(&engine.by_address, address_key(engine, addr))
+    return peer_by_key(engine, address_key(engine, addr), addr)
+
+
+cdef Peer* peer_by_key(EngineState* engine, uint64_t key, const Addr* addr) noexcept nogil:
+    cdef Peer* peer = <Peer*>table_get(&engine.by_address, key)
     if peer == NULL or find_known(peer, addr) < 0:
         return NULL
     return peer

@@ -24,6 +24,7 @@ from mediaserver.sfu.stream.leg cimport leg_forward, leg_restart
 from mediaserver.sfu.stream.repairing cimport leg_pad, leg_retransmit
 from mediaserver.sfu.stream.share cimport share_line
 from mediaserver.sfu.stream.state cimport LANE_PICTURES, LANE_REPAIR, LANE_SOUND, LANES, Waiting
+from mediaserver.sfu.wire.lines cimport lines_new
 from mediaserver.sfu.wire.packet cimport EXT_TWCC
 
 cdef enum:
@@ -48,7 +49,7 @@ cdef double TRY_LOST = 0.1   # of the packets: then it is too much, whatever the
 
 
 cdef Sender* sender_new(int64_t now) noexcept nogil:
-    cdef Sender* sender = <Sender*>calloc(1, sizeof(Sender))
+    cdef Sender* sender = <Sender*>lines_new(sizeof(Sender))
     if sender == NULL:
         return NULL
     if estimator_init(&sender.estimator, now) < 0:
