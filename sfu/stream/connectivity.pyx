@@ -206,7 +206,8 @@ cdef void answer_check(EngineState* engine, const Addr* addr, const uint8_t* dat
         return
     peer = <Peer*>table_get(&engine.by_ufrag, ufrag_key(engine, message.username, ufrag_size))
     if peer == NULL:
-        reply_error(engine, addr, &message, 401, size, NULL, 0)
+        if not engine.behind:  # else it may be there in a moment, when the check comes again
+            reply_error(engine, addr, &message, 401, size, NULL, 0)
         return
     is_old = not (ufrag_size == peer.ufrag_size and memcmp(peer.ufrag, message.username, ufrag_size) == 0)
     pwd = <const uint8_t*>&peer.old_pwd[0] if is_old else <const uint8_t*>&peer.pwd[0]

@@ -141,7 +141,7 @@ cdef void leg_configure(Leg* leg, const LegConfig* config) noexcept nogil:
     cdef ExtValues values
     cdef int kind, size
     leg.config = config[0]
-    leg.config.recent_type = 255
+    leg.config.recent.incoming = 255
     leg.config.passed = 0
     for kind in range(1, 32):
         if (PASSED >> kind) & 1 and leg.config.ext_ids[kind]:
@@ -346,9 +346,9 @@ cdef inline int has_just_come(const EngineState* engine, const Leg* leg, const P
 
 
 cdef void note_type(LegConfig* config, uint8_t payload_type) noexcept nogil:
-    """Tables of all payload types are too large to be in the cache for each viewer."""
-    config.recent = config.payloads[config.payload_at[payload_type & 127]]
-    config.recent_type = payload_type
+    """A list of all payload types is too large to be in the cache for each viewer."""
+    config.recent = leaves_as(config, payload_type)[0]
+    config.recent.incoming = payload_type
 
 
 cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept nogil:
@@ -359,7 +359,7 @@ cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept no
     cdef int size, stamped, once
     if leg.config.paused or leg.held or leg.peer.tx == NULL:
         return
-    if packet.payload_type != leg.config.recent_type:
+    if packet.payload_type != leg.config.recent.incoming:
         note_type(&leg.config, packet.payload_type)
     if leg.config.recent.outgoing == 255 or packet.payload_size == 0:
         if packet.encoding == leg.source.index:

@@ -101,6 +101,7 @@ cdef struct LegWorth:
 
 # How a payload type of the publisher leaves.
 cdef struct PayloadOut:
+    uint8_t incoming         # the publisher's
     uint8_t outgoing         # the viewer's; 255: not agreed
     uint8_t rtx_type         # the viewer's RTX, 0: none
     uint8_t nack
@@ -117,23 +118,26 @@ cdef struct LegConfig:
     uint8_t fixed_ext_size
     uint8_t mid_size
     uint8_t has_playout_delay
-    uint8_t recent_type      # the payload type that came last, 255: none yet
-    PayloadOut recent        # and how it leaves
+    PayloadOut recent        # of the payload type that came last; its `incoming` is 255 before the first
     uint8_t ext_ids[EXT_COUNT]       # by kind
     uint8_t mid[MID_MAX]
     uint8_t fixed_ext[FIXED_EXT_MAX]   # the block for packets that bring none of these
     uint8_t playout_delay[3]
     uint32_t rtx_ssrc
     LegWorth worth
-    uint8_t payload_at[128]  # publisher's payload type -> index into payloads, 0: not agreed
-    PayloadOut payloads[PAYLOADS_MAX + 1]
+    uint8_t payload_count
+    PayloadOut payloads[PAYLOADS_MAX + 1]    # from 1 on; 0: of whatever is not agreed
     uint8_t cname[NAME_MAX]
     uint8_t cname_size
 
 cdef inline const PayloadOut* leaves_as(const LegConfig* config, uint8_t payload_type) noexcept nogil:
-    if payload_type == config.recent_type:
+    cdef int i
+    if payload_type == config.recent.incoming:
         return &config.recent
-    return &config.payloads[config.payload_at[payload_type & 127]]
+    for i in range(config.payload_count, 0, -1):
+        if config.payloads[i].incoming == payload_type:
+            return &config.payloads[i]
+    return &config.payloads[0]
 
 # Counted by the worker, read by the control plane at any time: each field is one aligned word.
 cdef struct TrackStats:
@@ -483,6 +487,7 @@ cdef struct Due:
 cdef struct EngineState:
     int64_t now
     int allocation                   # AllocMode
+    uint8_t behind                   # commands wait that came before what is read now
     uint8_t adapts                   # viewers' lines are estimated, and what they do not carry is left out
     PacketPool pool
     Outbox outbox
