@@ -33,7 +33,7 @@ cdef inline void ahead_leg(const Leg* leg, int step) noexcept nogil:
         if peer.tx != NULL:
             prefetch(&peer.tx.rtp)
         if sender != NULL:
-            ahead_bytes(sender, <const uint8_t*>(&sender.estimator.sent + 1) - <const uint8_t*>sender)
+            ahead_bytes(&sender.numbered, <const uint8_t*>(&sender.estimator.sent + 1) - &sender.numbered)
         return
     if peer.tx != NULL:
         gcm_ahead(peer.tx.rtp.gcm)
@@ -52,4 +52,3 @@ cdef inline void ahead_feedback(const Peer* peer) noexcept nogil:
         prefetch(&peer.rx.sources)
     if sender != NULL:
         ahead_bytes(sender, <const uint8_t*>&sender.estimator.prober.clusters[0] - <const uint8_t*>sender)
-        prefetch(&sender.allocate_due)

@@ -252,7 +252,11 @@ cdef struct Waiting:
 
 # The way to one viewer. Bits are counted in millionths, so that a rate times µs is a credit.
 cdef struct Sender:
-    # What each packet touches stands together, up to what the estimator has of that, and what feedback does behind it.
+    # What feedback touches, and only that.
+    int64_t allocate_due     # µs
+    uint64_t allocated_for   # estimate of the last allocation
+    Waiting* first[LANES]
+    # What each packet touches, up to what the estimator has of that.
     uint8_t numbered         # of a leg's packets it is told when they came: the estimate is founded
     uint8_t named            # by their own numbers (RFC 8888), perhaps
     uint8_t capped           # the viewer has said that it is sent more than it can take (REMB): that bounds it
@@ -266,10 +270,7 @@ cdef struct Sender:
     int64_t credit_at        # µs
     int64_t process_due      # µs
     Estimator estimator
-    int64_t allocate_due     # µs
-    uint64_t allocated_for   # estimate of the last allocation
     uint64_t allocated_bps
-    Waiting* first[LANES]
     Waiting* last[LANES]
     int64_t capped_until     # µs, when more is tried, or what is tried is judged; 0: never
     int64_t capped_hold      # for how long the last complaint bound it
