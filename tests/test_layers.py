@@ -66,7 +66,8 @@ CLOCK_READS = frozenset(("now", "utcnow", "today"))
 SANS_IO = ("codecs/", "sfu/")
 # The thin shell that owns the sockets, the thread and the clock.
 SHELL = frozenset(
-    f"sfu/stream/{name}" for name in ("worker.pyx", "worker.pyi", "udp.pyx", "udp.pxd", "tcp.pyx", "tcp.pxd")
+    f"sfu/stream/{name}"
+    for name in ("worker.pyx", "worker.pyi", "sockets.pxd", "udp.pyx", "udp.pxd", "tcp.pyx", "tcp.pxd")
 )
 
 

@@ -70,6 +70,16 @@ cdef void agenda_set(EngineState* engine, Peer* peer, int64_t due) noexcept nogi
         move(engine, peer.hot_at - 1, entry)
 
 
+cdef void agenda_forget(EngineState* engine, Peer* peer) noexcept nogil:
+    cdef Peer** link = &engine.awake
+    agenda_leave(engine, peer)
+    if peer.awake:
+        while link[0] != peer:
+            link = &link[0].awake_next
+        link[0] = peer.awake_next
+        peer.awake = 0
+
+
 cdef void agenda_leave(EngineState* engine, Peer* peer) noexcept nogil:
     cdef uint64_t at
     if not peer.hot_at:

@@ -4,67 +4,51 @@ comes, and one pointer after the other would be waited for."""
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
 
+from mediaserver.sfu.policy.bwe.sentlog cimport sentlog_ahead
 from mediaserver.sfu.stream.state cimport Leg, Peer, Sender
-
-cdef extern from *:
-    void prefetch "__builtin_prefetch" (const void*) noexcept nogil
+from mediaserver.sfu.wire.gcm cimport gcm_ahead
+from mediaserver.sfu.wire.lines cimport LINE, ahead_bytes, prefetch
 
 cdef enum:
-    LINE = 64
-    AHEAD_STEPS = 3          # of ahead_leg, each needs what the one before it has asked for
+    AHEAD_STEPS = 4          # of ahead_leg, each needs what the one before it has asked for
+    AHEAD_TURNS = 2          # legs that are served meanwhile: what comes from the memory takes as long
 
-cdef inline void ahead_bytes(const void* data, size_t size) noexcept nogil:
-    cdef const uint8_t* line = <const uint8_t*>data
-    cdef const uint8_t* end = line + size
-    while line < end:
-        prefetch(line)
-        line += LINE
-
-cdef inline void ahead_leg(const Leg* leg, int step, uint8_t payload_type) noexcept nogil:
+cdef inline void ahead_leg(const Leg* leg, int step) noexcept nogil:
     """What forwarding a packet touches."""
     cdef const Peer* peer
     cdef const Sender* sender
     if step == 0:
-        prefetch(&leg.peer)
-        prefetch(&leg.config.ssrc)
-        prefetch(&leg.config.payload_at[payload_type & 127])
-        prefetch(&leg.config.payloads[0])
-        prefetch(&leg.config.stamp)
-        prefetch(&leg.config.fixed_ext_size)
-        prefetch(&leg.gate)
-        prefetch(&leg.renumber.segments)
-        prefetch(&leg.renumber.count)
-        prefetch(&leg.renumber.started)
-        prefetch(&leg.packets)
+        # All up to what is told of extensions.
+        ahead_bytes(leg, <const uint8_t*>&leg.config.playout_delay[0] - <const uint8_t*>leg)
         return
     peer = leg.peer
     if step == 1:
-        prefetch(&peer.addr)
-        prefetch(&peer.addr.port)
-        prefetch(&peer.tx)
-        prefetch(&peer.sender)
+        prefetch(peer)
         prefetch(&leg.stats.packets)
-        if leg.renumber.segments != NULL:
-            prefetch(&leg.renumber.segments[leg.renumber.newest])
         if leg.gate != NULL:
             ahead_bytes(leg.gate, 2 * LINE)
         return
     sender = peer.sender
+    if step == 2:
+        if peer.tx != NULL:
+            prefetch(&peer.tx.rtp)
+        if sender != NULL:
+            ahead_bytes(&sender.numbered, <const uint8_t*>(&sender.estimator.sent + 1) - &sender.numbered)
+        return
     if peer.tx != NULL:
-        prefetch(&peer.tx.rtp)
+        gcm_ahead(peer.tx.rtp.gcm)
     if sender != NULL:
-        prefetch(&sender.estimator.window_bytes)
-        prefetch(&sender.estimator.log.in_flight)
-        prefetch(&sender.estimator.prober.active)
-        ahead_bytes(&sender.estimator.sent, sizeof(sender.estimator.sent))
-        prefetch(&sender.estimator.first_sent)
-        prefetch(&sender.numbered)
-        prefetch(&sender.credit)
-        prefetch(&sender.waiting_count)
+        sentlog_ahead(&sender.estimator.log)
+
+cdef inline void ahead_peer(const Peer* peer) noexcept nogil:
+    """What any datagram from it touches."""
+    ahead_bytes(peer, <const uint8_t*>&peer.known[1] - <const uint8_t*>peer)
 
 cdef inline void ahead_feedback(const Peer* peer) noexcept nogil:
     """What a viewer's feedback touches: nearly all that is known of its line."""
-    prefetch(&peer.round_trip)
-    prefetch(&peer.hot_due)
-    if peer.sender != NULL:
-        ahead_bytes(peer.sender, sizeof(Sender))
+    cdef const Sender* sender = peer.sender
+    if peer.rx != NULL:
+        prefetch(&peer.rx.rtcp)
+        prefetch(&peer.rx.sources)
+    if sender != NULL:
+        ahead_bytes(sender, <const uint8_t*>&sender.estimator.prober.clusters[0] - <const uint8_t*>sender)

@@ -10,6 +10,8 @@ cdef uint64_t address_key(const EngineState* engine, const Addr* addr) noexcept 
 cdef uint64_t ufrag_key(const EngineState* engine, const uint8_t* ufrag, size_t size) noexcept nogil
 # The peer that has passed a check from that address, or NULL.
 cdef Peer* peer_at(EngineState* engine, const Addr* addr) noexcept nogil
+# The same, where the address_key is known already.
+cdef Peer* peer_by_key(EngineState* engine, uint64_t key, const Addr* addr) noexcept nogil
 cdef void answer_check(EngineState* engine, const Addr* addr, const uint8_t* data, size_t size) noexcept nogil
 cdef int same_address(const Addr* a, const Addr* b) noexcept nogil
 # A check has shown that the peer is there.

@@ -57,7 +57,11 @@ cdef int find_known(const Peer* peer, const Addr* addr) noexcept nogil:
 
 
 cdef Peer* peer_at(EngineState* engine, const Addr* addr) noexcept nogil:
-    cdef Peer* peer = <Peer*>table_get(&engine.by_address, address_key(engine, addr))
+    return peer_by_key(engine, address_key(engine, addr), addr)
+
+
+cdef Peer* peer_by_key(EngineState* engine, uint64_t key, const Addr* addr) noexcept nogil:
+    cdef Peer* peer = <Peer*>table_get(&engine.by_address, key)
     if peer == NULL or find_known(peer, addr) < 0:
         return NULL
     return peer
@@ -202,7 +206,8 @@ cdef void answer_check(EngineState* engine, const Addr* addr, const uint8_t* dat
         return
     peer = <Peer*>table_get(&engine.by_ufrag, ufrag_key(engine, message.username, ufrag_size))
     if peer == NULL:
-        reply_error(engine, addr, &message, 401, size, NULL, 0)
+        if not engine.behind:  # else it may be there in a moment, when the check comes again
+            reply_error(engine, addr, &message, 401, size, NULL, 0)
         return
     is_old = not (ufrag_size == peer.ufrag_size and memcmp(peer.ufrag, message.username, ufrag_size) == 0)
     pwd = <const uint8_t*>&peer.old_pwd[0] if is_old else <const uint8_t*>&peer.pwd[0]

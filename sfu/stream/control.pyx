@@ -6,7 +6,7 @@ from libc.string cimport memcmp, memcpy
 
 from mediaserver.sfu.policy.round_trip cimport round_trip_init
 from mediaserver.sfu.policy.layers cimport LayerGate, gate_close, gate_init
-from mediaserver.sfu.stream.agenda cimport agenda_leave, agenda_room
+from mediaserver.sfu.stream.agenda cimport agenda_forget, agenda_room
 from mediaserver.sfu.stream.catchup cimport leg_begin
 from mediaserver.sfu.stream.connectivity cimport forget_addresses, ufrag_key
 from mediaserver.sfu.stream.feedback cimport send_bye
@@ -41,6 +41,7 @@ from mediaserver.sfu.stream.state cimport (
 from mediaserver.sfu.stream.table cimport table_get, table_put, table_remove
 from mediaserver.sfu.stream.tap cimport TapQueue, tap_reclaim
 from mediaserver.sfu.stream.watch cimport watch_muted
+from mediaserver.sfu.wire.lines cimport lines_new
 from mediaserver.sfu.wire.packet cimport EXT_TWCC, read_u16
 from mediaserver.sfu.wire.srtp cimport srtp_free, srtp_new
 
@@ -71,7 +72,7 @@ cdef void add_peer(EngineState* engine, const Command* command) noexcept nogil:
     if table_get(&engine.peers, command.id) != NULL:
         refuse(engine, command.id, b"this peer is there already", 26)
         return
-    peer = <Peer*>calloc(1, sizeof(Peer))
+    peer = <Peer*>lines_new(sizeof(Peer))
     if peer == NULL or agenda_room(engine, engine.peers.count + 1) < 0:
         free(peer)
         refuse(engine, command.id, b"out of memory", 13)
@@ -152,7 +153,7 @@ cdef void set_keys(EngineState* engine, Peer* peer, const Command* command) noex
 
 cdef void free_peer(EngineState* engine, Peer* peer) noexcept nogil:
     cdef int i
-    agenda_leave(engine, peer)
+    agenda_forget(engine, peer)
     forget_addresses(engine, peer)
     forget_ufrag(engine, peer, peer.ufrag, peer.ufrag_size)
     forget_ufrag(engine, peer, peer.old_ufrag, peer.old_ufrag_size)
@@ -402,7 +403,7 @@ cdef void add_leg(EngineState* engine, Track* track, Peer* peer, const Command* 
         refuse(engine, command.id, b"an SSRC was used before under these keys", 40)
         removed(engine, command.id)
         return
-    leg = <Leg*>calloc(1, sizeof(Leg))
+    leg = <Leg*>lines_new(sizeof(Leg))
     if leg != NULL and track.config.video:
         leg.gate = <LayerGate*>malloc(sizeof(LayerGate))
     if leg == NULL or (track.config.video and leg.gate == NULL) or append_leg(&track.legs, &track.leg_count, &track.leg_room, leg) < 0:

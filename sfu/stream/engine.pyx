@@ -8,11 +8,12 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from mediaserver.sfu.stream.addresses cimport address_from, address_text
-from mediaserver.sfu.stream.ahead cimport ahead_feedback
+from mediaserver.sfu.stream.agenda cimport AGAIN_US
 from mediaserver.sfu.stream.buffers cimport pool_close, pool_init, pool_reclaim
 from mediaserver.sfu.stream.connectivity cimport (
+    address_key,
     answer_check,
-    peer_at,
+    peer_by_key,
     select_address,
     tell_moved,
     watch_consent,
@@ -83,7 +84,6 @@ cdef void receive_rtcp(EngineState* engine, Peer* peer, const uint8_t* data, siz
     if size > sizeof(engine.scratch):
         engine.counters.drop_oversize += 1
         return
-    ahead_feedback(peer)
     # Not into engine.scratch: what an answer needs may be built there.
     cdef uint8_t copy[2048]
     memcpy(copy, data, size)
@@ -110,6 +110,11 @@ cdef int may_shake_hands(Peer* peer, int64_t now) noexcept nogil:
 
 
 cdef void engine_receive(EngineState* engine, const Addr* addr, const uint8_t* data, size_t size) noexcept nogil:
+    engine_take(engine, addr, address_key(engine, addr), data, size)
+
+
+cdef void engine_take(EngineState* engine, const Addr* addr, uint64_t key, const uint8_t* data,
+                      size_t size) noexcept nogil:
     cdef int kind
     cdef Peer* peer
     engine.counters.datagrams_in += 1
@@ -124,7 +129,7 @@ cdef void engine_receive(EngineState* engine, const Addr* addr, const uint8_t* d
         else:
             answer_check(engine, addr, data, size)
         return
-    peer = peer_at(engine, addr)
+    peer = peer_by_key(engine, key, addr)
     if peer == NULL:
         engine.counters.drop_unknown_address += 1
         if kind == DEMUX_RTP:
@@ -186,6 +191,8 @@ cdef int64_t engine_deadline(const EngineState* engine) noexcept nogil:
     cdef int64_t due = engine.slow_due
     if engine.hot_count and engine.hot[0].at < due:
         due = engine.hot[0].at
+    if engine.awake != NULL and engine.now + AGAIN_US < due:
+        due = engine.now + AGAIN_US
     if engine.watch_due and engine.watch_due < due:
         due = engine.watch_due
     return due

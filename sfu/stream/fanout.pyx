@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from mediaserver.sfu.policy.missing cimport missing_lowest
-from mediaserver.sfu.stream.ahead cimport AHEAD_STEPS, ahead_leg
+from mediaserver.sfu.stream.ahead cimport AHEAD_STEPS, AHEAD_TURNS, ahead_leg
 from mediaserver.sfu.stream.buffers cimport PACKET_LARGE, PACKET_SMALL, packet_unref
 from mediaserver.sfu.stream.floor cimport floor_admits
 from mediaserver.sfu.stream.inbound cimport Inbound
@@ -134,8 +134,8 @@ cdef inline void look_ahead(const Track* track, uint32_t turn) noexcept nogil:
     """Each turn takes a step for each of the legs that come next."""
     cdef uint32_t step
     for step in range(AHEAD_STEPS):
-        if turn >= step and turn - step < track.leg_count:
-            ahead_leg(track.legs[turn - step], step, track.pending[0].payload_type)
+        if turn >= step * AHEAD_TURNS and turn - step * AHEAD_TURNS < track.leg_count:
+            ahead_leg(track.legs[turn - step * AHEAD_TURNS], step)
 
 
 cdef void fanout_flush_track(EngineState* engine, Track* track) noexcept nogil:
@@ -156,10 +156,10 @@ cdef void fanout_flush_track(EngineState* engine, Track* track) noexcept nogil:
                 tap_push(<TapQueue*>tap.ring, &engine.pool, track.pending[i])
         tell_taps(&track.encodings[tap.encoding])
         tap = tap.next
-    for step in range(AHEAD_STEPS):
+    for step in range(AHEAD_STEPS * AHEAD_TURNS):
         look_ahead(track, step)
     for j in range(track.leg_count):
-        look_ahead(track, j + AHEAD_STEPS)
+        look_ahead(track, j + AHEAD_STEPS * AHEAD_TURNS)
         leg = track.legs[j]
         for i in range(count):
             send_media(engine, leg, track.pending[i])

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from mediaserver.sfu.policy.bwe.estimator cimport estimator_ccfb, estimator_loss, estimator_remb, estimator_transport
 from mediaserver.sfu.policy.missing cimport MissingRound, MissingTerms, missing_round, missing_terms
 from mediaserver.sfu.policy.round_trip cimport round_trip_add
-from mediaserver.sfu.stream.agenda cimport agenda_leave, agenda_set, earlier, make_hot
+from mediaserver.sfu.stream.agenda cimport AGAIN_US, agenda_leave, agenda_set, earlier, make_hot
 from mediaserver.sfu.stream.catchup cimport leg_begin_again
 from mediaserver.sfu.stream.clocks cimport engine_ntp
 from mediaserver.sfu.stream.fanout cimport is_tapped, tell_taps
@@ -133,7 +133,17 @@ cdef void serve_hot(EngineState* engine) noexcept nogil:
     latest."""
     cdef uint64_t left = engine.hot_count
     cdef Peer* peer
+    cdef Peer* following = engine.awake
     cdef int64_t due
+    engine.awake = NULL
+    while following != NULL:
+        peer = following
+        following = peer.awake_next
+        peer.awake = 0
+        due = serve_peer(engine, peer)
+        # What it was to be served for later may be done by now; to find that out then costs less than to move it.
+        if due:
+            make_hot(engine, peer, due if due > engine.now else engine.now + AGAIN_US)
     while left and engine.hot_count and engine.hot[0].at <= engine.now:
         left -= 1
         peer = engine.hot[0].peer
@@ -142,7 +152,7 @@ cdef void serve_hot(EngineState* engine) noexcept nogil:
         if peer.hot_due != NEVER:
             due = earlier(due, peer.hot_due)
         if due:
-            agenda_set(engine, peer, due if due > engine.now else engine.now + 1000)
+            agenda_set(engine, peer, due if due > engine.now else engine.now + AGAIN_US)
         else:
             agenda_leave(engine, peer)
 

@@ -141,6 +141,7 @@ cdef void leg_configure(Leg* leg, const LegConfig* config) noexcept nogil:
     cdef ExtValues values
     cdef int kind, size
     leg.config = config[0]
+    leg.config.recent.incoming = 255
     leg.config.passed = 0
     for kind in range(1, 32):
         if (PASSED >> kind) & 1 and leg.config.ext_ids[kind]:
@@ -344,6 +345,12 @@ cdef inline int has_just_come(const EngineState* engine, const Leg* leg, const P
     return mirror != NULL and mirror.came == engine.now and packet.sequence >= mirror.came_from[packet.encoding]
 
 
+cdef void note_type(LegConfig* config, uint8_t payload_type) noexcept nogil:
+    """A list of all payload types is too large to be in the cache for each viewer."""
+    config.recent = leaves_as(config, payload_type)[0]
+    config.recent.incoming = payload_type
+
+
 cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept nogil:
     cdef uint8_t stamp[4]
     cdef Shape made
@@ -352,7 +359,9 @@ cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept no
     cdef int size, stamped, once
     if leg.config.paused or leg.held or leg.peer.tx == NULL:
         return
-    if leaves_as(&leg.config, packet.payload_type).outgoing == 255 or packet.payload_size == 0:
+    if packet.payload_type != leg.config.recent.incoming:
+        note_type(&leg.config, packet.payload_type)
+    if leg.config.recent.outgoing == 255 or packet.payload_size == 0:
         if packet.encoding == leg.source.index:
             leave_out(engine, leg, packet)
         return

@@ -41,6 +41,7 @@ from mediaserver.sfu.stream.spread cimport Spread
 from mediaserver.sfu.stream.state cimport ENCODINGS_MAX, RELAYED_MAX, Peer
 from mediaserver.sfu.stream.table cimport table_get
 from mediaserver.sfu.stream.wanted cimport needed_of
+from mediaserver.sfu.wire.lines cimport lines_new
 
 cdef enum:
     TURN = 512               # items of one other worker that a turn takes: as much as a turn of datagrams
@@ -54,7 +55,7 @@ cdef int mirror_open(EngineState* engine, Track* track, Relay* relay, uint32_t h
     cdef Mirror* mirror = <Mirror*>calloc(1, sizeof(Mirror))
     if mirror == NULL:
         return -1
-    mirror.peer = <Peer*>calloc(1, sizeof(Peer))
+    mirror.peer = <Peer*>lines_new(sizeof(Peer))
     if mirror.peer == NULL:
         free(mirror)
         return -1

@@ -183,8 +183,9 @@ cdef int lay_leg(LegConfig* config, object params) except -1:
     if len(params.payloads) > PAYLOADS_MAX:
         raise ValueError(f"a leg has at most {PAYLOADS_MAX} payload types, not {len(params.payloads)}")
     for i, payload in enumerate(params.payloads, 1):
-        config.payload_at[check_payload_type(payload.incoming)] = i
+        config.payload_count = i
         entry = &config.payloads[i]
+        entry.incoming = check_payload_type(payload.incoming)
         entry.outgoing = check_payload_type(payload.outgoing)
         entry.rtx_type = check_payload_type(payload.rtx_type)
         entry.nack = payload.nack

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cdef enum:
-    RENUMBER_SEGMENTS = 16
+    RENUMBER_SEGMENTS = 16   # the newest and those before it
 
 # A stretch of the source's numbers that leaves with one offset. `source` counts the sources that the leg has had.
 cdef struct RenumberSegment:
@@ -14,21 +14,20 @@ cdef struct RenumberSegment:
 # Maps incoming extended sequence numbers to outgoing ones and back. Outgoing numbers start in [0, 2^16), so that the
 # roll-over counter of the outgoing stream is 0 at the first packet (RFC 3711, section 3.3.1).
 cdef struct Renumber:
-    RenumberSegment* segments   # a ring of `room`, the newest at `newest`; NULL until the first packet
-    RenumberSegment only    # all there is without memory
-    uint32_t room
-    uint32_t count
-    uint32_t newest
-    uint32_t source
+    RenumberSegment newest  # that of the packets that come now
+    uint8_t started
+    uint8_t aligned         # the next source's timestamp offset is known: `next_offset`
+    uint8_t cut             # the next packet starts a new segment right after the last number given
     uint64_t highest_in     # of the current source
     uint64_t next_out       # the number after the highest that was given
     uint32_t timestamp_offset
     uint32_t last_timestamp # outgoing
     int64_t last_time       # µs, when the highest packet was renumbered
-    uint8_t started
-    uint8_t aligned         # the next source's timestamp offset is known: `next_offset`
+    uint32_t source
     uint32_t next_offset
-    uint8_t cut             # the next packet starts a new segment right after the last number given
+    RenumberSegment* older  # a ring, NULL while there is none
+    uint32_t older_count
+    uint32_t older_newest
 
 # Zeroed it has nothing to free.
 cdef void renumber_close(Renumber* self) noexcept nogil

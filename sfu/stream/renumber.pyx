@@ -8,6 +8,7 @@ cdef enum:
     # A longer hole in the source's numbers leaves as a hole of one. A receiver that misses some of its own packets too
     # must never be 2^15 behind: it would take the wrong roll-over counter from there on (RFC 3711, section 3.3.1).
     LONGEST_HOLE = 8192
+    OLDER = RENUMBER_SEGMENTS - 1
 
 
 cdef void renumber_init(Renumber* self, uint32_t first_sequence) noexcept nogil:
@@ -16,18 +17,21 @@ cdef void renumber_init(Renumber* self, uint32_t first_sequence) noexcept nogil:
 
 
 cdef void renumber_close(Renumber* self) noexcept nogil:
-    if self.segments != &self.only:
-        free(self.segments)
-    self.segments = NULL
+    free(self.older)
+    self.older = NULL
+    self.older_count = 0
 
 
-cdef void make_room(Renumber* self) noexcept nogil:
-    """A leg over which nothing has left yet has no use for it."""
-    self.segments = <RenumberSegment*>calloc(RENUMBER_SEGMENTS, sizeof(RenumberSegment))
-    self.room = RENUMBER_SEGMENTS
-    if self.segments == NULL:
-        self.segments = &self.only
-        self.room = 1
+cdef void keep_newest(Renumber* self) noexcept nogil:
+    """It is followed by another. Without memory for it what comes late of it is left out."""
+    if self.older == NULL:
+        self.older = <RenumberSegment*>calloc(OLDER, sizeof(RenumberSegment))
+        if self.older == NULL:
+            return
+    self.older_newest = (self.older_newest + 1) % OLDER
+    self.older[self.older_newest] = self.newest
+    if self.older_count < OLDER:
+        self.older_count += 1
 
 
 cdef void renumber_switch(Renumber* self) noexcept nogil:
@@ -47,32 +51,24 @@ cdef void renumber_cut(Renumber* self) noexcept nogil:
 
 
 cdef void open_segment(Renumber* self, uint64_t incoming, uint64_t outgoing) noexcept nogil:
-    cdef RenumberSegment* segment
-    if self.segments == NULL:
-        make_room(self)
-    if self.count:
-        self.newest = (self.newest + 1) % self.room
-    if self.count < self.room:
-        self.count += 1
-    segment = &self.segments[self.newest]
-    segment.incoming = incoming
-    segment.outgoing = outgoing
-    segment.source = self.source
+    if self.started:
+        keep_newest(self)
+    self.newest.incoming = incoming
+    self.newest.outgoing = outgoing
+    self.newest.source = self.source
 
 
 cdef void renumber_drop(Renumber* self, uint64_t incoming) noexcept nogil:
-    cdef RenumberSegment* newest
     if self.cut or not self.started or incoming <= self.highest_in:
         return  # nothing was given yet, or its number is taken already: the hole stays
-    newest = &self.segments[self.newest]
-    if newest.incoming == incoming and incoming == self.highest_in + 1:
-        newest.incoming += 1  # one more of a row of drops (browsers probe with padding): still the same segment
+    if self.newest.incoming == incoming and incoming == self.highest_in + 1:
+        self.newest.incoming += 1  # one more of a row of drops (browsers probe with padding): still the same segment
         self.highest_in = incoming
         return
     if incoming - self.highest_in > LONGEST_HOLE:
         self.next_out += 1
     else:
-        self.next_out = newest.outgoing + (incoming - newest.incoming)
+        self.next_out = self.newest.outgoing + (incoming - self.newest.incoming)
     open_segment(self, incoming + 1, self.next_out)
     self.highest_in = incoming
 
@@ -90,15 +86,36 @@ cdef void align_timestamp(Renumber* self, uint32_t timestamp, uint32_t clock_rat
     self.timestamp_offset = self.last_timestamp + <uint32_t>elapsed - timestamp
 
 
+cdef inline const RenumberSegment* segment_before(const Renumber* self, uint32_t steps) noexcept nogil:
+    """So many steps, at most `older_count`, before the newest."""
+    if steps == 0:
+        return &self.newest
+    return &self.older[(self.older_newest + OLDER + 1 - steps) % OLDER]
+
+
+cdef int64_t map_late(const Renumber* self, uint64_t incoming) noexcept nogil:
+    """Of an older segment."""
+    cdef const RenumberSegment* segment
+    cdef uint64_t outgoing
+    cdef uint32_t i
+    for i in range(1, self.older_count + 1):
+        segment = segment_before(self, i)
+        if segment.source != self.source:
+            return -1
+        if incoming >= segment.incoming:
+            outgoing = segment.outgoing + (incoming - segment.incoming)
+            # Its number may have been given to a later stretch: then it was left out on purpose.
+            return <int64_t>outgoing if outgoing < segment_before(self, i - 1).outgoing else -1
+    return -1
+
+
 cdef int64_t renumber_map(Renumber* self, uint64_t incoming, uint32_t timestamp, uint32_t clock_rate,
                           int64_t now) noexcept nogil:
-    cdef RenumberSegment* segment = self.segments + self.newest
     cdef uint64_t outgoing
-    cdef uint32_t i, at
     if self.cut or not self.started:
         if self.started and incoming <= self.highest_in:
             return -1  # a late packet from before the cut must not open the new segment
-        if self.started and segment.source != self.source:
+        if self.started and self.newest.source != self.source:
             align_timestamp(self, timestamp, clock_rate, now)
         open_segment(self, incoming, self.next_out)
         self.started = 1
@@ -107,21 +124,10 @@ cdef int64_t renumber_map(Renumber* self, uint64_t incoming, uint32_t timestamp,
     elif incoming > self.highest_in and incoming - self.highest_in > LONGEST_HOLE:
         outgoing = self.next_out + 1
         open_segment(self, incoming, outgoing)
-    elif incoming >= segment.incoming:
-        outgoing = segment.outgoing + (incoming - segment.incoming)
+    elif incoming >= self.newest.incoming:
+        outgoing = self.newest.outgoing + (incoming - self.newest.incoming)
     else:
-        for i in range(1, self.count):
-            at = (self.newest + self.room - i) % self.room
-            segment = &self.segments[at]
-            if segment.source != self.source:
-                return -1
-            if incoming >= segment.incoming:
-                outgoing = segment.outgoing + (incoming - segment.incoming)
-                # Its number may have been given to a later stretch: then it was left out on purpose.
-                if outgoing >= self.segments[(at + 1) % self.room].outgoing:
-                    return -1
-                return <int64_t>outgoing
-        return -1
+        return map_late(self, incoming)
     if incoming >= self.highest_in:
         self.highest_in = incoming
         self.next_out = outgoing + 1
@@ -133,7 +139,7 @@ cdef int64_t renumber_map(Renumber* self, uint64_t incoming, uint32_t timestamp,
 cdef int64_t renumber_find(const Renumber* self, uint32_t outgoing, uint64_t* extended) noexcept nogil:
     cdef const RenumberSegment* segment
     cdef uint64_t highest, full, end
-    cdef uint32_t i, at
+    cdef uint32_t i
     if not self.started or self.next_out == 0:
         return -1
     highest = self.next_out - 1
@@ -143,9 +149,8 @@ cdef int64_t renumber_find(const Renumber* self, uint32_t outgoing, uint64_t* ex
             return -1
         full -= 0x10000
     end = self.next_out
-    for i in range(self.count):
-        at = (self.newest + self.room - i) % self.room
-        segment = &self.segments[at]
+    for i in range(self.older_count + 1):
+        segment = segment_before(self, i)
         if segment.source != self.source:
             return -1
         if segment.outgoing <= full < end:

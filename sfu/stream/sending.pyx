@@ -24,6 +24,7 @@ from mediaserver.sfu.stream.leg cimport leg_forward, leg_restart
 from mediaserver.sfu.stream.repairing cimport leg_pad, leg_retransmit
 from mediaserver.sfu.stream.share cimport share_line
 from mediaserver.sfu.stream.state cimport LANE_PICTURES, LANE_REPAIR, LANE_SOUND, LANES, Waiting
+from mediaserver.sfu.wire.lines cimport lines_new
 from mediaserver.sfu.wire.packet cimport EXT_TWCC
 
 cdef enum:
@@ -48,7 +49,7 @@ cdef double TRY_LOST = 0.1   # of the packets: then it is too much, whatever the
 
 
 cdef Sender* sender_new(int64_t now) noexcept nogil:
-    cdef Sender* sender = <Sender*>calloc(1, sizeof(Sender))
+    cdef Sender* sender = <Sender*>lines_new(sizeof(Sender))
     if sender == NULL:
         return NULL
     if estimator_init(&sender.estimator, now) < 0:
@@ -366,6 +367,8 @@ cdef int64_t turn_after(const EngineState* engine, const Sender* sender) noexcep
 
 
 cdef int64_t serve_waiting(EngineState* engine, Sender* sender) noexcept nogil:
+    if sender.waiting_count == 0:
+        return 0
     refill(engine, sender)
     drain(engine, sender)
     if sender.waiting_count:
@@ -376,6 +379,7 @@ cdef int64_t serve_waiting(EngineState* engine, Sender* sender) noexcept nogil:
 cdef int64_t serve_sender(EngineState* engine, Peer* peer) noexcept nogil:
     cdef Sender* sender = peer.sender
     cdef int64_t due
+    cdef int told = 0  # as often as the estimator has its turn: whoever reads it is not faster
     if sender == NULL or peer.tx == NULL or not peer.connected:
         return 0
     if not sender_limits(engine, sender):
@@ -383,16 +387,18 @@ cdef int64_t serve_sender(EngineState* engine, Peer* peer) noexcept nogil:
         return serve_waiting(engine, sender)
     if sender.process_due == 0 or sender.process_due <= engine.now:
         sender.process_due = estimator_process(&sender.estimator, engine.now)
+        told = 1
     if sender.capped:
         try_more(engine, sender)
     share_line(engine, peer)
     due = serve_waiting(engine, sender)
     if sender.estimator.probe_bytes_left:
+        refill(engine, sender)
         fill_up(engine, peer, sender)
         due = turn_after(engine, sender)
-    due = earlier(due, sender.process_due)
-    peer.stats.estimate_bps = sender.estimator.target_bps
-    peer.stats.backlog_us = <uint64_t>sender.waiting_bytes * 8000000 // sender.estimator.pacing_bps
-    peer.stats.lost_permille = <uint64_t>(sender.estimator.lost_share * 1000)
-    peer.stats.allocated_bps = sender.allocated_bps
-    return due
+    if told:
+        peer.stats.estimate_bps = sender.estimator.target_bps
+        peer.stats.backlog_us = <uint64_t>sender.waiting_bytes * 8000000 // sender.estimator.pacing_bps
+        peer.stats.lost_permille = <uint64_t>(sender.estimator.lost_share * 1000)
+        peer.stats.allocated_bps = sender.allocated_bps
+    return earlier(due, sender.process_due)

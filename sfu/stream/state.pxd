@@ -101,34 +101,43 @@ cdef struct LegWorth:
 
 # How a payload type of the publisher leaves.
 cdef struct PayloadOut:
+    uint8_t incoming         # the publisher's
     uint8_t outgoing         # the viewer's; 255: not agreed
     uint8_t rtx_type         # the viewer's RTX, 0: none
     uint8_t nack
     uint8_t unwraps          # RED (RFC 2198) that the viewer takes as the plain Opus inside
 
+# What each packet needs stands first, in the order in which it is needed.
 cdef struct LegConfig:
-    uint8_t mid[MID_MAX]
-    uint8_t mid_size
-    uint8_t cname[NAME_MAX]
-    uint8_t cname_size
     uint32_t ssrc
-    uint32_t rtx_ssrc
-    uint8_t payload_at[128]  # publisher's payload type -> index into payloads, 0: not agreed
-    PayloadOut payloads[PAYLOADS_MAX + 1]
-    uint8_t ext_ids[EXT_COUNT]       # by kind
+    uint32_t passed          # bits of the kinds that are copied from the publisher's packets
+    uint8_t paused
     uint8_t stamp            # kind of the extension that tells of the departure of each packet, 0: none
     uint8_t named            # feedback speaks of its numbers (RFC 8888)
     uint8_t stamp_at         # where its value stands in fixed_ext
-    uint32_t passed          # bits of the kinds that are copied from the publisher's packets
-    uint8_t fixed_ext[FIXED_EXT_MAX]   # the block for packets that bring none of these
     uint8_t fixed_ext_size
-    uint8_t playout_delay[3]
+    uint8_t mid_size
     uint8_t has_playout_delay
-    uint8_t paused
+    PayloadOut recent        # of the payload type that came last; its `incoming` is 255 before the first
+    uint8_t ext_ids[EXT_COUNT]       # by kind
+    uint8_t mid[MID_MAX]
+    uint8_t fixed_ext[FIXED_EXT_MAX]   # the block for packets that bring none of these
+    uint8_t playout_delay[3]
+    uint32_t rtx_ssrc
     LegWorth worth
+    uint8_t payload_count
+    PayloadOut payloads[PAYLOADS_MAX + 1]    # from 1 on; 0: of whatever is not agreed
+    uint8_t cname[NAME_MAX]
+    uint8_t cname_size
 
 cdef inline const PayloadOut* leaves_as(const LegConfig* config, uint8_t payload_type) noexcept nogil:
-    return &config.payloads[config.payload_at[payload_type & 127]]
+    cdef int i
+    if payload_type == config.recent.incoming:
+        return &config.recent
+    for i in range(config.payload_count, 0, -1):
+        if config.payloads[i].incoming == payload_type:
+            return &config.payloads[i]
+    return &config.payloads[0]
 
 # Counted by the worker, read by the control plane at any time: each field is one aligned word.
 cdef struct TrackStats:
@@ -243,35 +252,78 @@ cdef struct Waiting:
 
 # The way to one viewer. Bits are counted in millionths, so that a rate times µs is a credit.
 cdef struct Sender:
-    Estimator estimator
+    # What feedback touches, and only that.
+    int64_t allocate_due     # µs
+    uint64_t allocated_for   # estimate of the last allocation
+    Waiting* first[LANES]
+    # What each packet touches, up to what the estimator has of that.
     uint8_t numbered         # of a leg's packets it is told when they came: the estimate is founded
     uint8_t named            # by their own numbers (RFC 8888), perhaps
     uint8_t capped           # the viewer has said that it is sent more than it can take (REMB): that bounds it
-    int64_t capped_until     # µs, when more is tried, or what is tried is judged; 0: never
-    int64_t capped_hold      # for how long the last complaint bound it
-    int64_t tried_at         # since when more is tried than the viewer says,
-    uint64_t tried_bps       # what was sent before,
-    double tried_remb        # and what it said then
+    uint8_t lean             # copies of sound are left out
+    uint8_t stalled          # nothing is heard from the viewer: no picture leaves
+    uint32_t waiting_count
+    uint32_t waiting_bytes
     int64_t heard_at         # µs of the last feedback, 0: none yet
     int64_t first_sent       # µs, with a number
     int64_t credit
     int64_t credit_at        # µs
     int64_t process_due      # µs
-    Waiting* first[LANES]
-    Waiting* last[LANES]
-    uint32_t waiting_bytes
-    uint32_t waiting_count
-    int64_t allocate_due     # µs
-    uint64_t allocated_for   # estimate of the last allocation
-    int64_t lenient_until    # µs: what is lowered before may be raised again at once
-    uint8_t lean             # copies of sound are left out
-    int64_t lean_since       # µs of the last change
-    uint8_t stalled          # nothing is heard from the viewer: no picture leaves
+    Estimator estimator
     uint64_t allocated_bps
+    Waiting* last[LANES]
+    int64_t capped_until     # µs, when more is tried, or what is tried is judged; 0: never
+    int64_t capped_hold      # for how long the last complaint bound it
+    int64_t tried_at         # since when more is tried than the viewer says,
+    uint64_t tried_bps       # what was sent before,
+    double tried_remb        # and what it said then
+    int64_t lenient_until    # µs: what is lowered before may be raised again at once
+    int64_t lean_since       # µs of the last change
 
+# What each packet to it needs is its first line, what each from it needs the next.
 cdef struct Peer:
-    uint32_t id
+    Addr addr
+    SrtpContext* tx
+    Sender* sender                   # the way to it as a viewer, NULL: it is none
+    SrtpContext* rx
     PeerStats* stats
+    Track* tracks
+    ArrivalLog* arrivals             # NULL until the first transport-wide number
+    Leg** legs
+    uint32_t leg_count
+    uint32_t leg_room
+    int64_t last_heard               # µs, of anything but checks
+    int64_t hot_due                  # µs of the next feedback or NACK
+    uint32_t hot_at                  # 1 + its place in the engine's heap, 0: nothing is due later
+    Peer* awake_next
+    uint8_t awake                    # something is due now: it stands in the engine's list of these
+    uint32_t report_ssrc             # under which it sends RTCP
+    uint32_t id
+    uint8_t connected
+    uint8_t nominated
+    uint8_t silent                   # told as such already
+    uint8_t moved                    # to be told at the next round
+    uint8_t known_count
+    uint8_t inbound_count
+    uint8_t inbound_last             # where the last packet's SSRC was found
+    uint8_t clock_known              # clock_offset is set
+    Addr known[KNOWN_MAX]
+    int64_t heard[KNOWN_MAX]         # µs of the last valid check from there
+    int64_t last_check
+    int64_t report_due
+    RoundTrip round_trip             # until this peer has answered
+    RepairShare repairs              # what it may have again as a viewer
+    uint32_t feedback_ssrc
+    Inbound* inbounds[INBOUNDS_MAX]
+    Encoding* inbound_encodings[INBOUNDS_MAX]    # whose they are, NULL: nobody's
+    uint64_t clock_offset            # NTP 32.32, modulo 2^64: from the peer's clock to the engine's
+    int64_t way                      # µs that its packets take here at the least, by the round trip; 0: not known
+    int64_t asked                    # µs of our last check
+    int64_t handshake_credit         # DTLS datagrams that it may have now, in millionths
+    int64_t handshake_credit_at      # µs
+    uint32_t* used_ssrcs             # every SSRC that ever left under these keys: none may start again
+    uint32_t used_count
+    uint32_t used_room
     uint8_t ufrag[NAME_MAX]
     uint8_t ufrag_size
     uint8_t pwd[NAME_MAX]
@@ -284,44 +336,6 @@ cdef struct Peer:
     uint8_t old_ufrag_size
     uint8_t old_pwd[NAME_MAX]
     uint8_t old_pwd_size
-    uint8_t connected
-    uint8_t nominated
-    uint8_t silent                   # told as such already
-    uint8_t moved                    # to be told at the next round
-    int64_t handshake_credit         # DTLS datagrams that it may have now, in millionths
-    int64_t handshake_credit_at      # µs
-    Addr addr
-    Addr known[KNOWN_MAX]
-    int64_t heard[KNOWN_MAX]         # µs of the last valid check from there
-    uint8_t known_count
-    int64_t last_check
-    int64_t last_heard               # µs, of anything but checks
-    int64_t asked                    # µs of our last check
-    uint32_t report_ssrc             # under which it sends RTCP
-    SrtpContext* rx
-    SrtpContext* tx
-    uint32_t* used_ssrcs             # every SSRC that ever left under these keys: none may start again
-    uint32_t used_count
-    uint32_t used_room
-    uint32_t feedback_ssrc
-    Sender* sender                   # the way to it as a viewer, NULL: it is none
-    Inbound* inbounds[INBOUNDS_MAX]
-    Encoding* inbound_encodings[INBOUNDS_MAX]    # whose they are, NULL: nobody's
-    uint8_t inbound_count
-    uint8_t inbound_last             # where the last packet's SSRC was found
-    Track* tracks
-    Leg** legs
-    uint32_t leg_count
-    uint32_t leg_room
-    ArrivalLog* arrivals             # NULL until the first transport-wide number
-    RoundTrip round_trip             # until this peer has answered
-    RepairShare repairs              # what it may have again as a viewer
-    uint8_t clock_known              # clock_offset is set
-    uint64_t clock_offset            # NTP 32.32, modulo 2^64: from the peer's clock to the engine's
-    int64_t way                      # µs that its packets take here at the least, by the round trip; 0: not known
-    int64_t hot_due                  # µs of the next feedback or NACK
-    uint32_t hot_at                  # 1 + its place in the engine's heap, 0: nothing is due
-    int64_t report_due
 
 # Of one encoding: what of it a tap does not get. See floor.
 cdef struct TapFloor:
@@ -428,34 +442,35 @@ cdef struct CatchUp:
     uint8_t encoding
     int64_t since            # µs
 
+# What each packet needs stands first.
 cdef struct Leg:
-    uint32_t id
+    Peer* peer
     Track* track
     Encoding* source                 # that is forwarded now
-    Peer* peer
-    LegConfig config
     LegStats* stats
-    uint8_t await_keyframe
-    uint8_t held                     # the line does not carry it
-    uint8_t lean                     # sound without its copies (RED); never with RTX, which names what it repairs
-    uint8_t wanting                  # it begins again: a key picture is to be asked for
     LayerGate* gate                  # of a picture
-    AllocTrack share                 # what it was given of the line, without its layers
-    int8_t given                     # the encoding or layer of that, -1: none is known
-    uint64_t quality_told            # value of the last REPORT_LEG_QUALITY
-    uint8_t live
-    int64_t added                    # µs
-    Renumber renumber
-    CatchUp catch_up
-    uint64_t floor_out               # numbers before it left under another configuration
-    uint64_t repair_sequence         # of the RTX stream, extended
     uint64_t packets
     uint64_t octets                  # of payload, for sender reports
+    uint32_t clock_rate
+    uint8_t held                     # the line does not carry it
+    uint8_t lean                     # sound without its copies (RED); never with RTX, which names what it repairs
+    uint8_t await_keyframe
+    uint8_t live
+    CatchUp catch_up
+    Renumber renumber
+    LegConfig config
+    uint32_t id
+    uint8_t wanting                  # it begins again: a key picture is to be asked for
+    uint8_t pad_turn
+    int8_t given                     # the encoding or layer of that share, -1: none is known
+    AllocTrack share                 # what it was given of the line, without its layers
+    uint64_t quality_told            # value of the last REPORT_LEG_QUALITY
+    int64_t added                    # µs
+    uint64_t floor_out               # numbers before it left under another configuration
+    uint64_t repair_sequence         # of the RTX stream, extended
     int64_t report_due
     uint32_t report_mid              # middle bits of the last sender report's NTP time
     int64_t report_sent
-    uint32_t clock_rate
-    uint8_t pad_turn
     RepairState* repairs             # of what it gets again; NULL until it asks for something
     int64_t gave_up                  # µs when it was last left to a key picture, 0: never
 
@@ -480,6 +495,7 @@ cdef struct Due:
 cdef struct EngineState:
     int64_t now
     int allocation                   # AllocMode
+    uint8_t behind                   # commands wait that came before what is read now
     uint8_t adapts                   # viewers' lines are estimated, and what they do not carry is left out
     PacketPool pool
     Outbox outbox
@@ -494,6 +510,7 @@ cdef struct EngineState:
     Due* hot                         # a heap by time: see agenda
     uint64_t hot_count
     uint64_t hot_room                # for all peers
+    Peer* awake                      # those of whom something is due now
     Track* pending
     int64_t consent_timeout          # µs
     int64_t slow_due                 # µs of the next round over all peers

@@ -26,6 +26,37 @@ from mediaserver.sfu.stream.backlog cimport (
 from mediaserver.sfu.stream.connectivity cimport lose_address, peer_at
 from mediaserver.sfu.stream.engine cimport engine_receive
 from mediaserver.sfu.stream.outbox cimport Addr, Run
+from mediaserver.sfu.stream.sockets cimport (
+    AF_INET,
+    EPOLLIN,
+    EPOLLOUT,
+    EPOLL_CTL_ADD,
+    EPOLL_CTL_MOD,
+    IPPROTO_TCP,
+    MSG_DONTWAIT,
+    MSG_NOSIGNAL,
+    SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+    SOL_SOCKET,
+    SO_RCVBUF,
+    TCP_NODELAY,
+    TCP_NOTSENT_LOWAT,
+    TCP_USER_TIMEOUT,
+    accept4,
+    close,
+    epoll_ctl,
+    epoll_event,
+    iovec,
+    msghdr,
+    ntohs,
+    recv,
+    sendmsg,
+    setsockopt,
+    sockaddr,
+    sockaddr_in,
+    sockaddr_in6,
+    socklen_t,
+)
 from mediaserver.sfu.wire.framing cimport (
     FRAME_HEAD,
     FRAME_MAX,
@@ -39,62 +70,6 @@ from mediaserver.sfu.wire.framing cimport (
     frame_next,
 )
 from mediaserver.sfu.wire.packet cimport DEMUX_RTP, DEMUX_STUN, demux_kind, is_rtcp
-
-cdef extern from *:
-    """
-    #ifndef _GNU_SOURCE
-    #define _GNU_SOURCE
-    #endif
-    #include <sys/epoll.h>
-    #include <sys/socket.h>
-    #include <sys/uio.h>
-    #include <netinet/in.h>
-    #include <netinet/tcp.h>
-    #include <unistd.h>
-    #ifndef TCP_NOTSENT_LOWAT
-    #define TCP_NOTSENT_LOWAT 25
-    #endif
-    """
-    ctypedef unsigned int socklen_t
-    ctypedef union epoll_data_t:
-        uint64_t u64
-    cdef struct epoll_event:
-        uint32_t events
-        epoll_data_t data
-    cdef struct in6_addr:
-        uint8_t s6_addr[16]
-    cdef struct in_addr:
-        uint32_t s_addr
-    cdef struct sockaddr:
-        uint16_t sa_family
-    cdef struct sockaddr_in6:
-        uint16_t sin6_family
-        uint16_t sin6_port
-        in6_addr sin6_addr
-    cdef struct sockaddr_in:
-        uint16_t sin_family
-        uint16_t sin_port
-        in_addr sin_addr
-    cdef struct iovec:
-        void* iov_base
-        size_t iov_len
-    cdef struct msghdr:
-        void* msg_name
-        socklen_t msg_namelen
-        iovec* msg_iov
-        size_t msg_iovlen
-        void* msg_control
-        size_t msg_controllen
-    int accept4(int, sockaddr*, socklen_t*, int) noexcept nogil
-    int epoll_ctl(int, int, int, epoll_event*) noexcept nogil
-    int setsockopt(int, int, int, const void*, socklen_t) noexcept nogil
-    ssize_t recv(int, void*, size_t, int) noexcept nogil
-    ssize_t sendmsg(int, const msghdr*, int) noexcept nogil
-    int close(int) noexcept nogil
-    uint16_t ntohs(uint16_t) noexcept nogil
-    enum:
-        AF_INET, SOCK_NONBLOCK, SOCK_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, SOL_SOCKET, SO_RCVBUF, IPPROTO_TCP
-        TCP_NODELAY, TCP_NOTSENT_LOWAT, TCP_USER_TIMEOUT, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLIN, EPOLLOUT
 
 cdef enum:
     RECEIVE_BYTES = 65536        # read at once

@@ -6,81 +6,44 @@ from libc.stdint cimport uint16_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
-cdef extern from *:
-    """
-    #ifndef _GNU_SOURCE
-    #define _GNU_SOURCE
-    #endif
-    #include <sys/socket.h>
-    #include <netinet/in.h>
-    #include <poll.h>
-    #include <time.h>
-    #ifndef UDP_SEGMENT
-    #define UDP_SEGMENT 103
-    #endif
-    #ifndef UDP_GRO
-    #define UDP_GRO 104
-    #endif
-    #ifndef SOL_UDP
-    #define SOL_UDP 17
-    #endif
-    """
-    ctypedef unsigned int socklen_t
-    cdef struct in6_addr:
-        uint8_t s6_addr[16]
-    cdef struct in_addr:
-        uint32_t s_addr
-    cdef struct sockaddr_in6:
-        uint16_t sin6_family
-        uint16_t sin6_port
-        in6_addr sin6_addr
-    cdef struct sockaddr_in:
-        uint16_t sin_family
-        uint16_t sin_port
-        in_addr sin_addr
-    cdef struct in6_pktinfo:
-        in6_addr ipi6_addr
-    cdef struct in_pktinfo:
-        in_addr ipi_spec_dst
-        in_addr ipi_addr
-    cdef struct iovec:
-        void* iov_base
-        size_t iov_len
-    cdef struct msghdr:
-        void* msg_name
-        socklen_t msg_namelen
-        iovec* msg_iov
-        size_t msg_iovlen
-        void* msg_control
-        size_t msg_controllen
-    cdef struct mmsghdr:
-        msghdr msg_hdr
-        unsigned int msg_len
-    cdef struct cmsghdr:
-        size_t cmsg_len
-        int cmsg_level
-        int cmsg_type
-    cdef struct pollfd:
-        int fd
-        short events
-        short revents
-    cdef struct timespec:
-        long tv_sec
-        long tv_nsec
-    cmsghdr* CMSG_FIRSTHDR(msghdr*) noexcept nogil
-    cmsghdr* CMSG_NXTHDR(msghdr*, cmsghdr*) noexcept nogil
-    uint8_t* CMSG_DATA(cmsghdr*) noexcept nogil
-    size_t CMSG_LEN(size_t) noexcept nogil
-    size_t CMSG_SPACE(size_t) noexcept nogil
-    int recvmmsg(int, mmsghdr*, unsigned int, int, void*) noexcept nogil
-    int sendmmsg(int, mmsghdr*, unsigned int, int) noexcept nogil
-    int setsockopt(int, int, int, const void*, socklen_t) noexcept nogil
-    int poll(pollfd*, unsigned long, int) noexcept nogil
-    uint16_t htons(uint16_t) noexcept nogil
-    uint16_t ntohs(uint16_t) noexcept nogil
-    enum:
-        AF_INET, AF_INET6, MSG_DONTWAIT, SOL_SOCKET, SO_TIMESTAMPNS, SCM_TIMESTAMPNS, SOL_UDP, UDP_SEGMENT, UDP_GRO
-        IPPROTO_IP, IP_PKTINFO, IPPROTO_IPV6, IPV6_RECVPKTINFO, IPV6_PKTINFO, POLLOUT
+from mediaserver.sfu.stream.sockets cimport (
+    AF_INET,
+    AF_INET6,
+    CMSG_DATA,
+    CMSG_FIRSTHDR,
+    CMSG_LEN,
+    CMSG_NXTHDR,
+    CMSG_SPACE,
+    IPPROTO_IP,
+    IPPROTO_IPV6,
+    IPV6_PKTINFO,
+    IPV6_RECVPKTINFO,
+    IP_PKTINFO,
+    MSG_DONTWAIT,
+    POLLOUT,
+    SCM_TIMESTAMPNS,
+    SOL_SOCKET,
+    SOL_UDP,
+    SO_TIMESTAMPNS,
+    UDP_GRO,
+    UDP_SEGMENT,
+    cmsghdr,
+    htons,
+    in6_pktinfo,
+    in_pktinfo,
+    iovec,
+    mmsghdr,
+    msghdr,
+    ntohs,
+    poll,
+    pollfd,
+    recvmmsg,
+    sendmmsg,
+    setsockopt,
+    sockaddr_in,
+    sockaddr_in6,
+    timespec,
+)
 
 cdef enum:
     CONTROL_BYTES = 128

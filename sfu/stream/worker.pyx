@@ -13,13 +13,15 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from mediaserver.sfu.stream.ahead cimport ahead_feedback, ahead_peer
+from mediaserver.sfu.stream.connectivity cimport address_key
 from mediaserver.sfu.stream.control cimport Command, carry_out
 from mediaserver.sfu.stream.engine cimport (
     engine_close,
     engine_deadline,
     engine_end_batch,
     engine_init,
-    engine_receive,
+    engine_take,
 )
 from mediaserver.sfu.stream.fanout cimport fanout_gathers
 from mediaserver.sfu.stream.mirror cimport mirrors_take, mirrors_wait
@@ -29,7 +31,8 @@ from mediaserver.sfu.stream.plane cimport BasePlane
 from mediaserver.sfu.stream.relay cimport Doorbell, Relayed, bell_release, bell_sleep, bell_wake
 from mediaserver.sfu.stream.ring cimport Ring, ring_close, ring_count, ring_init, ring_put, ring_take
 from mediaserver.sfu.stream.spread cimport Spread, spread_add
-from mediaserver.sfu.stream.state cimport EngineState
+from mediaserver.sfu.stream.state cimport EngineState, Peer
+from mediaserver.sfu.stream.table cimport table_ahead, table_get
 from mediaserver.sfu.stream.tap cimport TapRing
 from mediaserver.sfu.stream.tcp cimport Tcp, tcp_accept, tcp_drain, tcp_flush, tcp_free, tcp_new, tcp_receive, tcp_sweep
 from mediaserver.sfu.stream.udp cimport (
@@ -77,7 +80,8 @@ cdef enum:
     GATHER_ROUNDS = 3
     SPARE_MOST = 2000        # µs without work that may be spent on such waits later
     TIMER_SLACK_NS = 5000    # by which the kernel may let us sleep longer: its usual 50 µs would double that
-    ROUNDS = 8               # calls of recvmmsg before commands are looked at again
+    ROUNDS = 8               # calls of recvmmsg before other events are looked at again
+    COMMANDS_TURN = 64       # carried out between two looks at the socket: some 0.4 ms of packets' waiting
     LATENCY_BUCKETS = 96
     SOCKET_BUFFER = 8388608
     TAKEN_MOST = UDP_BATCH * (1 + GATHER_ROUNDS)
@@ -125,7 +129,17 @@ cdef struct Taken:
     uint64_t counts[TAKEN_MOST]
     Spread* served[TAKEN_MOST]
 
+# A message of the last call of recvmmsg.
+cdef struct Message:
+    Addr addr
+    uint64_t key             # of the address
+    const uint8_t* data
+    uint64_t size
+    uint64_t segment         # of its datagrams; the last may be shorter
+    Peer* peer               # whose address it is, as far as it is known by now
+
 cdef struct Loop:
+    Message messages[UDP_BATCH]
     EngineState* engine
     Udp* udp
     Tcp* tcp                 # NULL: no TCP
@@ -145,18 +159,22 @@ cdef struct Loop:
 
 cdef void take_commands(Loop* loop) noexcept nogil:
     cdef Command* command
-    cdef uint64_t count
     cdef int taken = 0
-    read(loop.wake, &count, sizeof(count))
-    while True:
+    if ring_count(&loop.commands) == 0:
+        return
+    # What came before them waits for all who listen yet: it may not outlive its track.
+    flush(loop)
+    # The control plane may find the ring full, and put no more before it is told that there is room.
+    if ring_count(&loop.commands) > COMMANDS // 2:
+        loop.crowded = 1
+    while taken < COMMANDS_TURN:
         command = <Command*>ring_take(&loop.commands)
         if command == NULL:
             break
         carry_out(loop.engine, command)
         free(command)
         taken += 1
-    if taken > COMMANDS // 2:
-        loop.crowded = 1
+    loop.engine.behind = ring_count(&loop.commands) != 0
 
 
 cdef int is_media(const uint8_t* data, uint64_t size) noexcept nogil:
@@ -218,24 +236,51 @@ cdef void take_relayed(Loop* loop) noexcept nogil:
         rounds += 1
 
 
+cdef inline void look_ahead(Loop* loop, int turn, int messages) noexcept nogil:
+    """What viewers tell of their lines comes in bunches, and of none of them is anything in the cache. Each turn takes a
+    step for each of the messages that come next: its peer, then what that is known by."""
+    cdef Message* message
+    if turn < messages:
+        message = &loop.messages[turn]
+        message.peer = <Peer*>table_get(&loop.engine.by_address, message.key)
+        if message.peer != NULL:
+            ahead_peer(message.peer)
+    if 0 < turn <= messages:
+        message = &loop.messages[turn - 1]
+        if message.peer != NULL and message.size and is_rtcp(message.data, message.size):
+            ahead_feedback(message.peer)
+
+
 cdef int take(Loop* loop, Taken* taken) noexcept nogil:
     """One call of recvmmsg. How many messages."""
     cdef int messages = udp_receive(loop.udp)
     cdef int i, at_message
-    cdef Addr addr
-    cdef uint64_t size, segment, at, part
-    cdef const uint8_t* data
+    cdef uint64_t at, part
+    cdef Message* message
+    # A peer checks the path as soon as it has its answer. The command that adds it was put before that was sent, and to
+    # say 401 would end the pair in some browsers: whatever has come by now finds what had been asked for before.
+    if messages:
+        take_commands(loop)
     for i in range(messages):
+        message = &loop.messages[i]
+        message.data = udp_message(loop.udp, i, &message.addr, &message.size, &message.segment,
+                                   &taken.arrivals[taken.messages + i])
+        message.key = address_key(loop.engine, &message.addr)
+        table_ahead(&loop.engine.by_address, message.key)
+    look_ahead(loop, 0, messages)
+    look_ahead(loop, 1, messages)
+    for i in range(messages):
+        look_ahead(loop, i + 2, messages)
+        message = &loop.messages[i]
         at_message = taken.messages + i
-        data = udp_message(loop.udp, i, &addr, &size, &segment, &taken.arrivals[at_message])
         taken.counts[at_message] = 0
         at = 0
         loop.engine.served = NULL
         loop.engine.stamped = taken.arrivals[at_message]
-        while at < size:
-            part = segment if size - at > segment else size - at
-            taken.counts[at_message] += is_media(data + at, part)
-            engine_receive(loop.engine, &addr, data + at, part)
+        while at < message.size:
+            part = message.segment if message.size - at > message.segment else message.size - at
+            taken.counts[at_message] += is_media(message.data + at, part)
+            engine_take(loop.engine, &message.addr, message.key, message.data + at, part)
             at += part
         # One message is of one sender, and nearly always of one track.
         taken.served[at_message] = loop.engine.served
@@ -270,12 +315,16 @@ cdef int take_datagrams(Loop* loop) noexcept nogil:
 cdef void take_event(Loop* loop, const epoll_event* event) noexcept nogil:
     """Whatever is ready but UDP, which every turn looks at."""
     cdef uint32_t connection
+    cdef uint64_t count
     if event.data.u64 == READY_WAKE:
+        read(loop.wake, &count, sizeof(count))
         take_commands(loop)
     elif event.data.u64 == READY_LISTENER:
         tcp_accept(loop.tcp, loop.engine.now)
     elif event.data.u64 >= READY_CONNECTION:
         connection = <uint32_t>(event.data.u64 >> 8)
+        if not loop.engine.behind:
+            take_commands(loop)
         if event.events & EPOLLOUT:
             tcp_flush(loop.tcp, connection, loop.engine.now)
         if event.events & ~<uint32_t>EPOLLOUT:  # an error or a hang-up is found by reading
@@ -291,7 +340,7 @@ cdef void run(Loop* loop) noexcept nogil:
     while not loop.stop:
         linked = loop.engine.incoming != NULL or loop.engine.outgoing != NULL
         started = now_us(CLOCK_MONOTONIC)
-        wait = (engine_deadline(loop.engine) - started + 999) // 1000
+        wait = 0 if loop.engine.behind else (engine_deadline(loop.engine) - started + 999) // 1000
         if linked:
             bell_sleep(loop.bell)
             if mirrors_wait(loop.engine):
@@ -303,6 +352,8 @@ cdef void run(Loop* loop) noexcept nogil:
         loop.spare = min(loop.spare + woken - started, <int64_t>SPARE_MOST)
         started = woken
         loop.engine.now = started
+        if loop.engine.behind:
+            take_commands(loop)
         for i in range(count):
             take_event(loop, &ready[i])
         rounds = 0

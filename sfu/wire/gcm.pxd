@@ -19,5 +19,8 @@ cdef void gcm_seal(const GcmKey* key, const uint8_t* iv, const uint8_t* aad, siz
 cdef bint gcm_open(const GcmKey* key, const uint8_t* iv, const uint8_t* aad, size_t aad_size, uint8_t* data,
                    size_t size, const uint8_t* tag) noexcept nogil
 
+# Asks for what sealing a short packet reads of it.
+cdef void gcm_ahead(const GcmKey* key) noexcept nogil
+
 # Whether `gcm_new` is to use ipsec-mb where it can; it does unless told otherwise.
 cdef void gcm_allow(bint allowed) noexcept nogil

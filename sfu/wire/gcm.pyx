@@ -8,6 +8,8 @@ let alone and libcrypto serves. It has code for SSE, AVX, AVX2, AVX-512 and VAES
 from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free
 
+from mediaserver.sfu.wire.lines cimport ahead_bytes, lines_new
+
 
 cdef extern from *:
     # Where the header lacked, the same names let this file compile, and nothing of them is ever called.
@@ -57,7 +59,6 @@ cdef extern from *:
         aes_gcm_enc_dec_t gcm256_dec
         aes_gcm_pre_t gcm128_pre
         aes_gcm_pre_t gcm256_pre
-    void* aligned_alloc(size_t, size_t) nogil
     int RTLD_NOW
     int RTLD_LOCAL
     void* dlopen(const char*, int)
@@ -79,8 +80,9 @@ cdef struct GcmKey:
     const Code* code
 
 cdef enum:
-    LINE = 64
     TAG = 16
+    ROUND_KEYS = 176         # bytes, of a key of 16
+    LOW_POWERS = 192         # bytes: of packets of up to some 128 bytes, and the library's functions
 
 cdef Code small               # 16 bytes of key
 cdef Code large               # 32
@@ -151,7 +153,7 @@ cdef GcmKey* gcm_new(const uint8_t* key, size_t key_size) noexcept nogil:
     cdef GcmKey* made
     if not usable or not allowed:
         return NULL
-    made = <GcmKey*>aligned_alloc(LINE, (sizeof(GcmKey) + LINE - 1) // LINE * LINE)
+    made = <GcmKey*>lines_new(sizeof(GcmKey))
     if made != NULL:
         made.code = &large if key_size == 32 else &small
         made.code.prepare(key, &made.schedule)
@@ -177,6 +179,13 @@ cdef bint gcm_open(const GcmKey* key, const uint8_t* iv, const uint8_t* aad, siz
     key.code.open(&key.schedule, &work, data, data, size, iv, aad, aad_size, expected, TAG)
     # In a time that does not tell how much of a forged tag was right.
     return CRYPTO_memcmp(expected, tag, TAG) == 0
+
+
+cdef void gcm_ahead(const GcmKey* key) noexcept nogil:
+    # The round keys stand first, the low powers of the hash key last.
+    if key != NULL:
+        ahead_bytes(&key.schedule, ROUND_KEYS)
+        ahead_bytes(<const uint8_t*>key + sizeof(GcmKey) - LOW_POWERS, LOW_POWERS)
 
 
 cdef void gcm_allow(bint allow) noexcept nogil:

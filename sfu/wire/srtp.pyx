@@ -6,9 +6,10 @@ was to be opened are undefined, and the state is as it was: nothing follows from
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
+from mediaserver.sfu.wire.lines cimport lines_new
 from mediaserver.sfu.wire.packet cimport RTP_HEADER_SIZE, RtpHeader, read_u16, read_u32, rtp_parse, write_u32
 from mediaserver.sfu.wire.replay cimport estimate_index, replay_mark, replay_seen
 from mediaserver.sfu.wire.srtp_transform cimport (
@@ -59,7 +60,7 @@ cdef size_t srtp_salt_size(int profile) noexcept nogil:
 cdef SrtpContext* context_new(int profile, const SessionKeys* rtp, const SessionKeys* rtcp) noexcept nogil:
     cdef bint aead = profile != PROFILE_AES128_CM_SHA1_80
     cdef size_t key_size = srtp_key_size(profile)
-    cdef SrtpContext* context = <SrtpContext*>calloc(1, sizeof(SrtpContext))
+    cdef SrtpContext* context = <SrtpContext*>lines_new(sizeof(SrtpContext))
     if context != NULL and not (transform_start(&context.rtp, aead, key_size, rtp)
                                 and transform_start(&context.rtcp, aead, key_size, rtcp)):
         srtp_free(context)

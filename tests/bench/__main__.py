@@ -10,6 +10,7 @@ import argparse
 import platform
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +137,8 @@ def show_capacity(console: Console, seconds: float, quick: bool) -> dict[str, An
     return dict(msgspec.to_builtins(found))
 
 
-def show_memory(console: Console, seconds: float) -> dict[str, Any]:
-    found = server.memory(seconds)
+def show_memory(console: Console, quick: bool) -> dict[str, Any]:
+    found = server.memory(400 if quick else 2000)
     table = Table("of", "KiB", title="Memory of the server's process")
     for name, kibibytes in found.items():
         table.add_row(name, f"{kibibytes:,.1f}")
@@ -169,7 +170,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write everything")
     parser.add_argument("--update-baseline", action="store_true", help="keep these instruction counts as the baseline")
     options = parser.parse_args()
-    parts = options.only or (["kernels"] if options.update_baseline else PARTS)
+    parts = (
+        [part for part in PARTS if part in options.only]
+        if options.only
+        else ["kernels"]
+        if options.update_baseline
+        else list(PARTS)
+    )
     runs, seconds = options.runs or (2 if options.quick else 5), options.seconds or (3 if options.quick else 6)
     console = Console()
     if not console.is_terminal:
@@ -180,19 +187,25 @@ def main() -> None:
         "made_by": instructions.made_by(),
         "library": gcm.library(),
     }
-    good = True
-    if "kernels" in parts:
-        results["kernels"], good = show_kernels(console, update=options.update_baseline)
-    if "forwarding" in parts:
-        results["forwarding"] = show_forwarding(console, runs, seconds, options.quick)
-    if "capacity" in parts:
-        results["capacity"] = show_capacity(console, seconds, options.quick)
-    if "memory" in parts:
-        results["memory"] = show_memory(console, seconds)
-    if "city" in parts:
-        results["city"] = show_city(console, 2 * seconds, options.quick)
     if options.json:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=2) + b"\n")
+        options.json.touch()  # where it can't be written that is to be said now, not after half an hour
+    good = True
+    for part in parts:
+        began = time.monotonic()
+        if part == "kernels":
+            results[part], good = show_kernels(console, update=options.update_baseline)
+        elif part == "forwarding":
+            results[part] = show_forwarding(console, runs, seconds, options.quick)
+        elif part == "capacity":
+            results[part] = show_capacity(console, seconds, options.quick)
+        elif part == "memory":
+            results[part] = show_memory(console, options.quick)
+        elif part == "city":
+            results[part] = show_city(console, 2 * seconds, options.quick)
+        console.print(f"{part}: {time.monotonic() - began:.0f} s")
+        # What is known is kept, whatever becomes of the parts that follow.
+        if options.json:
+            options.json.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=2) + b"\n")
     sys.exit(0 if good else 1)
 
 

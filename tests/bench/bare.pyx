@@ -12,6 +12,37 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from mediaserver.sfu.stream.sockets cimport (
+    AF_INET,
+    CMSG_DATA,
+    CMSG_FIRSTHDR,
+    CMSG_LEN,
+    CMSG_SPACE,
+    EPOLLIN,
+    EPOLL_CTL_ADD,
+    INADDR_LOOPBACK,
+    MSG_DONTWAIT,
+    SOL_UDP,
+    UDP_GRO,
+    UDP_SEGMENT,
+    close,
+    cmsghdr,
+    epoll_create1,
+    epoll_ctl,
+    epoll_event,
+    epoll_wait,
+    htonl,
+    htons,
+    iovec,
+    mmsghdr,
+    msghdr,
+    ntohs,
+    recvmmsg,
+    sendmmsg,
+    setsockopt,
+    sockaddr_in,
+    timespec,
+)
 from mediaserver.sfu.wire.packet cimport read_u16, write_u16, write_u32
 from mediaserver.sfu.wire.replay cimport estimate_index
 from mediaserver.sfu.wire.srtp cimport PROFILE_AEAD_AES_128_GCM, SrtpContext, srtp_free, srtp_new
@@ -19,72 +50,12 @@ from mediaserver.sfu.wire.srtp_transform cimport GCM_TAG, SRTP_OK, aead_open, ae
 
 cdef extern from *:
     """
-    #ifndef _GNU_SOURCE
-    #define _GNU_SOURCE
-    #endif
-    #include <netinet/in.h>
-    #include <netinet/udp.h>
-    #include <sys/epoll.h>
     #include <sys/prctl.h>
-    #include <sys/socket.h>
-    #include <time.h>
-    #ifndef UDP_SEGMENT
-    #define UDP_SEGMENT 103
-    #endif
-    #ifndef UDP_GRO
-    #define UDP_GRO 104
-    #endif
     """
-    cdef struct in_addr:
-        uint32_t s_addr
-    cdef struct sockaddr_in:
-        uint16_t sin_family
-        uint16_t sin_port
-        in_addr sin_addr
-    cdef struct iovec:
-        void* iov_base
-        size_t iov_len
-    cdef struct msghdr:
-        void* msg_name
-        unsigned int msg_namelen
-        iovec* msg_iov
-        size_t msg_iovlen
-        void* msg_control
-        size_t msg_controllen
-    cdef struct mmsghdr:
-        msghdr msg_hdr
-        unsigned int msg_len
-    cdef struct cmsghdr:
-        size_t cmsg_len
-        int cmsg_level
-        int cmsg_type
-    cdef struct timespec:
-        long tv_sec
-        long tv_nsec
     int nanosleep(const timespec*, timespec*) noexcept nogil
     int prctl(int, unsigned long) noexcept nogil
-    ctypedef union epoll_data_t:
-        uint64_t u64
-    cdef struct epoll_event:
-        uint32_t events
-        epoll_data_t data
-    cmsghdr* CMSG_FIRSTHDR(msghdr*) noexcept nogil
-    uint8_t* CMSG_DATA(cmsghdr*) noexcept nogil
-    size_t CMSG_LEN(size_t) noexcept nogil
-    size_t CMSG_SPACE(size_t) noexcept nogil
-    uint16_t htons(uint16_t) noexcept nogil
-    uint16_t ntohs(uint16_t) noexcept nogil
-    uint32_t htonl(uint32_t) noexcept nogil
-    int recvmmsg(int, mmsghdr*, unsigned int, int, void*) noexcept nogil
-    int sendmmsg(int, mmsghdr*, unsigned int, int) noexcept nogil
-    int setsockopt(int, int, int, const void*, unsigned int) noexcept nogil
-    int epoll_create1(int) noexcept nogil
-    int epoll_ctl(int, int, int, epoll_event*) noexcept nogil
-    int epoll_wait(int, epoll_event*, int, int) noexcept nogil
-    int close(int) noexcept nogil
     enum:
-        AF_INET, MSG_DONTWAIT, SOL_UDP, UDP_SEGMENT, UDP_GRO, EPOLLIN, EPOLL_CTL_ADD
-        INADDR_LOOPBACK, PR_SET_TIMERSLACK
+        PR_SET_TIMERSLACK
 
 cdef enum:
     BATCH = 32

@@ -45,6 +45,8 @@ SOURCES = ("camera", "ultrasound", "microphone", "stethoscope")
 VIEWED = ("camera", "ultrasound", "microphone")
 """Of the m-lines of a viewer's offer."""
 RESEND_SECONDS = 1.0
+BINDING_SUCCESS = b"\x01\x01"
+"""The type of the answer to a check; another, or none, means that it is sent again."""
 JOIN_SECONDS = 120.0
 QUIET_SECONDS = 4.0
 """Before the storm, for the latency as it is without one."""
@@ -229,7 +231,7 @@ class Crowd:
         transport, _ = await loop.create_datagram_endpoint(lambda: line, remote_addr=(host, int(port)))
         try:
             transport.sendto(check)
-            while not (await line.get(partial(_send, transport, [check])))[0] <= 3:
+            while (await line.get(partial(_send, transport, [check])))[:2] != BINDING_SUCCESS:
                 pass
             handshake = Handshake(self._identity)
             flight = out = handshake.flights()

@@ -11,7 +11,7 @@ from libc.string cimport memcpy
 
 from mediaserver.codecs.payload cimport PayloadFacts, payload_facts
 from mediaserver.codecs.unit cimport Assembler
-from mediaserver.sfu.policy.allocator cimport AllocTrack, allocate
+from mediaserver.sfu.policy.allocator cimport AllocLayer, AllocTrack, allocate
 from mediaserver.sfu.stream.addresses cimport address_from
 from mediaserver.sfu.stream.engine cimport engine_end_batch, engine_receive
 from mediaserver.sfu.stream.outbox cimport Addr, outbox_clear
@@ -144,7 +144,7 @@ cdef void turn_header(void* state) noexcept nogil:
         return
     ext_read(wire.data, &header, &wire.map, &values)
     size = rtp_write(wire.out, header.payload_type, header.marker, <uint16_t>(header.sequence + 1), header.timestamp, 99)
-    wire.seen += ext_write(wire.out + size, ROOM - size, &values, &wire.map, values.present)
+    wire.seen += ext_write(wire.out + size, ROOM - size, &values, wire.map.id, values.present)
 
 
 cdef void turn_read_feedback(void* state) noexcept nogil:
@@ -265,6 +265,7 @@ cdef class AssembleKernel(Kernel):
 
 cdef struct Line:
     AllocTrack tracks[8]
+    AllocLayer layers[8][6]
     int64_t now
     uint64_t estimate
     uint64_t seen
@@ -295,6 +296,7 @@ cdef class AllocatorKernel(Kernel):
             track.floor_frames = 15
             track.least_height = 180
             track.layer_count = 6
+            track.layers = line.layers[i]
             for j in range(6):
                 track.layers[j].bps = 150000 << j // 2 << (j & 1)
                 track.layers[j].frames = 30 if j & 1 else 15

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ MAX_P99_MS = 2.0
 LATE_MS = 2.0
 """A generator that is later than this (p99) proves nothing of the server's latency."""
 _RUN_SECONDS = 120
+_JOINS_SECONDS = 600
 
 Tell = Callable[[str], None]
 
@@ -183,14 +185,25 @@ def find_capacity(seconds: float, most: int, tell: Tell) -> Capacity:
 # What it takes
 
 
-def memory(seconds: float) -> dict[str, float]:
-    """KiB of the server's process: for a peer with one leg, for one more leg, and in the worker's own structures; and
-    for a second of the history of 2.5 Mbit/s."""
-    few, many = forward("server", "audio", 1, 20, seconds, "auto"), forward("server", "audio", 1, 220, seconds, "auto")
-    plain, whole = (
-        forward("server", "plain", 1, 100, seconds, "auto"),
-        forward("server", "ultrasound", 1, 100, seconds, "auto"),
-    )
+def idle(legs: int, joins: int) -> dict[str, float]:
+    """Bytes of the server's process for a participant with so many legs. Raises RuntimeError with what it said when it
+    failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder, "idle.json")
+        command = [sys.executable, "-m", "tests.bench.joins", "idle", "--rooms", "10", "--joins", str(joins)]
+        command += ["--legs", str(legs), "--json", str(told)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=_JOINS_SECONDS, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command[1:])}:\n{done.stderr[-2000:]}")
+        return dict(msgspec.json.decode(told.read_bytes()))
+
+
+def memory(joins: int) -> dict[str, float]:
+    """KiB of the server's process: for a participant with one leg, for one more leg, and in the worker's own
+    structures; and for a second of the history of 2.5 Mbit/s. The first two are the growth of one process by its second
+    half of participants: two processes differ by more, as each keeps what its handshakes took while they were under
+    way."""
+    one, three = idle(1, joins), idle(3, joins)
     scene = Scene(1, warm=0, frames=30)
     engine, _ = build(scene)
     kernels = load("kernels")
@@ -200,8 +213,9 @@ def memory(seconds: float) -> dict[str, float]:
     held = engine.counters()["packets_held"] - before
     sizes = kernels.sizes()
     return {
-        "peer with a leg": (many.resident_mib - few.resident_mib) * 1024 / 200,
-        "further leg": (whole.resident_mib - plain.resident_mib) * 1024 / 200,
+        "participant with a leg": one["resident_each"] / 1024,
+        "further leg": (three["resident_each"] - one["resident_each"]) / 2 / 1024,
+        "further leg, as allocated": (three["allocated_each"] - one["allocated_each"]) / 2 / 1024,
         "worker's part of a viewer": (sizes["peer"] + sizes["sender"]) / 1024,
         "worker's part of a leg": (sizes["leg"] + sizes["gate"]) / 1024,
         "second of history": held * sizes["packet"] / 1024,

@@ -12,6 +12,11 @@ cpdef enum LineUse:
     LINE_OVER = 1
     LINE_UNDER = 2
 
+# ms.
+cdef struct TrendPoint:
+    double time
+    double delay
+
 cdef struct DelayFilter:
     # Packets that left within 5 ms are one group; groups are compared by their last packets.
     int64_t group_sent           # µs, the first packet's
@@ -22,14 +27,12 @@ cdef struct DelayFilter:
     int64_t before_arrival
     uint8_t groups               # 0: none yet, 1: one is open, 2: one before it too
     # The trendline: accumulated delay over arrival time, both in ms.
-    double times[TREND_POINTS]
-    double delays[TREND_POINTS]
     uint32_t points
-    double sum_x                 # of times, delays and their products
+    double sum_x                 # of the points' times, delays and their products
     double sum_y
     double sum_xx
     double sum_xy
-    int64_t origin               # arrival time that is 0 in `times`
+    int64_t origin               # arrival time that is 0 in the points
     double accumulated
     double smoothed
     double threshold             # ms
@@ -43,8 +46,6 @@ cdef struct DelayFilter:
     int64_t lowest               # of this report
     double total
     uint32_t count
-    int64_t recent[DELAY_RECENT]       # lowest of the last reports
-    int64_t recent_at[DELAY_RECENT]    # when these came
     uint32_t recent_next
     int64_t base                 # of the current and of the last 10 s
     int64_t base_before
@@ -62,6 +63,9 @@ cdef struct DelayFilter:
     int64_t moved_before         # by how much that differed from the one before it
     double wander_us             # by how much it goes to and fro, smoothed over seconds: jitter that outlasts a report
     int64_t queue_us             # lowest delay of the last 120 to 300 ms above the base
+    int64_t recent[DELAY_RECENT]       # lowest of the last reports
+    int64_t recent_at[DELAY_RECENT]    # when these came
+    TrendPoint line[TREND_POINTS]
 
 cdef void delay_init(DelayFilter* filter) noexcept nogil
 # A packet of so many bytes that arrived, in the order of sending.

@@ -96,16 +96,16 @@ cdef double slope(DelayFilter* filter, double x, double y) noexcept nogil:
     cdef double count = TREND_POINTS, spread
     cdef double old_x, old_y
     if filter.points >= TREND_POINTS:
-        old_x = filter.times[at]
-        old_y = filter.delays[at]
+        old_x = filter.line[at].time
+        old_y = filter.line[at].delay
         filter.sum_x -= old_x
         filter.sum_y -= old_y
         filter.sum_xx -= old_x * old_x
         filter.sum_xy -= old_x * old_y
     else:
         count = filter.points + 1
-    filter.times[at] = x
-    filter.delays[at] = y
+    filter.line[at].time = x
+    filter.line[at].delay = y
     filter.points += 1
     filter.sum_x += x
     filter.sum_y += y

@@ -41,7 +41,7 @@ cdef inline void count_sent(Estimator* e, uint32_t size, int64_t now) noexcept n
 
 
 cdef uint16_t estimator_sent(Estimator* e, uint32_t size, int64_t now, int kind) noexcept nogil:
-    cdef int cluster = e.prober.active
+    cdef int cluster = e.prober.active if e.probe_bps else 0
     count_sent(e, size, now)
     if e.log.in_flight == 0:
         e.waiting_since = now
@@ -57,7 +57,7 @@ cdef void estimator_name(Estimator* e, uint32_t ssrc, uint16_t sequence) noexcep
 cdef void estimator_untracked(Estimator* e, uint32_t size, int64_t now) noexcept nogil:
     count_sent(e, size, now)
     meter_add(&e.untracked, now, size)
-    if e.prober.active:
+    if e.probe_bps:
         probe_beside(&e.prober, size)
 
 

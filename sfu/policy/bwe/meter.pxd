@@ -7,10 +7,10 @@ cdef enum:
     METER_GRAIN_US = 50000
 
 cdef struct Meter:
-    uint32_t bytes[METER_BUCKETS]
     int64_t newest               # number of the newest bucket: time // METER_GRAIN_US
-    int64_t oldest               # and of the first one since the start
     int64_t last                 # µs of the newest bytes
+    int64_t oldest               # and of the first bucket since the start
+    uint32_t bytes[METER_BUCKETS]
 
 cdef void meter_reset(Meter* meter) noexcept nogil
 cdef void meter_advance(Meter* meter, int64_t bucket) noexcept nogil

@@ -1,6 +1,6 @@
 """A rate over the last fraction of a second, from bytes in buckets of time."""
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
 
@@ -24,7 +24,7 @@ cdef void meter_advance(Meter* meter, int64_t bucket) noexcept nogil:
 cdef double meter_rate(const Meter* meter, int buckets, int64_t now) noexcept nogil:
     cdef int64_t first, at, until = now if now > meter.last else meter.last
     cdef int64_t span
-    cdef double total = 0
+    cdef uint64_t total = 0
     if meter.newest < 0:
         return 0
     first = until // METER_GRAIN_US - buckets
@@ -37,4 +37,4 @@ cdef double meter_rate(const Meter* meter, int buckets, int64_t now) noexcept no
         first = meter.newest - METER_BUCKETS + 1
     for at in range(first, meter.newest + 1):
         total += meter.bytes[at & (METER_BUCKETS - 1)]
-    return total * 8e6 / span
+    return <double>total * 8e6 / span

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 cdef enum:
-    PROBE_CLUSTERS = 8           # known at a time; a power of two
+    PROBE_CLUSTERS = 8           # known at a time; a power of two, and of what `fresh` has bits
     PROBE_QUEUE = 3
     USABLE_PERCENT = 97          # of what a line carries that was slower than the probe
 
@@ -23,14 +23,11 @@ cdef struct ProbeCluster:
     uint32_t size_in_first       # bytes that came at in_first
     uint32_t size_out_first      # bytes of the first packet that arrived
     double bound_bps             # the line carries at least this, by the delays
-    uint8_t fresh                # something arrived since the last look
 
 cdef struct Prober:
-    ProbeCluster clusters[PROBE_CLUSTERS]
-    double queue[PROBE_QUEUE]    # rates of the clusters that follow the one under way
-    uint32_t queued
-    uint8_t last_id
     uint8_t active               # id of the cluster under way, 0: none
+    uint8_t last_id
+    uint8_t fresh                # bits of the clusters of which something arrived since the last look
     uint32_t lasting             # µs that each of them lasts
     int64_t begun                # when the first packet of the one under way left, 0: it has not
     int64_t ended                # when the last one was sent whole
@@ -38,6 +35,9 @@ cdef struct Prober:
     int64_t interval             # µs to wait after a probe that found nothing
     double spread_us             # of the packets' delays, after a probe that found nothing; 0: none to compare with
     int64_t waiting              # until when the result of the last cluster may come, 0: not waiting
+    uint32_t queued
+    double queue[PROBE_QUEUE]    # rates of the clusters that follow the one under way
+    ProbeCluster clusters[PROBE_CLUSTERS]
 
 cdef void probe_init(Prober* prober) noexcept nogil
 # Another cluster; lost when the queue is full.

@@ -39,6 +39,7 @@ cdef double probe_begin(Prober* prober, uint32_t* size, int64_t now) noexcept no
     prober.active = prober.last_id
     cluster = &prober.clusters[prober.active & (PROBE_CLUSTERS - 1)]
     memset(cluster, 0, sizeof(ProbeCluster))
+    prober.fresh &= ~(1 << (prober.active & (PROBE_CLUSTERS - 1)))
     cluster.id = prober.active
     cluster.bps = bps
     prober.begun = 0
@@ -97,7 +98,7 @@ cdef void probe_arrived(Prober* prober, int cluster, int64_t sent, int64_t arriv
         c.size_in_first += size
     c.arrived_packets += 1
     c.arrived_bytes += size
-    c.fresh = 1
+    prober.fresh |= 1 << (cluster & (PROBE_CLUSTERS - 1))
     bound_by_delay(c, sent, delay)
 
 
@@ -145,9 +146,11 @@ cdef double probe_result(Prober* prober, int* saturated, double* aimed) noexcept
     cdef int i, full = 0
     saturated[0] = 0
     aimed[0] = 0
+    if prober.fresh == 0:
+        return 0
     for i in range(PROBE_CLUSTERS):
-        if prober.clusters[i].fresh and prober.clusters[i].id != prober.active:
-            prober.clusters[i].fresh = 0
+        if prober.fresh >> i & 1 and prober.clusters[i].id != prober.active:
+            prober.fresh &= ~(1 << i)
             found = measured(&prober.clusters[i], &full) * whole(&prober.clusters[i])
             if found > 0 and prober.clusters[i].id == prober.last_id:
                 prober.waiting = 0

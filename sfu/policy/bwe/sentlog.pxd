@@ -2,6 +2,8 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from mediaserver.sfu.wire.lines cimport prefetch
+
 cdef enum:
     SENT_FIRST = 64              # entries of a fresh log, 512 bytes
     SENT_MOST = 2048             # 16 KiB: 1.5 s at 1,365 packets/s
@@ -57,6 +59,11 @@ cdef void sentlog_name(SentLog* log, uint32_t ssrc, uint16_t sequence) noexcept 
 cdef int64_t sentlog_stream(const SentLog* log, uint32_t ssrc) noexcept nogil
 # Takes what is older than `number` and still in flight out of the account.
 cdef void sentlog_passed(SentLog* log, uint64_t number) noexcept nogil
+
+cdef inline void sentlog_ahead(const SentLog* log) noexcept nogil:
+    """Asks for the place of the next packet."""
+    prefetch(&log.packets[log.next & log.mask])
+
 
 cdef inline uint16_t sentlog_add(SentLog* log, uint32_t size, int64_t now, int kind, int cluster) noexcept nogil:
     cdef SentPacket* packet

@@ -28,28 +28,31 @@ cdef struct PacketReport:
     uint64_t last_lost           # number
 
 cdef struct Estimator:
+    # What each packet that leaves touches; the caller reads the window.
+    uint64_t probe_bps           # 0: no probe is under way; else send at this rate, with padding where media does not
+    uint32_t probe_bytes_left    # suffice, until this has become 0
+    uint64_t window_bytes        # while the queue drains: with more in flight than this no picture leaves; 0: no limit
+    int64_t first_sent           # µs, 0 nothing yet
+    int64_t last_sent
+    int64_t waiting_since        # since when something is in flight and nothing is heard; of use while in_flight > 0
+    SentLog log
+    Meter sent                   # by departure
     # What the caller reads. All are valid from estimator_init on and change in any of the calls.
     uint64_t target_bps          # what media and repair together may use, > 0
     uint64_t pacing_bps          # as fast as what waits may leave, >= target_bps
-    uint64_t probe_bps           # 0: none; else send at this rate, with padding where media does not suffice,
-    uint32_t probe_bytes_left    # until this has become 0
     int64_t backlog_us           # how long a packet waits in the line's queue
     double lost_share            # of the packets, 0 to 1, over the last seconds
     int64_t round_trip           # µs, 0 unknown
     uint8_t wide                 # carries all that is wanted, and where it ends was not seen lately: longer bursts
     uint8_t congested            # the line's queue grows or stands, or nothing is heard of what was sent
-    uint64_t window_bytes        # while the queue drains: with more in flight than this no picture leaves; 0: no limit
     # The estimator's own.
     uint8_t mode                 # FeedbackMode
     uint8_t outage               # nothing is heard
     uint8_t measured             # a probe has told something of the line
     uint8_t limited              # less is sent than may be
-    SentLog log
     DelayFilter delay
     LossFilter loss
     RateControl rate
-    Prober prober
-    Meter sent                   # by departure
     Meter untracked              # of that, what is never reported on: it leaves whatever the estimate says
     Meter acked                  # by arrival, the far clock
     double ceiling_bps           # what the line was last measured to carry while it was full, 0 never
@@ -62,9 +65,6 @@ cdef struct Estimator:
     double wanted_bps            # demand; < 0 not told yet
     double used_bps
     double cap_bps               # that losses reported by a receiver allow, where they lead
-    int64_t first_sent           # µs, 0 nothing yet
-    int64_t last_sent
-    int64_t waiting_since        # since when something is in flight and nothing is heard; of use while in_flight > 0
     int64_t last_report          # of feedback about packets, 0 none yet
     int64_t interval             # between two of these, smoothed
     int64_t way_us               # shortest round trip of these 10 s and of those before
@@ -86,3 +86,4 @@ cdef struct Estimator:
     int32_t reference            # the same as the wire had it
     uint8_t reference_known      # 1: 24 bits of 64 ms, 2: 32 bits of 1/65536 s
     PacketReport report
+    Prober prober                # its clusters, which are seldom looked at, last

@@ -18,6 +18,8 @@ from tests.sfu.stream.test_engine import VIDEO, VP8_DELTA, VP8_KEY, leg
 from tests.sim.peer import ScriptedPeer
 
 WAIT_S = 10
+JOINS = 1000
+COMMANDS = 2000
 UDP_SEGMENT = 103
 
 
@@ -172,3 +174,54 @@ def test_more_commands_than_the_ring_holds_are_all_carried_out() -> None:
         assert ready
         gone |= {event.id for event in made.poll_events() if event.kind == EventKind.REMOVED}
     made.stop()
+
+
+def test_who_checks_as_soon_as_it_may_is_known(worker: Worker) -> None:
+    """The command that adds a peer stands in the ring before its answer leaves, so before its check: however busy the
+    worker is, it carries that out first. Somebody floods it meanwhile, so that it is nearly always within a turn."""
+    client = Client(worker, 1, worker.host.replace("0.0.0.0", "127.0.0.1") if worker.host != "::" else "::1")
+    stop = threading.Event()
+
+    def flood() -> None:
+        with socket.socket(client.socket.family, socket.SOCK_DGRAM) as noise:
+            noise.connect(client.socket.getpeername())
+            while not stop.is_set():
+                noise.send(bytes([0x80]) + bytes(100))
+
+    noisy = threading.Thread(target=flood)
+    noisy.start()
+    try:
+        for number in range(1, JOINS + 1):
+            peer = ScriptedPeer(worker, number, ("127.0.0.1", 1))
+            check = peer.check_request(nominate=True)
+            worker.add_peer(number, peer.ufrag, peer.pwd)
+            client.socket.send(check)
+            peer.take(client.socket.recv(2048))
+            assert peer.stun[-1].address is not None, f"join {number} was refused"
+            worker.remove_peer(number)
+    finally:
+        stop.set()
+        noisy.join()
+        client.socket.close()
+
+
+def test_many_commands_are_no_reason_to_refuse_a_check() -> None:
+    """They are carried out a few at a time, for packets wait meanwhile. Who is not known yet is not refused."""
+    worker = Worker(("127.0.0.1", 0), memory=1 << 26)
+    client = Client(worker, COMMANDS, "127.0.0.1")
+    for number in range(1, COMMANDS):
+        worker.add_peer(number, f"ufrag{number}", "p" * 24)
+    worker.add_peer(COMMANDS, client.peer.ufrag, client.peer.pwd)
+    client.socket.send(client.peer.check_request(nominate=True))
+    client.socket.settimeout(0.1)
+    worker.start()
+    try:
+        while not client.peer.stun:
+            try:
+                client.peer.take(client.socket.recv(2048))
+            except TimeoutError:
+                client.socket.send(client.peer.check_request(nominate=True))
+        assert client.peer.stun[-1].address is not None
+    finally:
+        worker.stop()
+        client.socket.close()
