@@ -47,7 +47,8 @@ cdef enum:
     LANE_SOUND = 0
     LANE_REPAIR = 1
     LANE_PICTURES = 2        # and those after it, by rank
-    LANES = 6
+    LANE_PARKED = 6          # pictures that the line may carry in a moment
+    LANES = 7
 
 cdef struct Peer
 cdef struct Track
@@ -430,6 +431,7 @@ cdef struct Leg:
     LegStats* stats
     uint8_t await_keyframe
     uint8_t held                     # the line does not carry it
+    uint8_t parked                   # nor does it for now: what comes waits, and leaves with what others leave over
     uint8_t lean                     # sound without its copies (RED); never with RTX, which names what it repairs
     uint8_t wanting                  # it begins again: a key picture is to be asked for
     LayerGate* gate                  # of a picture
