@@ -10,6 +10,7 @@ from libc.stdlib cimport calloc, free, malloc
 from mediaserver.sfu.policy.bwe.estimator cimport (
     estimator_close,
     estimator_init,
+    estimator_moved,
     estimator_name,
     estimator_process,
     estimator_sent,
@@ -228,6 +229,12 @@ cdef void note_feedback(EngineState* engine, Peer* peer) noexcept nogil:
     cdef Sender* sender = peer.sender
     sender.heard_at = engine.now
     make_hot(engine, peer, engine.now)
+
+
+cdef void note_path(EngineState* engine, Peer* peer) noexcept nogil:
+    if peer.sender != NULL:
+        estimator_moved(&peer.sender.estimator, engine.now)
+        make_hot(engine, peer, engine.now)
 
 
 cdef void note_complaint(EngineState* engine, Sender* sender) noexcept nogil:

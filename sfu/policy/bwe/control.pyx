@@ -224,6 +224,15 @@ cdef void end_outage(Estimator* e, int64_t now) noexcept nogil:
         e.trial_bps = 0
 
 
+cdef void control_moved(Estimator* e, int64_t now) noexcept nogil:
+    if not e.outage:
+        return
+    e.report.arrived = e.report.lost = 0
+    end_outage(e, now)          # of the new path nothing is known: half
+    e.waiting_since = now       # what left by the old one is not waited for
+    control_update(e, now)
+
+
 cdef void note_way(Estimator* e, int64_t round_trip, int64_t now) noexcept nogil:
     if e.way_us == 0 or now - e.way_since > DELAY_BASE_US:
         e.way_before_us = e.way_us if e.way_us else round_trip
