@@ -226,7 +226,9 @@ cdef void answer_check(EngineState* engine, const Addr* addr, const uint8_t* dat
     learn_address(engine, peer, addr)
     peer.last_check = engine.now
     peer.silent = 0
-    if message.use_candidate and not is_old:
+    if message.use_candidate:
+        # By the old credentials too, until the new ones are in use: what a browser has begun to check before it had the
+        # answer it goes on checking by them.
         peer.nominated = 1
         select_address(engine, peer, addr)
     elif not peer.connected or (
