@@ -391,7 +391,8 @@ export class MediaClient extends EventTarget {
       if (info) this.#emit("unavailable", { info, reason });
     });
     on("state", (state) => this.#emit("transport", { state }));
-    on("silent", () => this.#signalling?.probe());
+    on("doubt", () => this.#signalling?.ask());
+    on("silent", () => this.#signalling?.probeInSilence());
     on("dead", () => this.#startAnew());
     return peer;
   }

@@ -55,8 +55,8 @@ function withSoundRepair(sdp) {
 
 /**
  * Events: `media` (detail: the Incoming), `unavailable` (detail: the track's id and the reason), `state` (detail:
- * RTCPeerConnectionState), `silent` when nothing comes any more and a new path is looked for, and `dead` when no ICE
- * restart brought the connection back.
+ * RTCPeerConnectionState), `doubt` when nothing has come for half as long as makes it `silent`: then nothing comes any more
+ * and a new path is looked for, and `dead` when no ICE restart brought the connection back.
  */
 export class Peer extends EventTarget {
   #exchange;
@@ -73,7 +73,7 @@ export class Peer extends EventTarget {
   #restartTimer = 0;
   #listenTimer = 0;
   /** what has come, and when it was last found to be more */
-  #heard = { packets: 0, at: 0, flow: 0, lost: false };
+  #heard = { packets: 0, at: 0, flow: 0, doubted: false, lost: false };
   /** how often the path was thought to be gone of late, and when last */
   #alarms = { count: 0, at: 0 };
 
@@ -381,12 +381,20 @@ export class Peer extends EventTarget {
     if (packets !== this.#heard.packets) {
       // Over the last second or so; another pair counts from nothing.
       const flow = 0.85 * this.#heard.flow + 0.15 * Math.max(0, packets - this.#heard.packets);
-      this.#heard = { packets, at: now, flow, lost: false };
-    } else if (packets && !this.#heard.lost && now - this.#heard.at > (patience < 0 ? this.#patience(now) : patience)) {
+      this.#heard = { packets, at: now, flow, doubted: false, lost: false };
+      return;
+    }
+    if (!packets || this.#heard.lost) return;
+    const most = patience < 0 ? this.#patience(now) : patience;
+    const silence = now - this.#heard.at;
+    if (silence > most) {
       this.#heard.lost = true;
       this.#alarms = { count: now - this.#alarms.at < ALARM_MS ? this.#alarms.count + 1 : 1, at: now };
       this.dispatchEvent(new CustomEvent("silent"));
       this.restartIce().catch(() => {});
+    } else if (silence > most / 2 && !this.#heard.doubted) {
+      this.#heard.doubted = true;
+      this.dispatchEvent(new CustomEvent("doubt"));
     }
   }
 

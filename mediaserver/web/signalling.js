@@ -28,6 +28,9 @@ const PONG_WITHIN_MS = 5_000;
 const CLOCK_PINGS_MS = [0, 300, 900];
 /** When there is cause for doubt. */
 const PROBE_WITHIN_MS = 1_500;
+/** When media are silent as well; and so many round trips at least. */
+const SILENT_WITHIN_MS = 500;
+const SILENT_ROUND_TRIPS = 3;
 
 /**
  * One WebSocket connection. Events: `message` (detail: a server message that answers no request), `time` (detail:
@@ -41,6 +44,10 @@ export class Signalling extends EventTarget {
   #pending = new Map();
   #heartbeat = 0;
   #closed = false;
+  /** @type {{sent: number, answer: Promise<boolean>} | null} the ping that is on its way; whether there is an answer */
+  #asked = null;
+  /** of the last ping, ms */
+  #roundTrip = 0;
 
   /** @param {string | URL} url `ws:` or `wss:` */
   constructor(url) {
@@ -57,15 +64,41 @@ export class Signalling extends EventTarget {
     this.#socket.addEventListener("close", (event) => this.#end(event.code, event.reason));
   }
 
-  /** Ends the connection unless the server answers within `ms`: a network that is gone does not say so. */
-  probe(ms = PROBE_WITHIN_MS) {
+  /** Asks the server whether it is there. What comes of that counts for the next probe. */
+  ask() {
+    if (this.#asked) return this.#asked;
     const sent = performance.now();
-    this.request({ type: "ping" }, ms).then(
-      ({ time }) => this.dispatchEvent(new CustomEvent("time", { detail: { sent, received: performance.now(), time } })),
-      (error) => {
-        if (error.code === "timeout") this.#end(4000, "no answer to a ping");
+    const answer = this.request({ type: "ping" }).then(
+      ({ time }) => {
+        const received = performance.now();
+        this.#roundTrip = received - sent;
+        this.dispatchEvent(new CustomEvent("time", { detail: { sent, received, time } }));
+        return true;
       },
+      (error) => error.code !== "timeout",
     );
+    this.#asked = { sent, answer };
+    answer.finally(() => (this.#asked = null));
+    return this.#asked;
+  }
+
+  /**
+   * Ends the connection unless the server has answered within `ms` of being asked: a network that is gone does not say
+   * so.
+   */
+  probe(ms = PROBE_WITHIN_MS) {
+    const { sent, answer } = this.ask();
+    const end = () => this.#end(4000, "no answer to a ping");
+    const timer = setTimeout(end, Math.max(0, sent + ms - performance.now()));
+    answer.then((answered) => {
+      clearTimeout(timer);
+      if (!answered) end();
+    });
+  }
+
+  /** The same when media are silent too, which leaves little doubt. */
+  probeInSilence() {
+    this.probe(Math.max(SILENT_WITHIN_MS, SILENT_ROUND_TRIPS * this.#roundTrip));
   }
 
   /** Starts the heartbeat; called once the server has accepted the join. */

@@ -5,6 +5,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from mediaserver.sfu.stream.outbox cimport outbox_add, outbox_room
 from mediaserver.sfu.stream.report cimport REPORT_CONNECTED, REPORT_MOVED, REPORT_SILENT, report
+from mediaserver.sfu.stream.sending cimport note_path
 from mediaserver.sfu.stream.state cimport KNOWN_MAX
 from mediaserver.sfu.stream.table cimport hash_bytes, table_get, table_put, table_remove
 from mediaserver.sfu.wire.stun cimport (
@@ -115,6 +116,7 @@ cdef void select_address(EngineState* engine, Peer* peer, const Addr* addr) noex
         peer.connected = 1
         report(engine, REPORT_CONNECTED, peer.id, 0, text, describe(addr, text))
     elif moved:
+        note_path(engine, peer)
         peer.moved = 1  # told by the round: a peer that jumps to and fro must not flood the control plane
 
 
@@ -229,7 +231,9 @@ cdef void answer_check(EngineState* engine, const Addr* addr, const uint8_t* dat
     learn_address(engine, peer, addr)
     peer.last_check = engine.now
     peer.silent = 0
-    if message.use_candidate and not is_old:
+    if message.use_candidate:
+        # By the old credentials too, until the new ones are in use: what a browser has begun to check before it had the
+        # answer it goes on checking by them.
         peer.nominated = 1
         select_address(engine, peer, addr)
     elif not peer.connected or (

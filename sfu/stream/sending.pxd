@@ -38,9 +38,13 @@ cdef uint64_t pace_bps(const EngineState* engine, const Sender* sender) noexcept
 cdef void send_repair(EngineState* engine, Leg* leg, uint16_t sequence) noexcept nogil
 # The estimator has been told something.
 cdef void note_feedback(EngineState* engine, Peer* peer) noexcept nogil
+# The viewer is by another path now: what it was not told of while nothing was heard from it leaves at once.
+cdef void note_path(EngineState* engine, Peer* peer) noexcept nogil
 # Has left: `size` bytes of the datagram, with this number of its own. `once`: no other is ever sent with that.
 cdef void note_leaves(EngineState* engine, Leg* leg, uint32_t size, int once, uint32_t ssrc, uint16_t sequence,
                       int kind) noexcept nogil
+# What comes of the leg's picture waits behind all others', or, no longer parked, by its rank again.
+cdef void park(EngineState* engine, Leg* leg, int parked) noexcept nogil
 # Sends what may leave by now; when there will be more to do (µs), 0 for never.
 cdef int64_t serve_sender(EngineState* engine, Peer* peer) noexcept nogil
 # The leg goes, or begins anew, or (`encoding` is not -1) one encoding does: what waits of it is let go.

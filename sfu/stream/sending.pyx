@@ -10,6 +10,7 @@ from libc.stdlib cimport calloc, free, malloc
 from mediaserver.sfu.policy.bwe.estimator cimport (
     estimator_close,
     estimator_init,
+    estimator_moved,
     estimator_name,
     estimator_process,
     estimator_sent,
@@ -23,7 +24,7 @@ from mediaserver.sfu.stream.keyframes cimport leg_wants_keyframe
 from mediaserver.sfu.stream.leg cimport leg_forward, leg_restart
 from mediaserver.sfu.stream.repairing cimport leg_pad, leg_retransmit
 from mediaserver.sfu.stream.share cimport share_line
-from mediaserver.sfu.stream.state cimport LANE_PICTURES, LANE_REPAIR, LANE_SOUND, LANES, Waiting
+from mediaserver.sfu.stream.state cimport LANE_PARKED, LANE_PICTURES, LANE_REPAIR, LANE_SOUND, LANES, Waiting
 from mediaserver.sfu.wire.lines cimport lines_new
 from mediaserver.sfu.wire.packet cimport EXT_TWCC
 
@@ -77,9 +78,21 @@ cdef inline int lane_of(const Leg* leg) noexcept nogil:
     cdef int lane
     if not leg.track.config.video:
         return LANE_SOUND
+    if leg.parked:
+        return LANE_PARKED
     # Ranks below 2 are sound's; ultrasound (2) must not stand behind what catches up for the camera (3).
     lane = LANE_PICTURES + max(leg.config.worth.rank - 2, 0)
-    return lane if lane < LANES else LANES - 1
+    return lane if lane < LANE_PARKED else LANE_PARKED - 1
+
+
+cdef inline int is_next(const Sender* sender) noexcept nogil:
+    """Nothing waits, apart from what is parked."""
+    cdef int lane
+    if sender.waiting_count:
+        for lane in range(LANE_PARKED):
+            if sender.first[lane] != NULL:
+                return 0
+    return 1
 
 
 cdef void queue(EngineState* engine, Sender* sender, int lane, Leg* leg, Packet* packet, int repair,
@@ -144,6 +157,32 @@ cdef void forget_waiting(EngineState* engine, Leg* leg, int encoding) noexcept n
             free(entry)
 
 
+cdef void park(EngineState* engine, Leg* leg, int parked) noexcept nogil:
+    """Moves what waits of it to the other lane."""
+    cdef Sender* sender = leg.peer.sender
+    cdef int source = lane_of(leg), target
+    cdef Waiting** link = &sender.first[source]
+    cdef Waiting* entry
+    leg.parked = parked
+    target = lane_of(leg)
+    sender.last[source] = NULL
+    while link[0] != NULL:
+        entry = link[0]
+        if entry.leg != leg:
+            sender.last[source] = entry
+            link = &entry.next
+            continue
+        link[0] = entry.next
+        entry.next = NULL
+        entry.since = engine.now
+        if sender.last[target] != NULL:
+            sender.last[target].next = entry
+        else:
+            sender.first[target] = entry
+        sender.last[target] = entry
+    make_hot(engine, leg.peer, engine.now)
+
+
 # ---- the pace
 
 
@@ -165,6 +204,8 @@ cdef uint64_t pace_bps(const EngineState* engine, const Sender* sender) noexcept
         return UNKNOWN_BPS
     if sender.estimator.probe_bytes_left and sender.estimator.probe_bps > sender.estimator.pacing_bps:
         return sender.estimator.probe_bps
+    if sender.first[<int>LANE_PARKED] != NULL:
+        return sender.estimator.target_bps  # it may be more than the line carries for as long as it lasts
     return sender.estimator.pacing_bps
 
 
@@ -189,6 +230,12 @@ cdef void note_feedback(EngineState* engine, Peer* peer) noexcept nogil:
     cdef Sender* sender = peer.sender
     sender.heard_at = engine.now
     make_hot(engine, peer, engine.now)
+
+
+cdef void note_path(EngineState* engine, Peer* peer) noexcept nogil:
+    if peer.sender != NULL:
+        estimator_moved(&peer.sender.estimator, engine.now)
+        make_hot(engine, peer, engine.now)
 
 
 cdef void note_complaint(EngineState* engine, Sender* sender) noexcept nogil:
@@ -281,7 +328,7 @@ cdef void send_media(EngineState* engine, Leg* leg, Packet* packet) noexcept nog
         return
     lane = lane_of(leg)
     # Sound is next to nothing, and never waits.
-    if lane == LANE_SOUND or (sender.waiting_count == 0 and may_leave(engine, sender)):
+    if lane == LANE_SOUND or (is_next(sender) and sender.first[lane] == NULL and may_leave(engine, sender)):
         leg_forward(engine, leg, packet)
         return
     if packet.keyframe and leg.catch_up.until:
@@ -330,7 +377,7 @@ cdef void shed(EngineState* engine, Sender* sender) noexcept nogil:
     """A lane that has waited too long begins anew at a key picture: late pictures would be of no use, and in the way."""
     cdef int lane
     cdef Leg* leg
-    for lane in range(LANES - 1, LANE_REPAIR - 1, -1):
+    for lane in range(LANE_PARKED - 1, LANE_REPAIR - 1, -1):
         while sender.first[lane] != NULL and engine.now - sender.first[lane].since > WAIT_MOST_US:
             if lane == LANE_REPAIR:
                 let_go(engine, sender, lane)

@@ -25,12 +25,13 @@ from mediaserver.sfu.stream.catchup cimport leg_begin
 from mediaserver.sfu.stream.leg cimport leg_restart
 from mediaserver.sfu.stream.meter cimport meter_bps, meter_pictures
 from mediaserver.sfu.stream.report cimport REPORT_LEG_QUALITY, report
-from mediaserver.sfu.stream.sending cimport sender_limits
+from mediaserver.sfu.stream.sending cimport park, sender_limits
 from mediaserver.sfu.stream.state cimport ALIVE_US, Encoding, Sender, Track
 from mediaserver.sfu.stream.wanted cimport unsent_bps
 
 cdef enum:
     SOON_US = 50000
+    PARKED_US = 1000000      # a picture that the line may carry soon is not left out for as long
     AGAIN_US = 500000        # a verdict stands for so long, if nothing happens
     LEAN_US = 5000000        # at least so long copies of sound are left out, or sent
     LENIENT_US = 2000000     # after the beginning, and after an outage
@@ -155,16 +156,33 @@ cdef void tell_quality(EngineState* engine, Leg* leg, const AllocTrack* entry) n
         report(engine, REPORT_LEG_QUALITY, leg.id, value, NULL, 0)
 
 
+cdef int may_fit_soon(const EngineState* engine, const Leg* leg, const AllocTrack* entry) noexcept nogil:
+    """A hold ends with a key picture, for which the viewer waits longer than for the probes that find out what the line
+    carries: a picture that is shown is not given up before they have, as long as they may find that it fits."""
+    cdef const Sender* sender = leg.peer.sender
+    return not leg.held and not leg.await_keyframe and engine.now - entry.changed < PARKED_US \
+        and sender_limits(engine, sender) and sender.estimator.open
+
+
 cdef void lay_upon(EngineState* engine, Leg* leg, const AllocTrack* entry) noexcept nogil:
     cdef const AllocLayer* layer
     cdef int i
-    if not leg.track.config.video or entry.reason == ALLOC_OFF:
+    if not leg.track.config.video:
+        return
+    if entry.reason == ALLOC_OFF:
+        leg.parked = 0  # nothing of it waits
         return
     if entry.index < 0 and entry.reason != ALLOC_NO_LAYER:
-        if not leg.held:
+        if may_fit_soon(engine, leg, entry):
+            if not leg.parked:
+                park(engine, leg, 1)
+        elif not leg.held:
             leg.held = 1
+            leg.parked = 0
             leg_restart(engine, leg, 0)
         return
+    if leg.parked:
+        park(engine, leg, 0)
     if leg.held:
         leg.held = 0
         leg.wanting = 1
@@ -197,7 +215,7 @@ cdef void decide(EngineState* engine, Peer* peer, uint64_t estimate) noexcept no
     cdef AllocTrack entries[ALLOC_TRACKS]
     cdef AllocLayer layers[ALLOC_TRACKS][ALLOC_LAYERS]
     cdef uint64_t used = 0, wanted = 0
-    cdef int unknown = 0
+    cdef int unknown = 0, parked = 0
     cdef uint32_t count = min(peer.leg_count, <uint32_t>ALLOC_TRACKS)
     cdef uint32_t i
     for i in range(count):
@@ -214,7 +232,10 @@ cdef void decide(EngineState* engine, Peer* peer, uint64_t estimate) noexcept no
         peer.legs[i].share.layers = NULL
         peer.legs[i].given = entries[i].layers[<int>entries[i].index].spatial if entries[i].index >= 0 else -1
         lay_upon(engine, peer.legs[i], &entries[i])
-        tell_quality(engine, peer.legs[i], &entries[i])
+        if peer.legs[i].parked:
+            parked = 1
+        else:
+            tell_quality(engine, peer.legs[i], &entries[i])
         unknown |= is_unknown(peer.legs[i].track, engine.now)
     if unknown:
         # What a picture takes that has only just begun will be known in a moment. Until then all may be wanted.
@@ -224,6 +245,8 @@ cdef void decide(EngineState* engine, Peer* peer, uint64_t estimate) noexcept no
     estimator_demand(&peer.sender.estimator, used, wanted + unsent_bps(engine, peer), engine.now)
     peer.sender.allocated_bps = used
     choose_copies(engine, peer, wanted > estimate)
+    if parked:
+        peer.sender.allocate_due = engine.now + SOON_US
 
 
 cdef void share_again(EngineState* engine, Peer* peer) noexcept nogil:
@@ -239,6 +262,7 @@ cdef void stall(EngineState* engine, Peer* peer) noexcept nogil:
     for i in range(peer.leg_count):
         if peer.legs[i].track.config.video and not peer.legs[i].held:
             peer.legs[i].held = 1
+            peer.legs[i].parked = 0
             leg_restart(engine, peer.legs[i], 0)
 
 

@@ -47,7 +47,8 @@ cdef enum:
     LANE_SOUND = 0
     LANE_REPAIR = 1
     LANE_PICTURES = 2        # and those after it, by rank
-    LANES = 6
+    LANE_PARKED = 6          # pictures that the line may carry in a moment
+    LANES = 7
 
 cdef struct Peer
 cdef struct Track
@@ -460,6 +461,7 @@ cdef struct Leg:
     Renumber renumber
     LegConfig config
     uint32_t id
+    uint8_t parked                   # not carried for now: what comes waits, and leaves with what others leave over
     uint8_t wanting                  # it begins again: a key picture is to be asked for
     uint8_t pad_turn
     int8_t given                     # the encoding or layer of that share, -1: none is known

@@ -1,7 +1,8 @@
-"""How long a picture stands still when its viewer changes networks: `python -m tests.browser.switch` (as root).
+"""How long a picture stands still when its viewer changes networks: `python -m tests.browser.switch [--tcp]` (as root).
 
 Chromium runs in a network namespace with two lines to the server, as a notebook with a cable and Wi-Fi. The one in use
-goes down, and later comes up again while the other goes. Times are between two pictures on the screen.
+goes down, and later comes up again while the other goes. Times are between two pictures on the screen. With `--tcp` it
+may send no UDP.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +23,7 @@ from playwright.sync_api import sync_playwright
 from tests.browser import consultation as c
 from tests.browser.conftest import Pages, Server, launch
 from tests.browser.drivers import CHROMIUM_FLAGS
-from tests.browser.test_network import ROUTE, count, longest_stop, script, wait_for_picture
+from tests.browser.test_network import NO_UDP, ROUTE, count, longest_stop, script, wait_for_picture
 
 SERVER = "10.93.9.1"
 LINES = ("10.93.1", "10.93.2")
@@ -60,7 +62,8 @@ def two_lines(name: str) -> Iterator[Callable[[int, bool], None]]:
         subprocess.run(["ip", "netns", "del", name], check=False)
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
+    tcp = "--tcp" in arguments
     name = f"ms{os.getpid() % 10000}"
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver, two_lines(name) as switch:
         chromium = Path(folder, "chromium")
@@ -69,11 +72,11 @@ def main() -> None:
         server = Server(Path(folder, "data"), "--workers", "1", "--announce", SERVER, http=f"{SERVER}:0", udp=":0")
         # Devices are given to secure pages alone, and this server has an address.
         near = launch(driver, f"--unsafely-treat-insecure-origin-as-secure={server.base}")
-        away = driver.chromium.launch(executable_path=chromium, args=list(CHROMIUM_FLAGS))
+        away = driver.chromium.launch(executable_path=chromium, args=[*CHROMIUM_FLAGS, *([NO_UDP] if tcp else [])])
         carts, pages = Pages(near), Pages(away)
         try:
             c.start_cart(carts, server, "switch")
-            viewer = pages.open(server.address("viewer", "switch"), script=script())
+            viewer = pages.open(server.address("viewer", "switch"), script=script(protocol="tcp" if tcp else "udp"))
             print(json.dumps({"before": wait_for_picture(viewer)}), flush=True)
             for what, change in (
                 ("the cable is pulled", lambda: switch(0, False)),
@@ -92,4 +95,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

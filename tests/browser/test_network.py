@@ -13,7 +13,7 @@ import pytest
 
 from tests.browser import consultation as c
 from tests.browser.conftest import PATIENCE, Pages, Server, launch
-from tests.browser.relay import UdpRelay
+from tests.browser.relay import TcpRelay, UdpRelay
 from tests.browser.turn import free_port, turn_server
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ pytestmark = pytest.mark.browser
 
 CUT_OFF_MS = 1_000
 """From the end of a path, of which nothing tells, to a picture by another."""
+TCP_CUT_OFF_MS = 1_500
+"""The same for a TCP connection: Chromium takes longer to find the next one."""
+ALARM_MS = 31_000
+"""So long pages are slower to take a silence for a dead path."""
 NO_UDP = "--webrtc-ip-handling-policy=disable_non_proxied_udp"
 PEERS = """
     window.peers = [];
@@ -30,7 +34,9 @@ PEERS = """
       constructor(options) { super({ ...options, ...POLICY }); window.peers.push(this); }
       setConfiguration(options) { super.setConfiguration({ ...options, ...POLICY }); }
       setRemoteDescription({ type, sdp }) {
-        const other = /a=candidate:\\d+ 1 (tcp|udp \\d+ (?!127\\.0\\.0\\.1 )).*\\r\\n/g;
+        const others = { udp: /a=candidate:\\d+ 1 (tcp|udp \\d+ (?!127\\.0\\.0\\.1 )).*\\r\\n/g,
+                         tcp: /a=candidate:\\d+ 1 (udp|tcp \\d+ (?!127\\.0\\.0\\.1 )).*\\r\\n/g };
+        const other = others["PROTOCOL"];
         const relay = window.relay ?? RELAY;
         if (relay) sdp = sdp.replaceAll(other, "").replaceAll(/(a=candidate.* 127\\.0\\.0\\.1) \\d+/g, "$1 " + relay);
         return super.setRemoteDescription({ type, sdp });
@@ -56,11 +62,11 @@ def no_udp(playwright: Playwright) -> Iterator[Pages]:
     assert opened.errors == []
 
 
-def script(*, turn: bool = False, relay: int = 0, policy: str = "{}") -> str:
+def script(*, turn: bool = False, relay: int = 0, protocol: str = "udp", policy: str = "{}") -> str:
     """For a page that is to use TURN alone, our own relay at that port, or what else a configuration says."""
     if turn:
         policy = '{ iceTransportPolicy: "relay" }'
-    return PEERS.replace("POLICY", policy).replace("RELAY", str(relay))
+    return PEERS.replace("POLICY", policy).replace("RELAY", str(relay)).replace("PROTOCOL", protocol)
 
 
 def open_viewer(pages: Pages, server: Server, room: str, **how: Any) -> Page:
@@ -161,6 +167,32 @@ def test_pictures_go_on_when_an_address_changes(
             assert count(one_worker, "offers") > offers
             assert stop < CUT_OFF_MS * PATIENCE
             wait_for_picture(doctor)
+
+
+def test_pictures_go_on_when_tcp_connections_die(
+    one_worker: Server, media_port: int, pages: Pages, no_udp: Pages, figures: Callable[..., None]
+) -> None:
+    """As behind a firewall that has forgotten them: that of the media alone, then that of the signalling with it."""
+    http_port = int(one_worker.base.rsplit(":", 1)[1])
+    with TcpRelay(media_port) as media, TcpRelay(http_port) as signalling:
+        c.start_cart(pages, one_worker, "dead-1")
+        near = one_worker.address("viewer", "dead-1").replace(f":{http_port}/", f":{signalling.port}/")
+        doctor = no_udp.open(near, script=script(relay=media.port, protocol="tcp"))
+        assert wait_for_picture(doctor)["protocol"] == "tcp"
+        stops = {"media": longest_stop(doctor, media.forget)}
+        wait_for_picture(doctor)
+        doctor.wait_for_timeout(ALARM_MS)
+
+        def forget_both() -> None:
+            media.forget()
+            signalling.forget()
+
+        stops["all"] = longest_stop(doctor, forget_both)
+        wait_for_picture(doctor)
+        no_udp.close()  # the page goes before its ways do
+        figures(stop_ms={what: round(ms) for what, ms in stops.items()})
+        assert stops["media"] < TCP_CUT_OFF_MS * PATIENCE
+        assert stops["all"] < TCP_CUT_OFF_MS * PATIENCE
 
 
 SOUND = """async () => {

@@ -6,7 +6,7 @@ from mediaserver.codecs.payload import Codec
 from mediaserver.sfu.stream.engine import Engine
 from mediaserver.sfu.stream.params import LegParams, LegPayload, PayloadParams, TrackParams
 from mediaserver.sfu.stream.tap import TapRing
-from mediaserver.sfu.wire import packet
+from mediaserver.sfu.wire import packet, rtcp_packets
 from mediaserver.sfu.wire.packet import ExtKind
 from mediaserver.sfu.wire.srtp import SrtpError
 from tests.sim.peer import ScriptedPeer
@@ -14,7 +14,11 @@ from tests.sim.peer import ScriptedPeer
 from .steps import steps
 
 STRANGER = ("203.0.113.9", 9)
+MS = 1_000
+PICTURE_US = 33 * MS
+VP8_KEY, VP8_DELTA = b"\x10\0\0\0\x9d\x01\x2a\x80\x02\xe0\x01", b"\x10\x01\0\0"
 CODECS = (Codec.CODEC_VP8, Codec.CODEC_VP9, Codec.CODEC_H264, Codec.CODEC_H265, Codec.CODEC_AV1)
+TWCC = int(ExtKind.EXT_TWCC)
 EXTENSIONS = tuple((i, kind) for i, kind in enumerate(ExtKind) if kind not in (ExtKind.EXT_NONE, ExtKind.EXT_COUNT))
 VIDEO = TrackParams(
     mid="1",
@@ -27,6 +31,8 @@ VIDEO = TrackParams(
     rtx_ssrcs=(2,),
     extensions=EXTENSIONS,
 )
+FLOW = 0xF1
+"""The command that lets pictures flow: of how many, how many packets each, and how wide the lines are."""
 AUDIO = TrackParams(
     mid="0",
     video=False,
@@ -43,6 +49,9 @@ class FuzzPeer(ScriptedPeer):
     def __init__(self, engine: Engine, number: int) -> None:
         super().__init__(engine, number, ("192.0.2.1", 5000 + number))
         self.highest: dict[int, int] = {}
+        self.told = 0
+        self.line_free = 0
+        self.feedback = 0
         self.seen: dict[bytes, bytes] = {}
 
     def media(self, plain: bytes, now: int) -> None:
@@ -70,6 +79,28 @@ class FuzzPeer(ScriptedPeer):
                 return
             self.seen[name] = datagram
         super().take(datagram)
+
+    def tell(self, bps: int, now: int) -> None:
+        """Transport-wide feedback, as if what came since the last has waited for a line of that rate, and a request for
+        the last packet and those before it."""
+        numbers: dict[int, int] = {}
+        for plain in self.received[self.told :]:
+            wide = packet.read_extensions(plain, {20 + TWCC: ExtKind.EXT_TWCC}).get(ExtKind.EXT_TWCC)
+            self.line_free = max(self.line_free, now) + len(plain) * 8_000_000 // bps
+            if wide is not None:
+                numbers[int.from_bytes(wide)] = self.line_free
+        self.told = len(self.received)
+        if numbers:
+            first = min(numbers)
+            arrivals = [numbers.get(number) for number in range(first, min(max(numbers) + 1, first + 500))]
+            message, _ = rtcp_packets.write_transport(5, 5, self.feedback & 0xFF, first, arrivals, capacity=1200)
+            self.feedback += 1
+            if message:
+                self.report(message, now)
+        if self.received:
+            last = packet.parse_rtp(self.received[-1])
+            asked = tuple((last.sequence - back) & 0xFFFF for back in range(17))
+            self.report(rtcp_packets.write(rtcp_packets.Nack(5, last.ssrc, asked), capacity=1200), now)
 
 
 def leg(number: int, rtx: bool) -> LegParams:
@@ -149,9 +180,36 @@ class Scene:
             if self.now == end:
                 break
 
+    def flow(self, pictures: int, packets: int, bps: int) -> None:
+        """So many pictures at 30 a second, of so many packets each; the viewers' lines carry `bps`, and they say so."""
+        cart = self.peers[0]
+        for _ in range(pictures):
+            for part in range(packets):
+                number = cart.highest.get(1, -1) + 1
+                head = (VP8_DELTA if number else VP8_KEY) if part == 0 else b"\0" + VP8_DELTA[1:]
+                stamp = self.now * 9 // 100 & 0xFFFFFFFF
+                plain = packet.write_rtp(
+                    payload_type=96,
+                    marker=part == packets - 1,
+                    sequence=number & 0xFFFF,
+                    timestamp=stamp,
+                    ssrc=1,
+                    payload=head + bytes(1000),
+                )
+                cart.media(plain, self.now)
+            self.settle()
+            self.wait(PICTURE_US)
+            self.settle()
+            for viewer in self.peers[1:]:
+                viewer.tell(bps, self.now)
+
     def command(self, data: bytes) -> None:
         """A command of the control plane by the first byte, on the object that the second names."""
         what, which = (*data[:2], 0, 0)[:2]
+        if what == FLOW:
+            size, line = (*data[2:4], 0, 0)[:2]
+            self.flow(which % 32, size % 20, 500_000 * (1 + line))
+            return
         track, number = 100 + which % 2, 10 * (2 + which % 2) + (which >> 1) % 2
         match what % 9:
             case 0 | 1:

@@ -276,4 +276,6 @@ def scenes() -> list[bytes]:
     commands = b"".join(step(7, bytes((what, what))) + wait for what in range(9))
     noise = b"".join(step(0, data) + step(5, data) for data in [*stun_messages(), *dtls_datagrams(), *srtp_packets()])
     reports = b"".join(step(what, data) for what in (2, 4, 12) for data in rtcp_packets())
-    return [*found, opus + found[0] + commands + found[0], noise, opus + reports + wait]
+    # Pictures of 2 Mbit/s on lines that carry 100, 1, 0.5 and again 100 Mbit/s: parked, taken up, left out.
+    held = [step(7, bytes((0xF1, 16, 8, line))) for line in (199, 199, 1, 0, 199, 199)]
+    return [*found, opus + found[0] + commands + found[0], noise, opus + reports + wait, opus + b"".join(held)]

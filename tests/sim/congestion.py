@@ -16,6 +16,7 @@ MS = 1_000
 GROUP_US = 5 * MS
 TREND_GROUPS = 20
 LOG_SIZE = 8_192
+START_BPS = 300_000
 
 
 class Sent(NamedTuple):
@@ -34,7 +35,7 @@ class Arrived(NamedTuple):
 class SenderEstimate:
     """What a sender may send, in bits per second (`bps`), from transport-wide feedback and REMB."""
 
-    def __init__(self, start_bps: int = 300_000, most: int = 20_000_000) -> None:
+    def __init__(self, start_bps: int = START_BPS, most: int = 20_000_000) -> None:
         self.bps = start_bps
         self.most = most
         self.lost = 0.0

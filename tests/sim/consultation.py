@@ -10,6 +10,7 @@ from mediaserver.codecs.payload import Codec
 from mediaserver.sfu.stream.engine import Engine
 from mediaserver.sfu.stream.params import LegParams, LegPayload, LegPolicy, PayloadParams, TrackParams
 from mediaserver.sfu.wire.packet import ExtKind
+from tests.sim.congestion import START_BPS
 from tests.sim.encoder import Encoding, VideoSpec
 from tests.sim.lab_world import Laboratory
 from tests.sim.network import SECOND, Link, LinkSpec
@@ -123,7 +124,9 @@ def payload_types(medium: VideoSpec | SoundSpec) -> dict[int, Codec]:
 
 
 class Consultation:
-    """A laboratory with a cart and its doctors. `legs`: (doctor's number, source) -> the receiver of that leg."""
+    """A laboratory with a cart and its doctors. `legs`: (doctor's number, source) -> the receiver of that leg.
+
+    The cart publishes for `warm_up` µs before the first doctor joins; its own estimate begins at `start_bps`."""
 
     def __init__(
         self,
@@ -132,6 +135,8 @@ class Consultation:
         sources: Sequence[SourceSpec] = CONSULTATION,
         cart: LinkSpec = WIDE,
         policy: str = "clinical",
+        warm_up: int = WARM_UP,
+        start_bps: int = START_BPS,
     ) -> None:
         self.seed = seed
         self.policy = policy
@@ -145,12 +150,13 @@ class Consultation:
             seed,
             Link(cart, seed * 100 + 1, laboratory.now),
             Link(LinkSpec(delay=cart.delay), seed * 100 + 2, laboratory.now),
+            start_bps,
         )
         laboratory.add(self.cart)
         self.doctors: list[Viewer] = []
         for index, spec in enumerate(self.sources):
             self._publish(index, spec)
-        laboratory.run(WARM_UP)
+        laboratory.run(warm_up)
 
     def _publish(self, index: int, spec: SourceSpec) -> None:
         medium = spec.medium
@@ -180,9 +186,17 @@ class Consultation:
         self.laboratory.engine.add_track(100 + index, CART, params)
         self.cart.add(track)
 
-    def join(self, down: LinkSpec, up: LinkSpec | None = None, *, named: bool = False, remb: bool = False) -> Viewer:
+    def join(
+        self,
+        down: LinkSpec,
+        up: LinkSpec | None = None,
+        *,
+        named: bool = False,
+        remb: bool = False,
+        shakes_hands: bool = False,
+    ) -> Viewer:
         """A doctor joins and views everything. `named`: it tells of packets as RFC 8888 does; `remb`: of none,
-        but what it takes its line to carry."""
+        but what it takes its line to carry. `shakes_hands`: see LabPeer."""
         laboratory, number = self.laboratory, FIRST_DOCTOR + len(self.doctors)
         doctor = Viewer(
             laboratory.engine,
@@ -196,6 +210,7 @@ class Consultation:
             doctor.arrivals = Arrivals()
         if remb:
             doctor.estimate = ReceiverEstimate()
+        doctor.shakes_hands = shakes_hands
         laboratory.add(doctor)
         self.doctors.append(doctor)
         for index, spec in enumerate(self.sources):

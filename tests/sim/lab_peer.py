@@ -17,7 +17,10 @@ REPLAYED = -3
 class LabPeer(ScriptedPeer):
     """Sends by `up` and receives by `down`; its checks measure the round trip. `deadline` says when `tick` is due.
     `wake` is its last answer, which whoever calls `tick` or `receive` keeps up to date. `told`: what the server thought
-    of the line to it (time, its estimate, what it gave out of that, both in bit/s)."""
+    of the line to it (time, its estimate, what it gave out of that, both in bit/s). `shakes_hands`: there are no keys
+    before a check has passed, as with DTLS."""
+
+    shakes_hands = False
 
     def __init__(self, engine: Engine, number: int, addr: Address, seed: int, up: Link, down: Link) -> None:
         super().__init__(engine, number, addr, seed)
@@ -33,6 +36,12 @@ class LabPeer(ScriptedPeer):
     def start(self, now: int) -> None:
         """Make the peer known with its keys, and begin to check."""
         self.engine.add_peer(self.number, self.ufrag, self.pwd)
+        if not self.shakes_hands:
+            self._agree()
+        self._next_check = now
+        self.tick(now)
+
+    def _agree(self) -> None:
         inbound, outbound = self.keys
         self.engine.set_keys(
             self.number,
@@ -42,8 +51,6 @@ class LabPeer(ScriptedPeer):
             outbound[:KEY_SIZE],
             outbound[KEY_SIZE:],
         )
-        self._next_check = now
-        self.tick(now)
 
     def move(self, addr: Address, now: int) -> None:
         """To another address: a network switch."""
@@ -98,6 +105,8 @@ class LabPeer(ScriptedPeer):
         self.round_trip = (7 * self.round_trip + round_trip) // 8 if self.round_trip else round_trip
         if not self.connected_at:
             self.connected_at = now
+            if self.shakes_hands:
+                self._agree()
             self.connected(now)
 
     def connected(self, now: int) -> None:

@@ -15,7 +15,7 @@ from mediaserver.sfu.stream.engine import Engine
 from mediaserver.sfu.stream.params import Address
 from mediaserver.sfu.wire import rtcp_packets
 from mediaserver.sfu.wire.rtcp_packets import FullIntra, Nack, PictureLoss, Remb, SenderReport, TransportFeedback
-from tests.sim.congestion import SenderEstimate
+from tests.sim.congestion import START_BPS, SenderEstimate
 from tests.sim.encoder import Encoder, VideoSpec
 from tests.sim.lab_peer import LabPeer
 from tests.sim.network import FOREVER, HEADERS, MS, SECOND, Link
@@ -105,10 +105,12 @@ class SentTrack:
 class Publisher(LabPeer):
     """Sends its tracks from the moment that it is connected. `frames_sent` and `bytes_sent` count by mid."""
 
-    def __init__(self, engine: Engine, number: int, addr: Address, seed: int, up: Link, down: Link) -> None:
+    def __init__(
+        self, engine: Engine, number: int, addr: Address, seed: int, up: Link, down: Link, start_bps: int = START_BPS
+    ) -> None:
         super().__init__(engine, number, addr, seed, up, down)
         self.tracks: list[SentTrack] = []
-        self.estimate = SenderEstimate()
+        self.estimate = SenderEstimate(start_bps)
         self.plis = self.nacks = self.retransmitted = 0
         self.rate_log: list[tuple[int, int]] = []
         self._queue: deque[tuple[SentTrack, Source, bytes, bool, int]] = deque()

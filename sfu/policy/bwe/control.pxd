@@ -10,5 +10,7 @@ cdef void control_report(Estimator* e, int64_t now) noexcept nogil
 cdef void control_remb(Estimator* e, double bps, int64_t now) noexcept nogil
 # A receiver report, `share` of the packets lost.
 cdef void control_loss(Estimator* e, double share, int64_t now) noexcept nogil
+# The far end has proved that it is heard by another path.
+cdef void control_moved(Estimator* e, int64_t now) noexcept nogil
 # What has come due, and the rates anew.
 cdef void control_update(Estimator* e, int64_t now) noexcept nogil

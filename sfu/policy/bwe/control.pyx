@@ -224,6 +224,15 @@ cdef void end_outage(Estimator* e, int64_t now) noexcept nogil:
         e.trial_bps = 0
 
 
+cdef void control_moved(Estimator* e, int64_t now) noexcept nogil:
+    if not e.outage:
+        return
+    e.report.arrived = e.report.lost = 0
+    end_outage(e, now)          # of the new path nothing is known: half
+    e.waiting_since = now       # what left by the old one is not waited for
+    control_update(e, now)
+
+
 cdef void note_way(Estimator* e, int64_t round_trip, int64_t now) noexcept nogil:
     if e.way_us == 0 or now - e.way_since > DELAY_BASE_US:
         e.way_before_us = e.way_us if e.way_us else round_trip
@@ -400,6 +409,11 @@ cdef uint64_t window(const Estimator* e, double bps) noexcept nogil:
     return WINDOW_LEAST + <uint64_t>(bps * (way + e.interval + WINDOW_QUEUE_US + jitter(e)) / 8e6)
 
 
+cdef inline bint is_seen(const Estimator* e, int64_t now) noexcept nogil:
+    """The line's end, by a queue."""
+    return e.rate.capacity > 0 and now - e.rate.decreased <= SEEN_US
+
+
 cdef void publish(Estimator* e, int64_t now) noexcept nogil:
     cdef double bps = clamped(allowed(e, now))
     if e.outage:
@@ -408,6 +422,8 @@ cdef void publish(Estimator* e, int64_t now) noexcept nogil:
     e.window_bytes = window(e, bps)
     e.pacing_bps = <uint64_t>(bps * PACING_CONGESTED)
     e.wide = 0
-    if e.measured and not e.congested and (e.rate.capacity == 0 or now - e.rate.decreased > SEEN_US):
+    e.open = e.mode == BY_PACKETS and not e.congested and e.trial_bps == 0 and not is_seen(e, now) \
+        and (e.ceiling_bps == 0 or now - e.ceiling_at > CEILING_US)
+    if e.measured and not e.congested and not is_seen(e, now):
         e.pacing_bps = <uint64_t>(PACING * bps)
         e.wide = e.wanted_bps >= 0 and bps >= e.wanted_bps

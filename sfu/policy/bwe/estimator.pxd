@@ -29,6 +29,8 @@ cdef void estimator_ccfb(Estimator* e, const RtcpItem* item, int64_t now) noexce
 cdef void estimator_remb(Estimator* e, uint64_t bps, int64_t now) noexcept nogil
 # Where REMB leads: as much as this is sent all the same, 0: no more than it says.
 cdef void estimator_try(Estimator* e, double bps, int64_t now) noexcept nogil
+# The far end answers by another path, which ends a silence: nothing has to be reported first.
+cdef void estimator_moved(Estimator* e, int64_t now) noexcept nogil
 # From a receiver report: the fraction lost of 256, the round trip in µs, 0 unknown. Once a report, the worst of its blocks.
 cdef void estimator_loss(Estimator* e, uint8_t fraction_lost, int64_t round_trip, int64_t now) noexcept nogil
 # What the allocation uses at most now, and what all layers at their best would need: no probing beyond that.

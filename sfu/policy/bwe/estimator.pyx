@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from mediaserver.sfu.policy.bwe.control cimport (
-    control_init, control_loss, control_remb, control_report, control_update,
+    control_init, control_loss, control_moved, control_remb, control_report, control_update,
 )
 from mediaserver.sfu.policy.bwe.intake cimport intake_ccfb, intake_transport
 from mediaserver.sfu.policy.bwe.meter cimport meter_add
@@ -81,6 +81,10 @@ cdef void estimator_try(Estimator* e, double bps, int64_t now) noexcept nogil:
     if e.cap_bps < bps:
         e.cap_bps = bps
     control_update(e, now)
+
+
+cdef void estimator_moved(Estimator* e, int64_t now) noexcept nogil:
+    control_moved(e, now)
 
 
 cdef void estimator_loss(Estimator* e, uint8_t fraction_lost, int64_t round_trip, int64_t now) noexcept nogil:

@@ -358,6 +358,31 @@ def test_a_restart_of_ice_keeps_the_old_pair_until_the_new_one_stands() -> None:
     assert answer[1] == 0x11
 
 
+def test_a_pair_may_be_nominated_by_the_old_credentials_until_the_new_ones_are_in_use() -> None:
+    """A browser checks a new port by what it knows, and by nothing else when the answer comes after that."""
+    house = House()
+    house.send(VP8_KEY)
+    doctor = house.doctors[0]
+    house.engine.restart_peer(doctor.number, "newufrag1", "new-password-new-password")
+    new, late = ("192.0.2.77", 7777), ("192.0.2.78", 7778)
+    house.engine.receive(doctor.check_request(), new, house.now)
+    house.engine.transmits()
+    house.send(VP8_DELTA)
+    assert len(doctor.received) == 2  # a check alone moves nothing
+    house.engine.receive(doctor.check_request(nominate=True), new, house.now)
+    doctor.addr = new
+    house.deliver()
+    house.send(VP8_DELTA)
+    assert len(doctor.received) == 3
+    renewed = doctor.check_request(ufrag="newufrag1", pwd="new-password-new-password")
+    house.engine.receive(renewed, new, house.now)
+    house.engine.transmits()
+    house.engine.receive(doctor.check_request(nominate=True), late, house.now)
+    house.engine.transmits()
+    house.send(VP8_DELTA)
+    assert len(doctor.received) == 4
+
+
 def test_silence_is_told_once_and_strangers_get_nothing() -> None:
     house = House()
     house.send(VP8_KEY)
