@@ -60,6 +60,7 @@ cdef int64_t SEEN_US = 30000000
 cdef double AHEAD = 1.05         # of what arrives: the estimate grows no further by itself
 cdef double CONTENDED_LOST = 0.08
 cdef double KNOCK_BPS = 100000.0
+cdef double PURE_LOST = 0.005    # a line that loses fewer is one without losses
 
 
 cdef void control_init(Estimator* e, int64_t now) noexcept nogil:
@@ -400,6 +401,15 @@ cdef uint64_t window(const Estimator* e, double bps) noexcept nogil:
     return WINDOW_LEAST + <uint64_t>(bps * (way + e.interval + WINDOW_QUEUE_US + jitter(e)) / 8e6)
 
 
+cdef double pace(const Estimator* e, double bps, int64_t now) noexcept nogil:
+    """Where a probe has lately seen the line's end, what waits leaves no faster than that: it would only wait there. What
+    probes find on a line that jitters or loses packets is too little for this."""
+    cdef double bounded = PACING * bps
+    if 0 < e.ceiling_bps < bounded and now - e.ceiling_at < CEILING_US and jitter(e) == 0 and e.loss.share < PURE_LOST:
+        bounded = e.ceiling_bps
+    return bounded if bounded > PACING_CONGESTED * bps else PACING_CONGESTED * bps
+
+
 cdef void publish(Estimator* e, int64_t now) noexcept nogil:
     cdef double bps = clamped(allowed(e, now))
     if e.outage:
@@ -409,5 +419,5 @@ cdef void publish(Estimator* e, int64_t now) noexcept nogil:
     e.pacing_bps = <uint64_t>(bps * PACING_CONGESTED)
     e.wide = 0
     if e.measured and not e.congested and (e.rate.capacity == 0 or now - e.rate.decreased > SEEN_US):
-        e.pacing_bps = <uint64_t>(PACING * bps)
+        e.pacing_bps = <uint64_t>pace(e, bps, now)
         e.wide = e.wanted_bps >= 0 and bps >= e.wanted_bps
