@@ -55,7 +55,7 @@ cdef struct AllocTrack:
     int8_t spatial              # what it runs at
     int8_t temporal
     uint8_t failures
-    uint8_t is_short            # in the grace, since `short_since`
+    uint8_t is_short            # in the grace, since `short_since`: the first, second ... in a row; 0: not
     int64_t changed             # µs; 0: never
     int64_t raised
     int64_t lowered

@@ -8,6 +8,7 @@ A layer of a track is judged by one number, its key: greater is better. The topm
 that a choice is made by comparing integers.
 """
 
+from libc.stdint cimport UINT64_MAX
 from libc.string cimport memset
 
 cdef enum:
@@ -16,6 +17,9 @@ cdef enum:
     FLOOR_MARGIN = 7
     MORE_MARGIN = 3
     LINE_MARGIN = 5
+    ABOVE_MARGIN = 4     # and 1/16 of the pictures that rank above: they waver, and what is raised must not take from them
+    NEARLY = 5           # and an estimate that is short by no more than 1/32 is no sign of another line:
+    GRACES = 4           # it gives another grace, so many in a row at most
     KEY_HEIGHT = 46
     KEY_SPATIAL = 40
     KEY_FRAMES = 25
@@ -223,7 +227,8 @@ cdef int in_grace(Choice* self, int chosen, uint64_t budget, int64_t now) noexce
     """The layer at which the first picture stays when the estimate has just fallen a little short of its floor, or of its
     least layer, so that it would be paused, and come back with a keyframe; else -1.
     Estimates fall to some 85 % of what has arrived when a queue grows, less while a long one drains, and climb back in
-    seconds. What arrived was enough then; if it is so no more, the next fall goes further, and the grace ends at once."""
+    seconds. What arrived was enough then; if it is so no more, the next fall goes further, and the grace ends at once.
+    Where the picture is nearly all that the line carries, they climb to nearly enough and fall again."""
     cdef AllocTrack* track = self.track
     cdef uint64_t required = self.current & KEY_FLOOR
     cdef int cheapest
@@ -233,9 +238,19 @@ cdef int in_grace(Choice* self, int chosen, uint64_t budget, int64_t now) noexce
         track.is_short = 1
         track.short_since = now
     cheapest = pick_cheapest(self, required)
+    if price(track, cheapest) <= budget + (budget >> NEARLY) and track.is_short < GRACES \
+            and now - track.short_since >= ALLOC_GRACE_US // 2:
+        track.is_short += 1
+        track.short_since = now
     if price(track, cheapest) > budget + budget // 2 or now - track.short_since >= ALLOC_GRACE_US:
         return -1
     return cheapest
+
+
+cdef inline bint is_lowered(const Choice* self, int chosen) noexcept nogil:
+    """It is under its floor, since now or for no longer than its hold."""
+    cdef uint64_t key = self.keys[chosen] if chosen >= 0 else 0
+    return not key & KEY_FLOOR and (self.held or key < self.current)
 
 
 cdef void set_floor(Choice* self, uint64_t* left, uint64_t* reserved, uint64_t margin, bint precious, bint picture,
@@ -263,7 +278,10 @@ cdef void set_floor(Choice* self, uint64_t* left, uint64_t* reserved, uint64_t m
                 self.track.is_short = 0
             chosen = kept if kept >= 0 else chosen
     take(self, chosen, left)
-    if held and self.awaits:
+    if precious and picture and is_lowered(self, chosen):
+        # What it has just lost nobody below gets before it has been tried again.
+        set_reserve(self, pick_floor(self, UINT64_MAX >> 1, 0, False, 0, FLOOR_MARGIN), 0, FLOOR_MARGIN, reserved)
+    elif held and self.awaits:
         chosen = pick_floor(self, left[0] + self.cost, reserved[0], False, margin, shift)
         set_reserve(self, chosen, margin, shift, reserved)
 
@@ -278,6 +296,8 @@ cdef void improve(Choice* self, uint64_t* left, uint64_t* reserved, uint64_t mar
     if self.awaits:
         if precious:
             wanted = pick_floor(self, budget, others, False, 0, FLOOR_MARGIN)
+            if is_lowered(self, wanted):
+                return  # what is kept free is more than the line carries now
         else:
             wanted = pick_floor(self, budget, others, False, margin, MORE_MARGIN)
         if wanted >= 0 and self.keys[wanted] & KEY_FLOOR:
@@ -358,7 +378,7 @@ cdef int allocate(uint64_t estimate_bps, AllocTrack* tracks, int count, int mode
     cdef Choice choices[ALLOC_TRACKS]
     cdef Choice* order[ALLOC_TRACKS]
     cdef Choice* one
-    cdef uint64_t left = estimate_bps, reserved = 0, margin = estimate_bps >> LINE_MARGIN
+    cdef uint64_t left = estimate_bps, reserved = 0, margin = estimate_bps >> LINE_MARGIN, above = 0
     cdef int used = 0, sounds = 0, changed = 0, i, at
     if count > ALLOC_TRACKS:
         return -1
@@ -381,9 +401,12 @@ cdef int allocate(uint64_t estimate_bps, AllocTrack* tracks, int count, int mode
             take(order[0], pick_cheapest(order[0], 0), &left)
     if mode == ALLOC_CLINICAL:
         for i in range(sounds, used):
-            set_floor(order[i], &left, &reserved, margin, i == sounds, True, now)
+            set_floor(order[i], &left, &reserved, margin + above, i == sounds, True, now)
+            above += order[i].cost >> ABOVE_MARGIN
+        above = 0
         for i in range(sounds, used):
-            improve(order[i], &left, &reserved, margin, i == sounds)
+            improve(order[i], &left, &reserved, margin + above, i == sounds)
+            above += order[i].cost >> ABOVE_MARGIN
     else:
         fill(&order[sounds], used - sounds, &left, mode == ALLOC_EQUAL)
     for i in range(used):

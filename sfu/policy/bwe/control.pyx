@@ -60,6 +60,7 @@ cdef int64_t SEEN_US = 30000000
 cdef double AHEAD = 1.05         # of what arrives: the estimate grows no further by itself
 cdef double CONTENDED_LOST = 0.08
 cdef double KNOCK_BPS = 100000.0
+cdef double PURE_LOST = 0.005    # a line that loses fewer is one without losses
 
 
 cdef void control_init(Estimator* e, int64_t now) noexcept nogil:
@@ -414,6 +415,15 @@ cdef inline bint is_seen(const Estimator* e, int64_t now) noexcept nogil:
     return e.rate.capacity > 0 and now - e.rate.decreased <= SEEN_US
 
 
+cdef double pace(const Estimator* e, double bps, int64_t now) noexcept nogil:
+    """Where a probe has lately seen the line's end, what waits leaves no faster than that: it would only wait there. What
+    probes find on a line that jitters or loses packets is too little for this."""
+    cdef double bounded = PACING * bps
+    if 0 < e.ceiling_bps < bounded and now - e.ceiling_at < CEILING_US and jitter(e) == 0 and e.loss.share < PURE_LOST:
+        bounded = e.ceiling_bps
+    return bounded if bounded > PACING_CONGESTED * bps else PACING_CONGESTED * bps
+
+
 cdef void publish(Estimator* e, int64_t now) noexcept nogil:
     cdef double bps = clamped(allowed(e, now))
     if e.outage:
@@ -425,5 +435,5 @@ cdef void publish(Estimator* e, int64_t now) noexcept nogil:
     e.open = e.mode == BY_PACKETS and not e.congested and e.trial_bps == 0 and not is_seen(e, now) \
         and (e.ceiling_bps == 0 or now - e.ceiling_at > CEILING_US)
     if e.measured and not e.congested and not is_seen(e, now):
-        e.pacing_bps = <uint64_t>(PACING * bps)
+        e.pacing_bps = <uint64_t>pace(e, bps, now)
         e.wide = e.wanted_bps >= 0 and bps >= e.wanted_bps

@@ -17,6 +17,8 @@ SECOND = 1_000_000
 HOLD, PAUSED_HOLD = Allocator.HOLD_US, Allocator.PAUSED_US
 OK, BELOW, PAUSED, NO_LAYER, OFF = AllocReason
 FRAMES = (7, 15, 30)
+SHARES = tuple(zip(FRAMES, (40, 60, 100), strict=True))
+"""Frames a second of each temporal layer, and its share of the rate in per cent, with those below it."""
 
 
 def grid(*rates: int, heights: Sequence[int] = (180, 360, 720)) -> list[Layer]:
@@ -24,7 +26,7 @@ def grid(*rates: int, heights: Sequence[int] = (180, 360, 720)) -> list[Layer]:
     return [
         Layer(rate * share // 100, frames, height * 16 // 9, height, spatial, temporal)
         for spatial, (rate, height) in enumerate(zip(rates, heights, strict=False))
-        for temporal, (frames, share) in enumerate(zip(FRAMES, (40, 60, 100), strict=True))
+        for temporal, (frames, share) in enumerate(SHARES)
     ]
 
 
@@ -38,7 +40,7 @@ def ultrasound(id_: int, rank: int = 2, **changes: object) -> Wish:
     layers = [Layer(1_000_000, 15, 1280, 720, 0, 0)]
     layers += [
         Layer(4_000_000 * share // 100, frames, 1280, 720, 1, temporal)
-        for temporal, (frames, share) in enumerate(zip(FRAMES, (40, 60, 100), strict=True))
+        for temporal, (frames, share) in enumerate(SHARES)
     ]
     wish = Wish(id_, layers, rank, True, True, floor_bps=1_000_000, floor_frames=15, least_height=480)
     return wish._replace(**changes)  # type: ignore[arg-type]
@@ -264,6 +266,15 @@ def test_raising_needs_a_margin() -> None:
     assert line.step(1_700_000, SECOND)[1].cost_bps == 1_700_000
 
 
+def test_what_is_raised_leaves_room_for_the_pictures_above_to_waver() -> None:
+    line = Line(voice(1), ultrasound(2), camera(3))
+    assert line.step(1_045_000)[3].reason == PAUSED
+    # Its least layer takes 60 kbit/s, and would fit.
+    assert line.step(1_190_000, 20 * SECOND)[3].reason == PAUSED
+    assert line.step(1_215_000, SECOND)[3].cost_bps == 60_000
+    assert line.step(1_110_000, SECOND)[3].cost_bps == 60_000
+
+
 def test_the_hold_grows_while_raises_fail() -> None:
     line = Line(camera(1))
     for step in range(600):
@@ -287,6 +298,26 @@ def test_a_dip_of_the_estimate_does_not_take_the_first_picture() -> None:
     assert line.step(900_000, Allocator.GRACE_US)[2].reason == PAUSED  # the line has become thinner indeed
     assert line.step(1_200_000, 2 * SECOND)[2].reason == OK
     assert line.step(700_000, SECOND)[2].reason == PAUSED  # far too little: at once
+
+
+def test_an_estimate_that_is_nearly_enough_gives_another_grace_a_few_times() -> None:
+    line = Line(voice(1), ultrasound(2))
+    line.step(1_045_000)
+    seen = [line.step(1_020_000 if step % 2 else 900_000, SECOND)[2].reason for step in range(16)]
+    assert seen[:9] == [OK] * 9
+    assert seen[-1] == PAUSED
+
+
+def test_nobody_gets_what_the_first_picture_has_just_lost() -> None:
+    layers = [Layer(1_000_000 * share // 100, frames, 1280, 720, 0, t) for t, (frames, share) in enumerate(SHARES)]
+    line = Line(voice(1), ultrasound(2, layers=layers), camera(3))
+    line.step(1_045_000)
+    line.step(900_000, SECOND)
+    got = line.step(900_000, Allocator.GRACE_US)
+    assert [got[2].cost_bps, got[2].reason, got[3].reason] == [600_000, BELOW, PAUSED]
+    assert line.step(900_000, SECOND)[3].reason == PAUSED
+    # The line carries no more than this: then the camera may have what is left.
+    assert line.step(900_000, 2 * SECOND)[3].cost_bps > 0
 
 
 def test_after_an_outage_everything_is_back_within_the_hold() -> None:
