@@ -139,7 +139,8 @@ setup(
     package_dir=find_packages(),
     package_data={
         "": ["*.pyx", "*.pxd", "*.pyi", "py.typed"],
-        "mediaserver": ["templates/*.html", "web/*", "web/**/*"],
+        "mediaserver": ["web/*", "web/**/*"],
+        "mediaserver.reports": ["templates/*.html"],
         "mediaserver.loadtest": ["scenarios/*.toml", "templates/*.html"],
         "mediaserver.recording.export": ["verify.html"],
     },

@@ -28,7 +28,7 @@ ELSEWHERE = {
     "cart": ("mediaserver.loadtest.cli", "cart"),
     "loadtest": ("mediaserver.loadtest.cli", "loadtest"),
     "archive": ("mediaserver.archive_command", "app"),
-    "report": ("mediaserver.session_files", "report"),
+    "report": ("mediaserver.reports.files", "report"),
 }
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file; `mediaserver config` prints one.")]

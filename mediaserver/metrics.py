@@ -13,16 +13,16 @@ from prometheus_client.metrics_core import Metric
 
 from mediaserver import __version__
 from mediaserver.audit import Audit
-from mediaserver.latency import AGE_BOUNDS, LatencyBook
+from mediaserver.reports.latency import AGE_BOUNDS, LatencyBook
+from mediaserver.reports.session import SessionReports
+from mediaserver.reports.spells import SpellBook
 from mediaserver.rooms import Rooms
-from mediaserver.session_report import SessionReports
 from mediaserver.sfu.session.model import SoundFault
 from mediaserver.sfu.wire import gcm
-from mediaserver.spells import SpellBook
 from mediaserver.stats import ControlStats, Histogram
 
 if TYPE_CHECKING:
-    from mediaserver.break_glass import BreakGlass
+    from mediaserver.desk.break_glass import BreakGlass
     from mediaserver.recording.archive import Archive
     from mediaserver.recording.recorder import Recorder
     from mediaserver.recording.storage.logs import LogCopy

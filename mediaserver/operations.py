@@ -1,17 +1,21 @@
-"""Every operation of the HTTP interface, for the OpenAPI document."""
+"""Every operation of the HTTP interface, for the OpenAPI document.
+
+`python -m mediaserver.operations` prints the document of a server with all of them.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from mediaserver.archive_operations import ARCHIVE
-from mediaserver.keeping_operations import KEEPING
-from mediaserver.openapi import Operation
-from mediaserver.webapp import PAGES, RoomList
+from mediaserver.desk.keeping_operations import KEEPING
+from mediaserver.desk.operations import ARCHIVE
+from mediaserver.http.app import PAGES, RoomList
+from mediaserver.http.openapi import Operation, document
 
 SDP = "application/sdp"
 FRAGMENT = "application/trickle-ice-sdpfrag"
@@ -149,3 +153,7 @@ _MEDIA = (
 )  # fmt: skip
 
 OPERATIONS = (*_PAGES, *_OPERATORS, *_MEDIA, *ARCHIVE, *KEEPING)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(document(OPERATIONS)), indent=2).decode() + "\n")

@@ -15,24 +15,26 @@ from typing import TYPE_CHECKING, cast
 import structlog
 from aiohttp import web
 
-from mediaserver import auth, config, tls
+from mediaserver import auth, config
 from mediaserver.about import About
-from mediaserver.archive_access import ArchiveAccess
-from mediaserver.archive_api import ArchiveApi
 from mediaserver.archive_schedule import DisposalSchedule
 from mediaserver.archive_storage import Sending, bring_logs_back, make_storage
 from mediaserver.audit import Audit
-from mediaserver.break_glass import BreakGlass
 from mediaserver.clock import Clock
 from mediaserver.config import ConfigError
 from mediaserver.consent import Whose
+from mediaserver.desk.access import ArchiveAccess
+from mediaserver.desk.api import ArchiveApi
+from mediaserver.desk.break_glass import BreakGlass
 from mediaserver.events import EventStream
 from mediaserver.evidence import audit_limits, open_keys, time_stamps
-from mediaserver.latency import LatencyBook
+from mediaserver.http import tls
+from mediaserver.http.app import WebApp
+from mediaserver.http.exchange import token_of
 from mediaserver.live_room import LiveRoom
-from mediaserver.loss import LossBook
 from mediaserver.metrics import Metrics
 from mediaserver.net import BACKLOG, AddressWatch, StartError, listen, machine_addresses
+from mediaserver.operations import OPERATIONS
 from mediaserver.policy import source_policies
 from mediaserver.reach import find_addresses, open_worker
 from mediaserver.recording import trail
@@ -44,9 +46,12 @@ from mediaserver.recording.register import Register
 from mediaserver.recording.sidecars import Identifiers
 from mediaserver.recordings import Recordings
 from mediaserver.relays import IceServers
+from mediaserver.reports.latency import LatencyBook
+from mediaserver.reports.loss import LossBook
+from mediaserver.reports.session import SessionReports
+from mediaserver.reports.spells import SpellBook
 from mediaserver.room_events import RoomEvent
 from mediaserver.rooms import Rooms
-from mediaserver.session_report import SessionReports
 from mediaserver.settings import Config, Endpoint
 from mediaserver.sfu.session import events as ev
 from mediaserver.sfu.session.dtls import Identity
@@ -54,9 +59,7 @@ from mediaserver.sfu.session.model import Right, Role
 from mediaserver.sfu.session.settings import RoomPolicy, SessionSettings
 from mediaserver.sfu.wire import gcm
 from mediaserver.signalling import Signalling
-from mediaserver.spells import SpellBook
 from mediaserver.stats import ControlStats
-from mediaserver.webapp import WebApp, token_of
 from mediaserver.whip import Whip
 
 if TYPE_CHECKING:
@@ -397,7 +400,7 @@ class MediaServer:
             IceServers(settings.signalling.ice_servers, self.clock),
             self.recordings,
         )
-        app = WebApp(self).app
+        app = WebApp(self, OPERATIONS).app
         access = ArchiveAccess(self.grant, self.archive, self.audit, self.clock, self._break_glass, self.stats.denials)
         desk = ArchiveApi(
             self.archive, access.authorize, wall_us=self.clock.wall_us, who=access.who, confirm=access.confirm,

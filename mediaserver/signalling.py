@@ -23,10 +23,10 @@ from mediaserver.budgets import Skew, SourceBudget
 from mediaserver.clock import Clock
 from mediaserver.connection import CLOSE_SECONDS, Connection, frame
 from mediaserver.consent import ConsentTerms
-from mediaserver.latency import LatencyBook
 from mediaserver.live_room import LiveRoom, Member
 from mediaserver.recordings import Recordings
 from mediaserver.relays import IceServers
+from mediaserver.reports.latency import LatencyBook
 from mediaserver.rooms import Overloaded, Rooms
 from mediaserver.settings import SignallingSettings
 from mediaserver.sfu.session.model import Publication, Right, Source, Wish

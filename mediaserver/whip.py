@@ -24,8 +24,8 @@ from mediaserver.active import RecordingRefused
 from mediaserver.audit import Audit
 from mediaserver.auth import AuthError, Grant, Verifier, bearer, clean_name, valid_room
 from mediaserver.clock import Clock
+from mediaserver.http.problems import Problem
 from mediaserver.live_room import LiveRoom, Member
-from mediaserver.problems import Problem
 from mediaserver.protocol import IceServer
 from mediaserver.recordings import Recordings
 from mediaserver.relays import IceServers

@@ -24,8 +24,8 @@ from mediaserver.recording.placing import media_ms
 from mediaserver.recording.register import Register
 from mediaserver.recording.storage import LocalStorage
 from mediaserver.recording.verify import REPORT
-from mediaserver.session_report import Breach, SessionReport, ViewEntry
-from mediaserver.spells import Spell, SpellsSection
+from mediaserver.reports.session import Breach, SessionReport, ViewEntry
+from mediaserver.reports.spells import Spell, SpellsSection
 from tests.recording import feed
 from tests.recording.feed import FRAME_US, WALL_START, Source, Studio
 

@@ -161,7 +161,7 @@ async def pager(answers: list[int]) -> AsyncIterator[tuple[str, asyncio.Queue[An
 
 
 def test_breaking_the_glass(site: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mediaserver.break_glass.FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("mediaserver.desk.break_glass.FIRST_RETRY_SECONDS", 0.01)
     names: list[str] = []
 
     async def main() -> None:

@@ -9,12 +9,12 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediaserver.latency import LatencySection, Spread
-from mediaserver.session_report import SessionReport
+from mediaserver.reports.latency import LatencySection, Spread
+from mediaserver.reports.session import SessionReport
+from mediaserver.reports.spells import SpellsSection
 from mediaserver.sfu.session.model import Freshness
 from mediaserver.sfu.stream.params import EventKind, PlaneEvent
 from mediaserver.sfu.stream.spread import spread_index, spread_limits
-from mediaserver.spells import SpellsSection
 from tests.mediaserver.conftest import Open, run
 from tests.mediaserver.test_quality import Consultation
 from tests.sfu.session.offers import audio, make_offer

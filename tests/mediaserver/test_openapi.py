@@ -14,9 +14,9 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from mediaserver.codecs.payload import Codec
-from mediaserver.openapi import by_route, served
+from mediaserver.http.app import WebApp
+from mediaserver.http.openapi import by_route, served
 from mediaserver.operations import OPERATIONS
-from mediaserver.webapp import WebApp
 from tests.mediaserver.conftest import Open, Site, run
 from tests.recording import feed
 from tests.recording.feed import Source, Studio
@@ -51,8 +51,8 @@ def test_it_is_valid(site: Open) -> None:
 def test_every_route_is_described_and_every_description_is_a_route(site: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     apps = []
 
-    def made(self: WebApp, server: Any) -> None:
-        make(self, server)
+    def made(self: WebApp, server: Any, operations: Any) -> None:
+        make(self, server, operations)
         apps.append(self.app)
 
     make = WebApp.__init__

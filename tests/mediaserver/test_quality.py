@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from mediaserver.session_report import SessionReport
+from mediaserver.reports.session import SessionReport
 from mediaserver.settings import DataSettings, MediaSettings, RecordingSettings
 from mediaserver.sfu.session.model import Source
 from mediaserver.sfu.stream.params import EventKind, PlaneEvent, QualityReason

@@ -19,10 +19,11 @@ from aiortc.mediastreams import VideoStreamTrack
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mediaserver import Config, ConfigError, MediaServer, StartError, __version__, tls
+from mediaserver import Config, ConfigError, MediaServer, StartError, __version__
 from mediaserver.audit import Audit
 from mediaserver.clock import Clock
 from mediaserver.events import EventsLost
+from mediaserver.http import tls
 from mediaserver.metrics import RECORDER_LEVELS, RECORDER_SUMS
 from mediaserver.protocol import CloseCode
 from mediaserver.room_events import RoomClosed, RoomOpened

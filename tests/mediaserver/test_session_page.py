@@ -15,10 +15,10 @@ import msgspec
 import pytest
 
 from mediaserver.auth import mint
-from mediaserver.loss import LossSection, TrackLoss, ViewLoss
-from mediaserver.session_files import find_report
-from mediaserver.session_page import ReportError, read_report, session_page
-from mediaserver.session_report import ParticipantEntry, SessionReport, TrackEntry, ViewEntry
+from mediaserver.reports.files import find_report
+from mediaserver.reports.loss import LossSection, TrackLoss, ViewLoss
+from mediaserver.reports.page import ReportError, read_report, session_page
+from mediaserver.reports.session import ParticipantEntry, SessionReport, TrackEntry, ViewEntry
 from mediaserver.sfu.session.model import Role
 from tests.loadtest.test_faults import started
 from tests.loadtest.test_report import Links

@@ -14,8 +14,8 @@ import pytest
 from aiohttp import ClientSession, web
 from typer.testing import CliRunner
 
-from mediaserver.archive_api import ArchiveApi
 from mediaserver.codecs.payload import Codec
+from mediaserver.desk.api import ArchiveApi
 from mediaserver.recording import manifest
 from mediaserver.recording.archive import Archive, ArchiveInUse
 from mediaserver.recording.catalog import Query

@@ -26,8 +26,8 @@ from mediaserver.recording.export.work import Order
 from mediaserver.recording.manifest import Segment
 from mediaserver.recording.stills import NoStill, Stills, StillsBusy
 from mediaserver.recording.storage.face import Opening
-from mediaserver.session_report import Breach, SessionReport, ViewEntry
-from mediaserver.spells import Spell, SpellsSection
+from mediaserver.reports.session import Breach, SessionReport, ViewEntry
+from mediaserver.reports.spells import Spell, SpellsSection
 from tests.recording import feed
 from tests.recording.test_archive import Desk, record
 from tests.recording.test_playback import record as record_all

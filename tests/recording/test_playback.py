@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 
 import mediaserver
-from mediaserver.archive_api import ArchiveApi
 from mediaserver.codecs.payload import Codec
+from mediaserver.desk.api import ArchiveApi
 from mediaserver.recording.archive import Archive
 from tests.browser.drivers import CHROMIUM_FLAGS, LoopThread
 from tests.recording import feed

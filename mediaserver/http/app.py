@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,17 +12,18 @@ import structlog
 from aiohttp import web
 
 from mediaserver import protocol
-from mediaserver.auth import ANY_ROOM, AuthError, Grant, bearer
+from mediaserver.auth import AuthError, Grant
+from mediaserver.http.openapi import Operation, by_route, document, served
+from mediaserver.http.problems import Problem, problem_response
 from mediaserver.live_room import LiveRoom
-from mediaserver.problems import Problem, problem_response
-from mediaserver.sfu.session.model import ParticipantInfo, Right, Role, TrackInfo
+from mediaserver.sfu.session.model import ParticipantInfo, Right, TrackInfo
 
 if TYPE_CHECKING:
     from mediaserver.server import MediaServer
 
 log = structlog.get_logger("mediaserver.http")
 
-WEB = Path(__file__).parent / "web"
+WEB = Path(__file__).parent.parent / "web"
 PAGES = {"/": "index.html", "/cart": "cart.html", "/viewer": "viewer.html", "/archive": "archive.html"}
 MAX_BODY = 256 * 1024
 HEADERS = {
@@ -60,8 +61,9 @@ class RoomList(msgspec.Struct, frozen=True):
 class WebApp:
     """Makes the aiohttp application of a server."""
 
-    def __init__(self, server: MediaServer) -> None:
+    def __init__(self, server: MediaServer, operations: Iterable[Operation]) -> None:
         self._server = server
+        self._described = by_route(operations)
         self.app = web.Application(middlewares=[_errors], client_max_size=MAX_BODY)
         self.app.on_response_prepare.append(self._on_prepare)
         add = self.app.router
@@ -112,7 +114,9 @@ class WebApp:
         return web.Response(body=msgspec.json.encode(document()), content_type="application/json")
 
     async def _openapi(self, request: web.Request) -> web.Response:
-        return web.Response(body=openapi_document(request.app), content_type="application/json")
+        """The document of the routes that this server has."""
+        here = (self._described[route] for route in served(request.app) if route in self._described)
+        return web.Response(body=msgspec.json.encode(document(here)), content_type="application/json")
 
     # For operators
 
@@ -153,27 +157,6 @@ class WebApp:
         if live is None or not grant.allows_room(live.name):
             raise Problem(404, "there is no such room")
         return live
-
-
-def openapi_document(app: web.Application) -> bytes:
-    """The OpenAPI document of an application's routes."""
-    from mediaserver.openapi import by_route, document, served
-    from mediaserver.operations import OPERATIONS
-
-    described = by_route(OPERATIONS)
-    return msgspec.json.encode(document(described[route] for route in served(app) if route in described))
-
-
-def token_of(request: web.Request) -> str:
-    """The token of the Authorization header, or of `?token=` for what a page loads without headers."""
-    return bearer(request.headers.get("Authorization", "")) or request.query.get("token", "")
-
-
-def archive_rooms(grant: Grant) -> frozenset[str] | None:
-    """The rooms whose recordings the grant reaches; None for all."""
-    if not grant.sees_archive:
-        raise AuthError("forbidden", "the archive is for archivists, operators and those who may record")
-    return None if grant.room == ANY_ROOM and grant.role in (Role.ARCHIVIST, Role.OPERATOR) else frozenset({grant.room})
 
 
 def _page(name: str) -> Handler:

@@ -7,8 +7,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from mediaserver.archive_operations import ONE, Line
-from mediaserver.openapi import Operation
+from mediaserver.desk.operations import ONE, Line
+from mediaserver.http.openapi import Operation
 from mediaserver.recording.disposal import Case, ClassView, DisposalReport
 
 MOST_NAMED = 1000

@@ -7,6 +7,8 @@ from typing import TypeVar
 import msgspec
 from aiohttp import web
 
+from mediaserver.auth import bearer
+
 T = TypeVar("T")
 
 
@@ -29,6 +31,11 @@ async def body(request: web.Request, kind: type[T]) -> T:
         return msgspec.json.decode(await request.read() or b"{}", type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadRequest(f"the body can't be used: {error}") from None
+
+
+def token_of(request: web.Request) -> str:
+    """The token of the Authorization header, or of `?token=` for what a page loads without headers."""
+    return bearer(request.headers.get("Authorization", "")) or request.query.get("token", "")
 
 
 def answer(value: object, status: int = 200) -> web.Response:

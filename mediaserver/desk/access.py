@@ -10,13 +10,13 @@ from aiohttp import web
 
 from mediaserver import auth
 from mediaserver.audit import Action, Audit
-from mediaserver.break_glass import BreakGlass
 from mediaserver.clock import Clock
+from mediaserver.desk.break_glass import BreakGlass
+from mediaserver.http.exchange import token_of
 from mediaserver.recording.archive import Archive
 from mediaserver.recording.catalog import CatalogError, Veil
 from mediaserver.recording.openings import Opening
 from mediaserver.sfu.session.model import Right, Role
-from mediaserver.webapp import archive_rooms, token_of
 
 PLAY_SECONDS = 600
 PLAYS = 1000
@@ -119,7 +119,7 @@ class ArchiveAccess:
         own = self._facts(request, self._grant(request))
         self._audit.write(_ACTIONS[action], recording=recording, **(dict(facts) | own))
 
-    # Break-glass (`archive_keeping.Glass`)
+    # Break-glass (`keeping.Glass`)
 
     def open(self, request: web.Request, recording: str, reason: str) -> Opening:
         """On record first: what can't be told is not opened."""
@@ -151,7 +151,7 @@ class ArchiveAccess:
             return None  # whether it may be broken is `check`'s to say
         if broken:
             return None
-        rooms = archive_rooms(grant)
+        rooms = _rooms_of(grant)
         if action in _ARCHIVISTS and grant.role not in auth.ROOMLESS_ROLES:
             raise auth.AuthError("forbidden", "this is for archivists and operators")
         if action in _OPERATORS and (grant.role is not Role.OPERATOR or Right.ADMIN not in grant.rights):
@@ -180,3 +180,14 @@ class ArchiveAccess:
         fresh = last is None or now - last > PLAY_SECONDS * 1e6
         self._plays[play] = now if last is None or fresh else last
         return fresh
+
+
+def _rooms_of(grant: auth.Grant) -> frozenset[str] | None:
+    """The rooms whose recordings the grant reaches; None for all."""
+    if not grant.sees_archive:
+        raise auth.AuthError("forbidden", "the archive is for archivists, operators and those who may record")
+    return (
+        None
+        if grant.room == auth.ANY_ROOM and grant.role in (Role.ARCHIVIST, Role.OPERATOR)
+        else frozenset({grant.room})
+    )

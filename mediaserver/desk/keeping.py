@@ -7,10 +7,8 @@ from typing import Protocol
 
 from aiohttp import web
 
-from mediaserver.archive_additions import keeping
-from mediaserver.archive_operations import Action
-from mediaserver.exchange import answer, asked, body
-from mediaserver.keeping_operations import (
+from mediaserver.desk.additions import keeping
+from mediaserver.desk.keeping_operations import (
     DisposalRequest,
     DueQuery,
     ErasureRequest,
@@ -22,7 +20,9 @@ from mediaserver.keeping_operations import (
     RetentionView,
     ReviewRequest,
 )
-from mediaserver.problems import Problem
+from mediaserver.desk.operations import Action
+from mediaserver.http.exchange import answer, asked, body
+from mediaserver.http.problems import Problem
 from mediaserver.recording.archive import Archive, Held
 from mediaserver.recording.manifest import Manifest
 from mediaserver.recording.openings import Opening

@@ -14,8 +14,8 @@ from mediaserver.recording import views
 from mediaserver.recording.manifest import Manifest, Segment, Track
 from mediaserver.recording.placing import Place, places
 from mediaserver.recording.views import ConsentView
-from mediaserver.session_report import SessionReport
-from mediaserver.spells import Spell, SpellsSection
+from mediaserver.reports.session import SessionReport
+from mediaserver.reports.spells import Spell, SpellsSection
 
 MARKS = 10_000
 """Of one recording; what comes after is counted in `omitted`."""

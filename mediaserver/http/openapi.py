@@ -3,14 +3,11 @@
 Every route has an `Operation`. Its types are those that the handler decodes its query and body with and encodes its
 answer from, so the document can't say anything else than the code does. `GET /openapi.json` serves the document of
 the routes that a server has; a test holds that each of them is described.
-
-`python -m mediaserver.openapi` prints the document of a server with all of them.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -194,10 +191,3 @@ def _content(content: type[msgspec.Struct] | str, references: References) -> Doc
     if isinstance(content, str):
         return {kind.strip(): {} for kind in content.split(",")}
     return {"application/json": {"schema": references[content]}}
-
-
-if __name__ == "__main__":
-    from mediaserver.operations import OPERATIONS
-
-    made = msgspec.json.format(msgspec.json.encode(document(OPERATIONS)), indent=2).decode()
-    sys.stdout.write(made + "\n")

@@ -1,6 +1,6 @@
 """What a session lost and what was repaired, towards the server and from it, as the data plane counts it.
 
-It is read when a track or a view ends and when the report is written, like the times of `mediaserver.latency`.
+It is read when a track or a view ends and when the report is written, like the times of `mediaserver.reports.latency`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import msgspec
 
 from mediaserver.loadtest import svg
 from mediaserver.loadtest.page import environment
-from mediaserver.session_report import VERSION, SessionReport
+from mediaserver.reports.session import VERSION, SessionReport
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 COLOURS: Final = {

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from aiohttp import web
 
-from mediaserver.archive_operations import (
+from mediaserver.desk.operations import (
     AccessList,
     AccessView,
     Action,
@@ -17,9 +17,9 @@ from mediaserver.archive_operations import (
     HoldRequest,
     HoldView,
 )
-from mediaserver.archive_timeline import BookmarkView
-from mediaserver.exchange import BadRequest, answer, body
-from mediaserver.problems import Problem
+from mediaserver.desk.timeline import BookmarkView
+from mediaserver.http.exchange import BadRequest, answer, body
+from mediaserver.http.problems import Problem
 from mediaserver.recording.archive import Archive
 from mediaserver.recording.manifest import Manifest
 from mediaserver.recording.sidecars import Bookmark, Hold, Identifiers

@@ -1,4 +1,4 @@
-"""The archive over HTTP: search, watch, verify, export. `archive_operations` lists what can be asked.
+"""The archive over HTTP: search, watch, verify, export. `operations` lists what can be asked.
 
 The server mounts it with::
 
@@ -13,7 +13,7 @@ log. `action` is one of `Action`; `recording` is the identifier, None for a list
 caller is limited to, or None for all. `confirm(request, action, recording, room)`
 may refuse once the room is known, and `veil(request)` says of which rooms a list tells nobody's name. `who(request)` is
 whose name is written beside bookmarks and holds. `tell` puts on record what is done with a reason, and `glass` opens
-recordings in an emergency (`archive_keeping`).
+recordings in an emergency (`keeping`).
 
 Errors are problem details (RFC 9457).
 """
@@ -28,10 +28,10 @@ import msgspec
 from aiohttp import web
 from msgspec.structs import replace
 
-from mediaserver import ranged
-from mediaserver.archive_additions import Additions, bookmark_view
-from mediaserver.archive_keeping import Glass, Keeping, NoGlass, Tell
-from mediaserver.archive_operations import (
+from mediaserver.desk.additions import Additions, bookmark_view
+from mediaserver.desk.keeping import Glass, Keeping, NoGlass, Tell
+from mediaserver.desk.keeping_operations import KEEPING
+from mediaserver.desk.operations import (
     ARCHIVE,
     Action,
     ExportList,
@@ -41,10 +41,10 @@ from mediaserver.archive_operations import (
     SearchQuery,
     ThumbnailQuery,
 )
-from mediaserver.archive_timeline import timeline
-from mediaserver.exchange import BadRequest, answer, asked, body
-from mediaserver.keeping_operations import KEEPING
-from mediaserver.problems import Problem, problem_response
+from mediaserver.desk.timeline import timeline
+from mediaserver.http import ranged
+from mediaserver.http.exchange import BadRequest, answer, asked, body
+from mediaserver.http.problems import Problem, problem_response
 from mediaserver.recording import manifest, views
 from mediaserver.recording.archive import Archive, Disposed, StillRecording, UnknownRecording
 from mediaserver.recording.catalog import CatalogError, Query, Veil
@@ -56,7 +56,7 @@ from mediaserver.recording.placing import media_ms, places
 from mediaserver.recording.stills import NoStill, Stills, StillsBusy
 from mediaserver.recording.storage import LocalReader
 from mediaserver.recording.storage.face import Erased
-from mediaserver.session_report import SessionReport
+from mediaserver.reports.session import SessionReport
 
 Authorize = Callable[[web.Request, Action, str | None], Awaitable[Collection[str] | None]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -220,7 +220,7 @@ class ArchiveApi:
         return web.Response(body=await self._archive.report(kept.id), content_type="application/json")
 
     async def _report_page(self, request: web.Request) -> web.StreamResponse:
-        from mediaserver.session_page import read_report, session_page  # its templates: for those who ask for them
+        from mediaserver.reports.page import read_report, session_page  # its templates: for those who ask for them
 
         kept = await self._allowed(request, "show")
         page = session_page(read_report(await self._archive.report(kept.id)))

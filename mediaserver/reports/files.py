@@ -26,7 +26,7 @@ def report(
 ) -> None:
     """Write the report of a consultation as a page: latency by segment, loss, floors, freezes."""
     from mediaserver.config import ConfigError
-    from mediaserver.session_page import ReportError, read_report, session_page
+    from mediaserver.reports.page import ReportError, read_report, session_page
 
     found = find_report(session, data)
     if found is None:

@@ -20,12 +20,12 @@ import structlog
 
 from mediaserver.auth import AuthError, Grant
 from mediaserver.clock import Clock
-from mediaserver.problems import Problem
+from mediaserver.http.problems import Problem
 from mediaserver.recording.openings import NAME, Alerted, Opened, Opening, Reviewed, append, fold
 from mediaserver.recording.views import iso
 from mediaserver.settings import BreakGlassSettings
 
-log = structlog.get_logger("mediaserver.break_glass")
+log = structlog.get_logger("mediaserver.desk.break_glass")
 
 ACTIONS = frozenset({"show", "play", "look", "follow", "verify"})
 """What an opening lets somebody do: see it. To take it out needs the right to."""

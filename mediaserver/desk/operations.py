@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from mediaserver.archive_timeline import BookmarkView, Timeline
-from mediaserver.openapi import RANGED, Operation
+from mediaserver.desk.timeline import BookmarkView, Timeline
+from mediaserver.http.openapi import RANGED, Operation
 from mediaserver.recording.export.jobs import ExportView, JobKind
 from mediaserver.recording.export.join import Format
 from mediaserver.recording.sidecars import LONGEST, Identifiers

@@ -23,7 +23,7 @@ from mediaserver.room_events import RecordingChanged, RoomClosed, RoomEvent, Roo
 from mediaserver.sfu.session import events as ev
 from mediaserver.sfu.session.model import Quality, QualityCause, QualityState, TrackInfo, TransportState
 
-log = structlog.get_logger("mediaserver.session_report")
+log = structlog.get_logger("mediaserver.reports.session")
 
 VERSION = 1
 MAX_ENTRIES = 4096

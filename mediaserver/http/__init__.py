@@ -1,0 +1,1 @@
+"""HTTP: the application, its errors, and the OpenAPI document of what it answers."""
