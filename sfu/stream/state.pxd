@@ -461,7 +461,7 @@ cdef struct Leg:
     Renumber renumber
     LegConfig config
     uint32_t id
-    uint8_t parked                   # not carried for now: what comes waits, and leaves with what others leave over
+    uint8_t parked                   # until probes have answered: what comes waits, and leaves with what others leave over
     uint8_t wanting                  # it begins again: a key picture is to be asked for
     uint8_t pad_turn
     int8_t given                     # the encoding or layer of that share, -1: none is known

@@ -47,9 +47,14 @@ class OutsideViewer:
 
     async def until_all(self, tracks: list[dict[str, Any]], count: int) -> None:
         """Waits until `count` frames of every track have come."""
-        while any(self.frames.get(track["id"], 0) < count for track in tracks):
-            self._news = asyncio.Event()
-            await self._news.wait()
+        try:
+            async with asyncio.timeout(25):
+                while any(self.frames.get(track["id"], 0) < count for track in tracks):
+                    self._news = asyncio.Event()
+                    await self._news.wait()
+        except TimeoutError:
+            seen = {track["source"]: self.frames.get(track["id"], 0) for track in tracks}
+            raise AssertionError(f"not {count} frames of every track: {seen}") from None
 
     def codes(self) -> list[int]:
         """The numbers of the ultrasound's frames by their timestamps: after a loss, FFmpeg's decoder may swap two."""

@@ -112,7 +112,10 @@ def test_the_highest_encoding_is_kept_whenever_it_is_there(tmp_path: Path) -> No
             assert shown[at] == 720, (at - start) / SECOND
         if off[0] + 2 * SECOND < at < off[-1]:
             assert (shown[at], encoding) == (180, 0), (at - start) / SECOND
-    assert track.gaps == []
+    # What of the old encoding is lost just before it turns is not waited for: some frames at most.
+    turns = [segment.first_us for segment in track.segments[1:]]
+    assert all(any(abs(gap.to_us - turn) < SECOND // 2 for turn in turns) for gap in track.gaps), track.gaps
+    assert sum(gap.to_us - gap.from_us for gap in track.gaps) < SECOND // 2
     assert verify(archive.folder).ok
 
 
