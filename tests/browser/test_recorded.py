@@ -93,7 +93,10 @@ def test_what_chromium_sent_is_kept_in_sync(
         pictures = [one for s in tracks[source].segments for one in c.decoded(folder, s, framecode.read)]
         numbers = [number for number, _ in pictures if number is not None]
         assert min(numbers) >= 0, "an unreadable picture"
-        assert min(after - before for before, after in pairwise(numbers)) > 0, "not in the order of their drawing"
+        # A browser that has to wait for a core may hand out one drawing twice, as two pictures with times of their own.
+        assert min(after - before for before, after in pairwise(numbers)) >= 0, "not in the order of their drawing"
+        assert min(after - before for (_, before), (_, after) in pairwise(pictures)) > 0, "a picture stands twice"
+        assert len(set(numbers)) > 0.9 * len(numbers)
         assert numbers[-1] <= drawn
         shown[source] = c.Shown(numbers, [time for _, time in pictures])
     bursts = c.listen(folder, tracks["stethoscope"])
