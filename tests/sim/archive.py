@@ -15,7 +15,7 @@ from mediaserver.recording.timeline import NTP_UNIX_SECONDS
 from mediaserver.sfu.stream.params import PayloadParams
 from mediaserver.sfu.stream.tap import TapRing
 from tests.recording.feed import Inline, Unsynced
-from tests.sim.consultation import Consultation, SourceSpec, payload_types
+from tests.sim.consultation import FIRST_TRACK, Consultation, SourceSpec, payload_types
 from tests.sim.encoder import VideoSpec
 from tests.sim.network import MS, SECOND, LinkSpec
 from tests.sim.payloads import MAGIC, TRUTH_SIZE, Truth, read_truth
@@ -38,7 +38,7 @@ class Archive:
             RecordingSettings(root),
             monotonic=lambda: self.laboratory.now,
             wall=lambda: UNIX_START + self.laboratory.now,
-            request_keyframe=lambda recording, track: self.laboratory.engine.request_keyframe(100 + int(track)),
+            request_keyframe=lambda recording, track: self.laboratory.engine.request_keyframe(FIRST_TRACK + int(track)),
             executor=Inline(),
             storage=Unsynced(root),
         )
@@ -52,7 +52,7 @@ class Archive:
                 for payload_type, codec in payload_types(spec.medium).items()
             )
             ring = TapRing(4096)
-            self.laboratory.engine.add_tap(900 + index, 100 + index, ring)
+            self.laboratory.engine.add_tap(900 + index, FIRST_TRACK + index, ring)
             kind = "video" if video else "audio"
             self.recording.add_track(TrackMeta(str(index), spec.source, kind, payloads, participant="cart"), ring)
         self.root = root

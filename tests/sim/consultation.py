@@ -31,7 +31,9 @@ WARM_UP = 4 * SECOND
 """The cart publishes so long before the first doctor joins."""
 WIDE = LinkSpec()
 CART = 1
+FIRST_TRACK = 2
 FIRST_DOCTOR = 10
+"""Ids of the engine: the cart, up to eight tracks, then doctors; their legs have SSRCs, which are larger."""
 
 POLICIES = {"clinical": 0, "flat": 1, "equal": 2}
 """AllocMode of the server, and of the two that it is held against: no priority, and equal shares."""
@@ -183,7 +185,7 @@ class Consultation:
             extensions=EXTENSIONS,
             rids=tuple(one.rid for one in track.sources if one.rid),
         )
-        self.laboratory.engine.add_track(100 + index, CART, params)
+        self.laboratory.engine.add_track(FIRST_TRACK + index, CART, params)
         self.cart.add(track)
 
     def join(
@@ -243,7 +245,7 @@ class Consultation:
                 frames_first=spec.source == "ultrasound",
             ),
         )
-        self.laboratory.engine.add_leg(ssrc, 100 + index, doctor.number, params)
+        self.laboratory.engine.add_leg(ssrc, FIRST_TRACK + index, doctor.number, params)
 
     def ssrc(self, doctor: Viewer, source: str) -> int:
         """The SSRC of the leg of this source."""
