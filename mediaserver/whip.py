@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import secrets
 from collections.abc import Mapping
 from typing import Literal
 
@@ -52,6 +53,7 @@ MAX_FRAGMENT = 16 * 1024
 BODY_SECONDS = 10.0
 MAX_FRAGMENT_LINES = 256
 RETRY_SECONDS = 5
+ID_BYTES = 18
 MAX_VERSION = 64
 """Of the name of a consent's text."""
 EXPOSED = "Location, ETag, Link, Accept-Patch, Accept-Post, Allow, WWW-Authenticate, Retry-After, Recording-Rule"
@@ -95,9 +97,11 @@ class Fragment:
 
 
 class Resource:
-    """A participant that came by WHIP or WHEP. `etag` names its ICE session (RFC 9725, section 4.3.1)."""
+    """A participant that came by WHIP or WHEP. `etag` names its ICE session (RFC 9725, section 4.3.1). `id` is in its
+    address: unlike the participant's it is told to nobody else, as who knows the address can end or restart it."""
 
     def __init__(self, way: Way, live: LiveRoom) -> None:
+        self.id = secrets.token_urlsafe(ID_BYTES)
         self.way = way
         self.live = live
         self.member: Member
@@ -221,7 +225,7 @@ class Whip:
         self._stats.offers["ok"] += 1
         room = request.match_info["room"]
         response = web.Response(status=201, text=answer, content_type=SDP)
-        response.headers["Location"] = f"/{way}/{room}/resources/{resource.member.id}"
+        response.headers["Location"] = f"/{way}/{room}/resources/{resource.id}"
         response.headers["ETag"] = resource.etag
         response.headers["Accept-Patch"] = FRAGMENT
         if way == "whip":
@@ -254,7 +258,7 @@ class Whip:
             )
         finally:
             self._rooms.leave_if_empty(live)
-        self._resources[way, member.id] = resource
+        self._resources[way, resource.id] = resource
         try:
             if said is not None:
                 word, version, sources = said
@@ -312,7 +316,7 @@ class Whip:
         return resource
 
     def _forget(self, resource: Resource) -> None:
-        self._resources.pop((resource.way, resource.member.id), None)
+        self._resources.pop((resource.way, resource.id), None)
 
     def _authorize(self, request: web.Request, way: Way) -> Grant:
         """The grant of the request's Bearer token. Raises `Problem`."""

@@ -49,7 +49,7 @@ def test_created(site: Open) -> None:
         async with site(signalling=SignallingSettings(ice_servers=servers)) as s:
             response = await create(s)
             assert response.content_type == "application/sdp"
-            assert re.fullmatch(r"/whip/r/resources/p-[\w-]{16}", response.headers["Location"])
+            assert re.fullmatch(r"/whip/r/resources/[\w-]{24}", response.headers["Location"])
             assert re.fullmatch(r'"[^"]+"', response.headers["ETag"])
             assert response.headers["Accept-Patch"] == "application/trickle-ice-sdpfrag"
             assert response.headers.getall("Link") == [
@@ -61,6 +61,27 @@ def test_created(site: Open) -> None:
             assert "a=setup:passive" in text
             assert "127.0.0.1" in text
             assert [track.source for track in s.server.rooms["r"].tracks] == ["camera", "microphone"]
+
+    run(main())
+
+
+def test_the_others_of_a_room_do_not_learn_its_address(site: Open) -> None:
+    async def main() -> None:
+        async with site() as s:
+            doctor = await s.doctor()
+            response = await create(s)
+            (cart,) = {track.participant for track in s.server.rooms["r"].tracks}
+            told = await doctor.until("track-added")
+            assert told["track"]["participant"] == cart
+            headers = s.bearer("doctor") | FRAGMENT | {"If-Match": "*"}
+            for name in (cart, cart.removeprefix("p-"), response.headers["ETag"].strip('"')):
+                async with s.http.delete(f"{s.url}/whip/r/resources/{name}", headers=headers) as refused:
+                    assert refused.status == 404
+                body = "a=ice-ufrag:evil\r\na=ice-pwd:0123456789012345678901\r\n"
+                async with s.http.patch(f"{s.url}/whip/r/resources/{name}", data=body, headers=headers) as refused:
+                    assert refused.status == 404
+            assert cart in s.server.rooms["r"].members
+            assert cart not in response.headers["Location"]
 
     run(main())
 
