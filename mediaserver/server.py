@@ -30,6 +30,7 @@ from mediaserver.events import EventStream
 from mediaserver.evidence import audit_limits, open_keys, time_stamps
 from mediaserver.http import tls
 from mediaserver.http.app import WebApp
+from mediaserver.http.door import IDLE_SECONDS, Door
 from mediaserver.http.exchange import token_of
 from mediaserver.live_room import LiveRoom
 from mediaserver.metrics import Metrics
@@ -400,7 +401,8 @@ class MediaServer:
             IceServers(settings.signalling.ice_servers, self.clock),
             self.recordings,
         )
-        app = WebApp(self, OPERATIONS).app
+        door = Door()
+        app = WebApp(self, OPERATIONS, door.middleware).app
         access = ArchiveAccess(self.grant, self.archive, self.audit, self.clock, self._break_glass, self.stats.denials)
         desk = ArchiveApi(
             self.archive, access.authorize, wall_us=self.clock.wall_us, who=access.who, confirm=access.confirm,
@@ -412,11 +414,18 @@ class MediaServer:
         context = tls.server_context(http, tls_folder, [ip for ip in addresses if _is_ip(ip)], self.clock.wall())
         sockets = listen(http.endpoint)
         self._ports = tuple(Endpoint(*one.getsockname()[:2]) for one in sockets)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+            keepalive_timeout=IDLE_SECONDS,
+        )
         self._stack.push_async_callback(runner.cleanup)
         await runner.setup()
-        for one in sockets:
-            await web.SockSite(runner, one, ssl_context=context, backlog=BACKLOG).start()
+        assert runner.server is not None
+        self._stack.callback(door.close)
+        await door.listen(runner.server, sockets, context, BACKLOG)
         self._stack.callback(self._end_rooms)
 
     def _end_rooms(self) -> None:

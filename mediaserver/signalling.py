@@ -39,6 +39,9 @@ log = structlog.get_logger("mediaserver.signalling")
 AGES_EVERY_US = 500_000
 """What a client says of ages sooner than that is left aside."""
 
+STRANGERS_SHARE = 4
+"""Of the connections that there may be this part may be such as have not joined."""
+
 _ROOM_ERRORS: Mapping[str, p.ErrorCode] = {
     "unknown-participant": "not-found",
     "unknown-track": "not-found",
@@ -136,6 +139,8 @@ class Signalling:
         self._terms = terms
         self._ice_servers = IceServers(settings.ice_servers, clock)
         self._connections: set[Connection] = set()
+        self._strangers: dict[Connection, None] = {}
+        """Those that have not joined, by age."""
         self._sessions: dict[str, Session] = {}
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -155,15 +160,26 @@ class Signalling:
         address = request.remote or ""
         connection = Connection(socket, transport, address, self.settings, self.stats, self.clock, self.dispatch)
         self._connections.add(connection)
+        self._admit_stranger(connection)
         self.stats.sockets = len(self._connections)
         try:
             await connection.run()
         finally:
             self._connections.discard(connection)
+            self._strangers.pop(connection, None)
             self.stats.sockets = len(self._connections)
             if request.transport is not None and not socket.closed:
                 request.transport.abort()
         return socket
+
+    def _admit_stranger(self, connection: Connection) -> None:
+        """Who opens connections and never joins takes the place of its own kind, not of participants."""
+        if len(self._strangers) >= max(1, self.settings.connections // STRANGERS_SHARE):
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            self.stats.dropped_clients["stranger"] += 1
+            oldest.fail(p.CloseCode.TIMEOUT, "timeout", "too many connections wait to join; try again")
+        self._strangers[connection] = None
 
     def close(self) -> None:
         """Tell those that have not joined that the server ends; the others hear it from their rooms."""
@@ -229,6 +245,7 @@ class Signalling:
             session = self._enter(message, grant)
             session.connection = connection
         connection.session = session
+        self._strangers.pop(connection, None)
         connection.reply(self._joined(session, message.id, resumed=message.resume is not None))
 
     def _grant(self, message: p.Join) -> Grant:

@@ -70,7 +70,7 @@ class ControlStats:
         self.messages = 0
         self.bad_messages = 0
         self.dropped_clients: Counter[str] = Counter()
-        """too-slow, too-fast"""
+        """too-slow, too-fast, stranger: it had not joined when too many others came"""
         self.sockets = 0
         self.spells = Spells()
         self.first_frame = Histogram((0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from mediaserver import protocol
 from mediaserver.auth import AuthError, Grant
@@ -59,12 +60,14 @@ class RoomList(msgspec.Struct, frozen=True):
 
 
 class WebApp:
-    """Makes the aiohttp application of a server."""
+    """Makes the aiohttp application of a server. `first` is its outermost middleware."""
 
-    def __init__(self, server: MediaServer, operations: Iterable[Operation]) -> None:
+    def __init__(self, server: MediaServer, operations: Iterable[Operation], first: Middleware) -> None:
         self._server = server
         self._described = by_route(operations)
-        self.app = web.Application(middlewares=[_errors], client_max_size=MAX_BODY)
+        self._openapi_document = b""
+        """Making it takes the event loop longer than anything else that strangers may ask for."""
+        self.app = web.Application(middlewares=[first, _errors], client_max_size=MAX_BODY)
         self.app.on_response_prepare.append(self._on_prepare)
         add = self.app.router
         for path, page in PAGES.items():
@@ -115,8 +118,10 @@ class WebApp:
 
     async def _openapi(self, request: web.Request) -> web.Response:
         """The document of the routes that this server has."""
-        here = (self._described[route] for route in served(request.app) if route in self._described)
-        return web.Response(body=msgspec.json.encode(document(here)), content_type="application/json")
+        if not self._openapi_document:
+            here = (self._described[route] for route in served(request.app) if route in self._described)
+            self._openapi_document = msgspec.json.encode(document(here))
+        return web.Response(body=self._openapi_document, content_type="application/json")
 
     # For operators
 

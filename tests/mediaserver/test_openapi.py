@@ -51,8 +51,8 @@ def test_it_is_valid(site: Open) -> None:
 def test_every_route_is_described_and_every_description_is_a_route(site: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     apps = []
 
-    def made(self: WebApp, server: Any, operations: Any) -> None:
-        make(self, server, operations)
+    def made(self: WebApp, server: Any, operations: Any, first: Any) -> None:
+        make(self, server, operations, first)
         apps.append(self.app)
 
     make = WebApp.__init__

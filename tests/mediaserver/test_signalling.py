@@ -415,6 +415,21 @@ def test_too_many_connections(site: Open) -> None:
     run(main())
 
 
+def test_who_does_not_join_makes_room_for_others(site: Open) -> None:
+    async def main() -> None:
+        async with site(signalling=SignallingSettings(connections=8)) as s:
+            inside = await s.doctor()
+            strangers = [await s.connect() for _ in range(6)]
+            late = await s.doctor("Late")
+            assert late.joined["type"] == "joined"
+            assert [await one.closed() for one in strangers[:5]] == [CloseCode.TIMEOUT] * 5
+            assert strangers[0].news[-1]["code"] == "timeout"
+            assert s.server.stats.dropped_clients["stranger"] == 5
+            assert (await inside.ask("ping"))["type"] == "pong"
+
+    run(main())
+
+
 def test_plain_request(site: Open) -> None:
     async def main() -> None:
         async with site() as s, s.http.get(f"{s.url}/ws") as response:
