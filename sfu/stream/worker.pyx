@@ -196,7 +196,10 @@ cdef void flush(Loop* loop) noexcept nogil:
 
 
 cdef void measure(Loop* loop, const Taken* taken) noexcept nogil:
-    """From the kernel's receive stamp to the return of the last send of the batch: an upper bound for each packet."""
+    """From the kernel's receive stamp to the return of the last send of the batch: an upper bound for each packet.
+
+    No command may be carried out between the messages and this: `served` is a block that the control plane frees when it
+    has read that its track was removed."""
     cdef int64_t now = now_us(CLOCK_REALTIME)
     cdef int64_t spent
     cdef int i
@@ -259,7 +262,11 @@ cdef int take(Loop* loop, Taken* taken) noexcept nogil:
     cdef Message* message
     # A peer checks the path as soon as it has its answer. The command that adds it was put before that was sent, and to
     # say 401 would end the pair in some browsers: whatever has come by now finds what had been asked for before.
-    if messages:
+    if messages and ring_count(&loop.commands):
+        # A track's figures go with it: those of the messages before are written while they are there.
+        flush(loop)
+        measure(loop, taken)
+        taken.messages = 0
         take_commands(loop)
     for i in range(messages):
         message = &loop.messages[i]
