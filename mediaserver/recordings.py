@@ -9,6 +9,7 @@ into the same recording.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -17,8 +18,9 @@ import structlog
 from mediaserver import protocol
 from mediaserver.active import REFUSED, Active, RecordingRefused
 from mediaserver.audit import Audit
+from mediaserver.auth import Grant
 from mediaserver.consent_desk import ConsentDesk
-from mediaserver.live_room import LiveRoom
+from mediaserver.live_room import LiveRoom, Member
 from mediaserver.recording.archive import Archive
 from mediaserver.recording.recorder import ParticipantMeta, Recorder, Recording, RecordingState, TrackMeta
 from mediaserver.room_events import RoomClosed, RoomEvent
@@ -85,6 +87,17 @@ class Recordings:
             self._start(live, by)
         else:
             self._stop(live, by)
+
+    def resumed(self, live: LiveRoom, member: Member, grant: Grant) -> None:
+        """A participant goes on with another token than before: what that says of recording holds from now on."""
+        before, member.grant = member.grant, grant
+        if (grant.recording, grant.consent) == (before.recording, before.consent):
+            return
+        live.consents.claim(grant.recording)
+        if grant.consent != before.consent:
+            with contextlib.suppress(RecordingRefused):  # after too many changes: its no has been taken
+                self.consent.joined(live, member.id)
+        self._follow(live)
 
     def on_state(self, recording: Recording, state: RecordingState, detail: str) -> None:
         """From the writer's thread."""

@@ -262,11 +262,13 @@ class Signalling:
             session is not None
             and session.live.name == message.room
             and session.member.grant.role == grant.role
+            and session.member.grant.rights == grant.rights
             and hmac.compare_digest(session.key.encode(), (message.resume or "").encode())
         )
         self.stats.resumes["ok" if fits else "failed"] += 1
         if session is None or not fits:
             raise _Refused("resume-failed", "that session has ended; join anew, without `resume`")
+        self._recordings.resumed(session.live, session.member, grant)
         return session
 
     def _enter(self, message: p.Join, grant: Grant) -> Session:

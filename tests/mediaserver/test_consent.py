@@ -289,6 +289,37 @@ def test_a_token_makes_the_room_stricter_and_the_recording_follows(site: Open) -
     run(main())
 
 
+def test_a_token_that_resumes_a_session_is_heard(site: Open) -> None:
+    """A dropped socket is no way around what the application's newer token says of recording."""
+
+    async def main() -> None:
+        async with site(recording=RecordingSettings(policy="on", whose="consent")) as s:
+            yes = ConsentClaim(given=True, at=1.0, by="app")
+            cart = await s.doctor("Cart", "cart", consent=yes)
+            doctor = await s.doctor("Dr. A")
+            sender, names = await publish(cart, {"camera": VideoStreamTrack()})
+            await tracks(doctor, names["camera"], state="on")
+
+            async def again(**claims: Any) -> None:
+                await cart.socket.close()
+                resumed = await s.connect()
+                joined = await resumed.join(s.token("cart", **claims), resume=cart.joined["resume"])
+                assert joined["resumed"]
+                cart.socket = resumed.socket
+
+            await again(consent=yes)
+            assert s.server.rooms["r"].recording.tracks == [names["camera"]]
+            await again(consent=ConsentClaim(given=False, at=2.0, by="app"))
+            await tracks(doctor)
+            assert s.server.rooms["r"].consents.state(cart.joined["participant"]) == "withdrawn"
+            await again(recording="forbidden")
+            await recording(doctor, "off")
+            assert s.server.rooms["r"].consents.whose == "forbidden"
+            await sender.close()
+
+    run(main())
+
+
 def test_who_refuses_where_everybody_is_recorded_may_not_publish(site: Open, tmp_path: Path) -> None:
     async def main() -> None:
         async with site(recording=RecordingSettings(policy="on", whose="required")) as s:

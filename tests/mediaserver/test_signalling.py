@@ -222,6 +222,9 @@ def test_resume_with_anothers_key(site: Open, role: str) -> None:
             thief = await s.connect()
             refused = await thief.join(s.token(room="q"), room="q", resume=victim.joined["resume"])
             assert refused["code"] == "resume-failed"
+            thief = await s.connect()
+            fewer = s.token(rights=["subscribe"])
+            assert (await thief.join(fewer, resume=victim.joined["resume"]))["code"] == "resume-failed"
             assert (await victim.ask("ping"))["type"] == "pong"
 
     run(main())
