@@ -156,7 +156,7 @@ class Recorder:
         self._request_keyframe = request_keyframe
         self._storage = storage or LocalStorage(settings.folder)
         self._evidence = evidence
-        self._commands: deque[Callable[[], None]] = deque()
+        self._commands: deque[tuple[Session, Callable[[], None]]] = deque()
         self._wake = threading.Event()
         self._sessions: dict[str, Session] = {}
         self._recordings: dict[str, Recording] = {}
@@ -192,9 +192,9 @@ class Recorder:
             evidence=self._evidence,
         )
         session = Session(identifier, room, self._settings, self._storage, hooks)
-        recording = Recording(session, self._submit)
+        recording = Recording(session, lambda command: self._submit(session, command))
         self._recordings[identifier] = recording
-        self._submit(lambda: self._sessions.__setitem__(identifier, session))
+        self._submit(session, lambda: self._sessions.__setitem__(identifier, session))
         return recording
 
     def recordings(self) -> list[Recording]:
@@ -235,8 +235,8 @@ class Recorder:
         for pool in (self._writers, self._sealers):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _submit(self, command: Callable[[], None]) -> None:
-        self._commands.append(command)
+    def _submit(self, session: Session, command: Callable[[], None]) -> None:
+        self._commands.append((session, command))
         self._wake.set()
 
     def _run(self) -> None:
@@ -250,13 +250,18 @@ class Recorder:
         """One round of the writer: commands, rings, disk. True when rings hold more. For the writer's thread only,
         or for a test that drives the recorder itself instead of `open`."""
         self._stepped_at = self._monotonic()
-        while self._commands:
-            self._commands.popleft()()
         more = False
+        # One recording's trouble must not end the others'.
+        while self._commands:
+            session, command = self._commands.popleft()
+            try:
+                command()
+            except Exception as error:
+                session.alarm(f"{type(error).__name__}: {error}")
         for identifier, session in list(self._sessions.items()):
             try:
                 more = session.step() or more
-            except Exception as error:  # one recording's trouble must not end the others'
+            except Exception as error:
                 session.alarm(f"{type(error).__name__}: {error}")
             if session.state is RecordingState.STOPPED:
                 self._retire(identifier, session)

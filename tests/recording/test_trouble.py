@@ -317,3 +317,17 @@ def test_one_recording_in_trouble_leaves_the_others_alone(tmp_path: Path) -> Non
     studio.run()
     assert (RecordingState.ALARM, "RuntimeError: a defect") in studio.states
     assert codes(studio) == list(range(180))
+
+
+def test_what_can_not_be_carried_out_raises_the_alarm_and_ends_nothing(tmp_path: Path) -> None:
+    studio = studio_on(SickStorage(tmp_path, feed.MASTERS if feed.encrypted else None))
+    studio.run(2_000_000)
+    nonsense: Any = None
+    studio.recording.consent(nonsense)
+    other = studio.recorder.start("room-2")
+    studio.run(2_050_000)
+    assert [state for state, _ in studio.states].count(RecordingState.ALARM) == 1
+    assert "TypeError" in next(detail for state, detail in studio.states if state is RecordingState.ALARM)
+    assert other in studio.recorder.recordings()
+    studio.run()
+    assert codes(studio) == list(range(180))
