@@ -176,8 +176,14 @@ class Cart:
         """One signalling connection; says why it ended."""
         try:
             signalling = await Signalling.connect(http, self._settings.url, verify=self._settings.verify)
+        except aiohttp.WSServerHandshakeError as error:
+            return f"{self._settings.url} is no mediaserver, or one that is busy: it answers {error.status}"
         except (aiohttp.ClientError, OSError) as error:
-            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+            reason = (
+                os.strerror(error.errno)
+                if isinstance(error, OSError) and error.errno and error.errno > 0
+                else str(error)
+            )
             return f"no server at {self._settings.url} ({reason})"
         try:
             return await self._stay(signalling)

@@ -42,7 +42,7 @@ def cart(
     unknown = [source for source in wanted if source not in SOURCES]
     if unknown or not wanted:
         raise typer.BadParameter(f"choose from {', '.join(SOURCES)}", param_hint="--sources")
-    settings = CartSettings(url, room, token, wanted, name, not insecure)
+    settings = CartSettings(_server(url), room, token, wanted, name, not insecure)
 
     def say(text: str) -> None:
         typer.echo(f"cart: {text}")
@@ -184,7 +184,18 @@ def _named_target(url: str, secret: str, token: str, room: str, carts: int, serv
     if token and (not room or carts != 1):
         raise typer.BadParameter("a token is good for one room: name it, and take one cart", param_hint="--room")
     process = _process(server_pid)
-    return Target(url, Signer(secret) if secret else FixedToken(token), process)
+    return Target(_server(url), Signer(secret) if secret else FixedToken(token), process)
+
+
+def _server(url: str) -> str:
+    """The address, when it can be one of a server."""
+    from mediaserver.loadtest.signalling import socket_url
+
+    try:
+        socket_url(url)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--url") from None
+    return url
 
 
 def _process(pid: int) -> Process | None:

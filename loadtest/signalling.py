@@ -25,9 +25,11 @@ class SignallingError(Exception):
 
 
 def socket_url(url: str) -> str:
-    """The WebSocket's address of a server given by its HTTP address."""
+    """The WebSocket's address of a server given by its HTTP address. Raises ValueError for what is none."""
     parts = urlsplit(url if "//" in url else f"http://{url}")
-    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme)
+    if scheme is None or not parts.hostname or parts.port == 0:  # `port` raises ValueError for one that can't be
+        raise ValueError(f'"{url}" is not the address of a server: http://HOST:PORT or https://HOST:PORT')
     return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + "/ws", "", ""))
 
 

@@ -140,7 +140,7 @@ def _read(path: Path) -> str:
 def _resolve(endpoint: Endpoint) -> tuple[int, tuple[str, int]]:
     try:
         found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):  # the latter: a label of more than 63 characters, or an empty one
         raise StartError(f'"{endpoint.host}" is no address of this machine; choose one with --http ADDR:PORT') from None
     family, _, _, _, address = found[0]
     return family, (str(address[0]), int(address[1]))

@@ -7,18 +7,19 @@ import ipaddress
 
 import msgspec
 
-from mediaserver.net import busy, candidate_addresses
+from mediaserver.net import StartError, busy, candidate_addresses
 from mediaserver.rooms import Rooms
 from mediaserver.settings import Endpoint, MediaSettings
 from mediaserver.sfu.stream.worker import TcpError, Worker
 
+LAST_PORT = 65535
 _PORT_ERRORS = (errno.EADDRINUSE, errno.EACCES)
 
 
 def open_worker(settings: MediaSettings, number: int) -> Worker:
     """The worker of that number, bound to its UDP port and its TCP port. Raises `StartError`."""
-    udp = _port_of(settings.endpoint, number)
-    tcp = settings.tcp_endpoint and _port_of(settings.tcp_endpoint, number)
+    udp = _port_of(settings.endpoint, number, "--udp")
+    tcp = settings.tcp_endpoint and _port_of(settings.tcp_endpoint, number, "--tcp")
 
     def bound(address: str) -> Worker:
         return Worker(
@@ -58,8 +59,12 @@ def find_addresses(settings: MediaSettings, rooms: Rooms) -> None:
         slot.settings = msgspec.structs.replace(slot.settings, candidates=udp, tcp_candidates=tcp)
 
 
-def _port_of(endpoint: Endpoint, number: int) -> Endpoint:
-    return Endpoint(endpoint.host, endpoint.port + number if endpoint.port else 0)
+def _port_of(endpoint: Endpoint, number: int, flag: str) -> Endpoint:
+    port = endpoint.port + number if endpoint.port else 0
+    if port > LAST_PORT:  # `MediaSettings` knows no number of cores
+        first = f"{flag} {endpoint}, the first worker's"
+        raise StartError(f"worker {number + 1} would be past port {LAST_PORT}: choose a lower port for {first}")
+    return Endpoint(endpoint.host, port)
 
 
 def _tcp_addresses(settings: MediaSettings, found: list[str]) -> list[str]:

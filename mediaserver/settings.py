@@ -114,7 +114,7 @@ class MediaSettings(_Section, kw_only=True, frozen=True):
             "processor has the instructions, else OpenSSL. /metrics tells which."
         ),
     ] = "auto"
-    memory_mb: Annotated[int, _doc("What the packets held by one worker may take, in MiB.", ge=16)] = 1024
+    memory_mb: Annotated[int, _doc("What the packets held by one worker may take, in MiB.", ge=16, le=1 << 24)] = 1024
 
     def __post_init__(self) -> None:
         endpoint = parse_endpoint(self.udp)
@@ -346,7 +346,11 @@ class DataSettings(_Section, kw_only=True, frozen=True):
     """Where things are kept."""
 
     dir: Annotated[
-        str, _doc("The folder of the archive, its catalog, the audit trail, session reports and a self-signed key.")
+        str,
+        _doc(
+            "The folder of the archive, its catalog, the audit trail, session reports and a self-signed key.",
+            min_length=1,
+        ),
     ] = "data"
     reports: Annotated[int, _doc("Session reports that are kept there, the newest; 0 keeps none.", ge=0)] = 1000
 

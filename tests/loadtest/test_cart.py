@@ -95,6 +95,12 @@ def test_the_socket_is_beside_the_pages(url: str, expected: str) -> None:
     assert socket_url(url) == expected
 
 
+@pytest.mark.parametrize("url", ["", "https://", "http://:80", "ftp://h", "ws://h", "http://h:99999", "http://h:x"])
+def test_what_is_no_address_of_a_server(url: str) -> None:
+    with pytest.raises(ValueError, match=r"HOST|[Pp]ort"):
+        socket_url(url)
+
+
 def test_loopback_serves_where_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
     addresses: list[str] = []
     monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda use_ipv4, use_ipv6: list(addresses))

@@ -138,6 +138,19 @@ def test_mistakes_are_told_in_a_sentence(arguments: list[str], words: str) -> No
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["cart", "--room", "r", "--token", "t", "--url", "https://"],
+        ["loadtest", "--secret", "s", "--url", "wss://h"],
+    ],
+)
+def test_what_is_no_address_of_a_server_is_not_tried_for_ever(tmp_path: Path, arguments: list[str]) -> None:
+    done = called(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "http://HOST:PORT or https://HOST:PORT" in done.stderr
+
+
 def test_unknown_key_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "m.toml").write_text('[http]\nadress = ":1"\n')

@@ -122,6 +122,8 @@ def test_unknown_variables_are_named(tmp_path: Path, name: str, key: str) -> Non
         ("[media]\nworkers = -1", ["media.workers", "0"]),
         ("[media]\nudp = 'host:1'", ["media", "host"]),
         ("[media]\nudp = ':65535'\nworkers = 2", ["media", "65535"]),
+        ("[media]\nmemory_mb = 99999999999999", ["media.memory_mb", "16777216"]),
+        ("[data]\ndir = ''", ["data.dir", "length >= 1"]),
         ("[media]\nannounce = ['example.org']", ["media", "example.org"]),
         ("[http]\naddress = '::1:80'", ["http", "brackets"]),
         ("[http]\naddress = 'a:99999'", ["http", "65535"]),

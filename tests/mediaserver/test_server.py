@@ -163,6 +163,38 @@ def test_busy_udp_port(tmp_path: Path) -> None:
     run(main())
 
 
+def test_more_workers_than_ports_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mediaserver.config.core_count", lambda: 8)
+    config = Config(
+        http=HttpSettings(address="127.0.0.1:0"),
+        media=MediaSettings(udp="127.0.0.1:65535", tcp="off", workers=0),
+        data=DataSettings(dir=str(tmp_path)),
+    )
+
+    async def main() -> None:
+        with pytest.raises(StartError, match="past port 65535: choose a lower port for --udp"):
+            async with MediaServer(config):
+                pass
+
+    run(main())
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 80, "no.such.host.invalid"])
+def test_a_host_that_is_none(tmp_path: Path, host: str) -> None:
+    config = Config(
+        http=HttpSettings(address=f"{host}:0"),
+        media=MediaSettings(udp="127.0.0.1:0", workers=1),
+        data=DataSettings(dir=str(tmp_path)),
+    )
+
+    async def main() -> None:
+        with pytest.raises(StartError, match="is no address of this machine"):
+            async with MediaServer(config):
+                pass
+
+    run(main())
+
+
 def test_data_folder_that_can_not_be(tmp_path: Path) -> None:
     async def main() -> None:
         (tmp_path / "file").write_text("")
