@@ -225,3 +225,29 @@ def test_demo_tells_of_a_cart_that_crashed(tmp_path: Path) -> None:
         assert "has ended with code -9; the server goes on" in text
         server.send_signal(signal.SIGINT)
         assert server.wait(timeout=SECONDS) == 0
+
+
+SECRETIVE = """
+import structlog
+from mediaserver.run import set_up_logs
+from mediaserver.settings import LogSettings
+
+def handle(token):
+    raise ValueError("no good")
+
+set_up_logs(LogSettings(format={format!r}))
+try:
+    handle("ey" + "J" * 40)
+except ValueError:
+    structlog.get_logger("test").exception("a message could not be handled")
+"""
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_logs_say_where_a_mistake_was_made_and_not_with_what(tmp_path: Path, form: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SECRETIVE.format(format=form)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "in handle" in done.stderr
+    assert "ValueError: no good" in done.stderr
+    assert "eyJJ" not in done.stderr
