@@ -23,6 +23,7 @@ WRITE_BYTES = 64 << 10
 """While so much waits in the socket, messages wait here."""
 AGAIN_SECONDS = 0.02
 """After how long a socket that was full is looked at again."""
+_TAKEN = frozenset({WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG})
 CLOSE_SECONDS = 2.0
 """How long a client may take over what is still to be said when its connection ends."""
 
@@ -85,7 +86,8 @@ class Connection:
         clock: Clock,
         dispatch: Callable[[Connection, p.ClientMessage], None],
     ) -> None:
-        """`socket` has been prepared, without compression; `transport` is its own."""
+        """`socket` has been prepared, without compression, and answers no pings by itself, which would be for nothing;
+        `transport` is its own."""
         self.session: Attached | None = None
         self.address = address
         self._socket = socket
@@ -193,7 +195,7 @@ class Connection:
     async def _read_one(self) -> bool:
         """Take one message; False at the end."""
         frame = await self._socket.receive()
-        if self._code is not None or frame.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+        if self._code is not None or frame.type not in _TAKEN:
             return False
         stats = self._stats
         cost = 1 + len(frame.data) / COST_BYTES  # a long offer is work
@@ -201,6 +203,11 @@ class Connection:
             stats.dropped_clients["too-fast"] += 1
             self.fail(p.CloseCode.TOO_FAST, "too-fast", "too many messages")
             return False
+        if frame.type is WSMsgType.PING:
+            await self._socket.pong(frame.data)
+            return True
+        if frame.type is WSMsgType.PONG:
+            return True
         stats.messages += 1
         try:
             message = p.decode(frame.data)

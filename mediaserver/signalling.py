@@ -152,6 +152,7 @@ class Signalling:
             max_msg_size=self.settings.message_bytes,
             timeout=CLOSE_SECONDS,
             compress=False,
+            autoping=False,
         )
         await socket.prepare(request)
         transport = request.transport

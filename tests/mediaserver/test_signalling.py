@@ -321,6 +321,22 @@ def test_too_many_messages(site: Open) -> None:
     run(main())
 
 
+def test_pings_are_answered_and_count_as_messages(site: Open) -> None:
+    async def main() -> None:
+        async with site(signalling=SignallingSettings(messages_per_second=1, burst=20)) as s:
+            client = await s.doctor()
+            await client.socket.ping(b"well?")
+            assert (await client.ask("ping"))["type"] == "pong"
+            flooder = await s.connect()
+            for _ in range(40):
+                await flooder.socket.ping()
+            assert await flooder.closed() == CloseCode.TOO_FAST
+            assert s.server.stats.dropped_clients["too-fast"] == 1
+            assert (await client.ask("ping"))["type"] == "pong"
+
+    run(main())
+
+
 async def join_by_hand(address: tuple[str, int], token: str) -> socket.socket:
     """A socket that has joined and of which nobody reads any more."""
     loop = asyncio.get_running_loop()
