@@ -78,13 +78,15 @@ class _Person:
     """What it agrees to, what it does not want recorded, and the words that come to that; at most `agreed` is recorded
     where consent is needed, and all but `denied` where everybody is."""
 
-    __slots__ = ("agreed", "changes", "denied", "publishes", "state", "words")
+    __slots__ = ("agreed", "changes", "denied", "publishes", "refused", "state", "words")
 
     def __init__(self, publishes: bool) -> None:
         self.publishes = publishes
         self.state: ConsentState = "unasked"
         self.agreed: frozenset[Source] = frozenset()
         self.denied: frozenset[Source] = frozenset()
+        self.refused: frozenset[Source] = frozenset()
+        """What it has not wanted recorded at some time."""
         self.words: list[Said] = []
         self.changes = 0
 
@@ -97,6 +99,8 @@ class Consents:
         self.whose = whose
         self._fixed = fixed
         self._claimed = False
+        self._promised = whose != "required"
+        """There was a time at which what somebody sent was not to be recorded."""
         self._people: dict[str, _Person] = {}
 
     def claim(self, whose: Whose | None) -> bool:
@@ -107,15 +111,20 @@ class Consents:
         before = self.whose
         strictest = max(before, whose, key=STRICTNESS.index) if self._claimed else whose
         self._claimed = True
-        self.whose = strictest
+        self._rule(strictest)
         return strictest != before
 
     def decree(self, whose: Whose) -> bool:
         """What the application says of the room, in either direction; whether that changes the rule."""
         before = self.whose
         if not self._fixed:
-            self.whose, self._claimed = whose, True
+            self._claimed = True
+            self._rule(whose)
         return before != self.whose
+
+    def _rule(self, whose: Whose) -> None:
+        self.whose = whose
+        self._promised = whose != "required" or (self._promised and bool(self._people))
 
     def join(self, participant: str, publishes: bool) -> None:
         """`publishes`: it has the right to, so that something of it can be recorded."""
@@ -162,6 +171,7 @@ class Consents:
         if kept:
             person.changes += 1
             person.agreed, person.denied = wanted, SOURCES - wanted
+            person.refused |= person.denied
             person.state = "given" if wanted else "withdrawn"
         if late:
             raise TooManyChanges(kept)
@@ -177,6 +187,7 @@ class Consents:
         kept = msgspec.structs.replace(said, state="withdrawn" if withdraws else "refused", sources=sources)
         person.agreed -= fresh
         person.denied |= fresh
+        person.refused |= fresh
         person.changes += 1
         person.words = [*_narrowed(person.words, person.agreed), kept]
         if not person.agreed and (withdraws or person.denied == SOURCES):
@@ -202,6 +213,12 @@ class Consents:
         """Whether its tracks of that source go into a recording that runs."""
         person = self._people.get(participant)
         return self.whose == "required" if person is None else self._admits(person, source)
+
+    def reserved(self, participant: str, source: Source) -> bool:
+        """Whether some of what it has sent from that source so far may have to stay out of any recording: not where
+        everybody has been recorded from the beginning, and it has never refused."""
+        person = self._people.get(participant)
+        return self._promised or (person is not None and source in person.refused)
 
     def _admits(self, person: _Person, source: Source) -> bool:
         if self.whose == "consent":

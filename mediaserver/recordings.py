@@ -272,7 +272,9 @@ class Recordings:
         active.recorded.add((track.info.participant, track.info.source))
         ring = TapRing(self._settings.ring_packets)
         tap = active.taps[name] = self._rooms.claim_tap(active.live)
-        active.live.room.planes.add_tap(tap, track.plane_id, ring)
+        info = track.info
+        from_now = active.live.consents.reserved(info.participant, info.source)
+        active.live.room.planes.add_tap(tap, track.plane_id, ring, from_now=from_now)
         active.recording.add_track(_meta(track), ring)
         self._mute_track(active, name, track.info.muted)
 

@@ -201,10 +201,10 @@ class RoomPlanes:
 
     # Taps
 
-    def add_tap(self, tap: int, track: int, ring: TapRing) -> None:
+    def add_tap(self, tap: int, track: int, ring: TapRing, *, from_now: bool = True) -> None:
         """At home: nobody is nearer to the publisher."""
         plane = self._taps[tap] = self._tracks[track].plane
-        plane.add_tap(tap, track, ring)
+        plane.add_tap(tap, track, ring, from_now=from_now)
 
     def remove_tap(self, tap: int) -> None:
         if plane := self._taps.get(tap):

@@ -36,7 +36,7 @@ cdef struct Command:
     uint32_t peer            # ADD_TRACK, ADD_LEG
     uint32_t track           # ADD_LEG, ADD_TAP; ADD_MIRROR: its id at home
     Relay* relay             # ADD_MIRROR, LINK
-    int64_t value            # a flag, or a protection profile; LINK: 1 on the far worker
+    int64_t value            # a flag (ADD_TAP: from now on), or a protection profile; LINK: 1 on the far worker
     uint64_t random          # ADD_LEG: the first sequence numbers; ADD_PEER: the SSRC of feedback
     uint32_t size            # of data
     void* keep

@@ -19,7 +19,7 @@ from mediaserver.sfu.stream.outbox cimport DATAGRAM_MAX, outbox_add, outbox_room
 from mediaserver.sfu.stream.renumber cimport renumber_close, renumber_init
 from mediaserver.sfu.stream.report cimport REPORT_REFUSED, REPORT_REMOVED, report
 from mediaserver.sfu.stream.fanout cimport best_encoding
-from mediaserver.sfu.stream.floor cimport floor_set
+from mediaserver.sfu.stream.floor cimport floor_begin, floor_set
 from mediaserver.sfu.stream.sending cimport forget_waiting, sender_free, sender_new
 from mediaserver.sfu.stream.share cimport share_again
 from mediaserver.sfu.stream.source cimport forget_history, release_sources, update_sources
@@ -496,10 +496,11 @@ cdef void add_tap(EngineState* engine, Track* track, const Command* command) noe
     best = best_encoding(track, engine.now)
     tap.encoding = best.index
     tap.opened = engine.now
+    tap.from_now = command.value != 0
     for i in range(track.config.encoding_count):
         floor_set(tap, &track.encodings[i])
     table_put(&engine.taps, tap.id, tap)
-    want_keyframe(engine, &track.encodings[tap.encoding])
+    floor_begin(engine, tap)
 
 
 cdef void close_tap(EngineState* engine, Tap* tap) noexcept nogil:

@@ -10,7 +10,7 @@ from libc.string cimport memset
 from mediaserver.sfu.policy.missing cimport missing_lowest
 from mediaserver.sfu.stream.ahead cimport AHEAD_STEPS, AHEAD_TURNS, ahead_leg
 from mediaserver.sfu.stream.buffers cimport PACKET_LARGE, PACKET_SMALL, packet_unref
-from mediaserver.sfu.stream.floor cimport floor_admits
+from mediaserver.sfu.stream.floor cimport floor_admits, floor_tend
 from mediaserver.sfu.stream.inbound cimport Inbound
 from mediaserver.sfu.stream.keyframes cimport want_keyframe
 from mediaserver.sfu.stream.outlet cimport outlets_give
@@ -89,10 +89,11 @@ cdef void fanout_late(EngineState* engine, Track* track, Packet* packet) noexcep
 cdef void fanout_tend(EngineState* engine, Track* track) noexcept nogil:
     cdef Encoding* best
     cdef Tap* tap = track.taps
-    if track.config.encoding_count == 1 or tap == NULL:
+    if tap == NULL:
         return
     best = best_encoding(track, engine.now)
     while tap != NULL:
+        floor_tend(engine, tap)
         if tap.encoding != best.index:
             want_keyframe(engine, best)
         tap = tap.next

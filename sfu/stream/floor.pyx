@@ -4,7 +4,10 @@ A tap is opened at the moment of a consent. What had been sent by then may come 
 copy in RED, or as a copy that a publisher probes with (RFC 4588), which may bear a number above all that had come. So
 each encoding has a floor of two parts. By number: what stands before its source's next. By time: what was due here
 before the tap was opened. A timestamp is due as long after the source's quickest recent packet (or sender report) as it
-is later than that.
+is later than that. A tap that need not be so strict has the first part alone.
+
+A publisher answers a request for a key picture at once, so one that is asked for too early makes a picture that has to
+stay out, and then bears no request for a while. So it is asked for when the first packet comes that may come in.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -19,6 +22,7 @@ cdef enum:
     SURE_US = 100000         # what was lost may have been quicker than anything that came
     # An Opus frame (60 ms at most) may hold a copy of the one before (RFC 6716, section 2.1.7).
     COPY_US = 60000
+    KEY_US = 150000          # a key picture that was asked for before would be refused; that asks when nothing else does
 
 
 cdef inline uint32_t ticks(int64_t us, uint32_t clock_rate) noexcept nogil:
@@ -81,7 +85,8 @@ cdef void floor_set(Tap* tap, const Encoding* encoding) noexcept nogil:
     if source == NULL or not source.started:
         return  # nothing of it had come: it has sent nothing that could be asked for again
     floor.first = source.highest + 1
-    set_time(tap, floor, encoding)
+    if tap.from_now:
+        set_time(tap, floor, encoding)
 
 
 cdef inline int came_again(const Packet* packet) noexcept nogil:
@@ -98,6 +103,32 @@ cdef int is_old(const Tap* tap, const TapFloor* floor, const Packet* packet) noe
     return <int32_t>(floor.timestamp + <uint32_t>since - packet.timestamp) >= since
 
 
+cdef void ask_now(EngineState* engine, Tap* tap) noexcept nogil:
+    tap.key_due = 0
+    want_keyframe(engine, &tap.track.encodings[tap.encoding])
+
+
+cdef void floor_begin(EngineState* engine, Tap* tap) noexcept nogil:
+    if tap.floors[tap.encoding].clock_rate:
+        tap.key_due = engine.now + KEY_US
+    else:
+        ask_now(engine, tap)
+
+
+cdef void floor_tend(EngineState* engine, Tap* tap) noexcept nogil:
+    if tap.key_due and engine.now >= tap.key_due:
+        ask_now(engine, tap)
+
+
+cdef int is_above(EngineState* engine, Tap* tap, const Packet* packet) noexcept nogil:
+    """It may have it. The first such packet asks for a key picture: what is sent from here on may come in too."""
+    if tap.key_due and packet.keyframe:
+        tap.key_due = 0
+    elif tap.key_due and packet.encoding == tap.encoding:
+        ask_now(engine, tap)
+    return 1
+
+
 cdef int floor_admits(EngineState* engine, Tap* tap, const Packet* packet) noexcept nogil:
     cdef TapFloor* floor
     cdef Encoding* encoding
@@ -107,7 +138,7 @@ cdef int floor_admits(EngineState* engine, Tap* tap, const Packet* packet) noexc
     if packet.sequence < floor.first:
         return 0
     if floor.clock_rate == 0 or not is_old(tap, floor, packet):
-        return 1
+        return is_above(engine, tap, packet)
     encoding = &tap.track.encodings[packet.encoding]
     floor.first = packet.sequence + 1  # what was sent before it is as old
     if (
@@ -117,7 +148,7 @@ cdef int floor_admits(EngineState* engine, Tap* tap, const Packet* packet) noexc
         and not came_again(packet)
     ):
         floor.clock_rate = 0
-        return 1
-    if packet.keyframe:
+        return is_above(engine, tap, packet)
+    if packet.keyframe and not tap.key_due:
         want_keyframe(engine, encoding)
     return 0

@@ -229,7 +229,10 @@ class Plane(Protocol):
 
     def request_keyframe(self, track: int) -> None: ...
 
-    def add_tap(self, tap: int, track: int, ring: TapRing) -> None: ...
+    def add_tap(self, tap: int, track: int, ring: TapRing, *, from_now: bool = True) -> None:
+        """Copies of the track's packets for a recorder. `from_now`: surely nothing that had been sent by now, however
+        late it comes and whatever its number; it takes 0.1 s until that can be known of what comes, and a keyframe is
+        asked for then. Without it a keyframe is asked for at once."""
 
     def remove_tap(self, tap: int) -> None: ...
 

@@ -402,7 +402,7 @@ cdef class BasePlane:
 
     # ---- taps
 
-    def add_tap(self, tap: int, track: int, TapRing ring not None) -> None:
+    def add_tap(self, tap: int, track: int, TapRing ring not None, *, from_now: bool = True) -> None:
         if tap in self.blocks:
             raise ValueError(f"id {tap} is in use")
         ring.attach(self)
@@ -410,6 +410,7 @@ cdef class BasePlane:
         cdef Command* command = self.command(COMMAND_ADD_TAP, tap, 0)
         command.track = track
         command.keep = &ring.queue
+        command.value = bool(from_now)
         self.submit(command)
 
     def remove_tap(self, tap: int) -> None:

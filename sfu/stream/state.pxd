@@ -351,6 +351,8 @@ cdef struct Tap:
     uint8_t encoding                 # that it gets now
     TapFloor floors[ENCODINGS_MAX]
     int64_t opened                   # µs
+    uint8_t from_now                 # nothing of before it was opened may come in, whatever its number
+    int64_t key_due                  # when a key picture is asked for at the latest, as it could not come in before; 0: it was
     void* ring                       # TapQueue*
 
 # One simulcast encoding of a track; the only one where there is no simulcast.

@@ -54,22 +54,40 @@ class Machine(RuleBasedStateMachine):
         self.claims: list[Whose] = []
         self.words: dict[str, dict[Source, str]] = {}
         self.changes: dict[str, int] = {}
+        self.promised = whose != "required"
+        self.refused: set[tuple[str, Source]] = set()
+
+    def ruled(self) -> None:
+        self.promised = self.whose != "required" or (self.promised and bool(self.words))
 
     @rule(name=st.sampled_from("abc"), publishes=st.booleans())
     def join(self, name: str, publishes: bool) -> None:
         self.consents.join(name, publishes)
         self.words[name], self.changes[name] = {}, 0
+        self.forget(name)
 
     @rule(name=st.sampled_from("abc"))
     def leave(self, name: str) -> None:
         self.consents.leave(name)
         self.words.pop(name, None)
+        self.forget(name)
+
+    def forget(self, name: str) -> None:
+        self.refused = {(other, source) for other, source in self.refused if other != name}
 
     @rule(whose=st.sampled_from(STRICTNESS))
     def claim(self, whose: Whose) -> None:
         self.consents.claim(whose)
         self.claims.append(whose)
         self.whose = max(self.claims, key=STRICTNESS.index)
+        self.ruled()
+
+    @rule(whose=st.sampled_from(STRICTNESS))
+    def decree(self, whose: Whose) -> None:
+        self.consents.decree(whose)
+        self.claims = [whose]
+        self.whose = whose
+        self.ruled()
 
     @rule(name=st.sampled_from("abc"), given_=st.booleans(), sources=WORDS)
     def say(self, name: str, given_: bool, sources: frozenset[Source]) -> None:
@@ -108,6 +126,7 @@ class Machine(RuleBasedStateMachine):
         self.changes[name] += bool(kept)
         if kept:
             self.words[name] = after
+            self.refused |= {(name, source) for source, word in after.items() if word == "no"}
 
     @rule(name=st.sampled_from("abc"))
     def ask(self, name: str) -> None:
@@ -129,6 +148,8 @@ class Machine(RuleBasedStateMachine):
                 word = words.get(source)
                 wanted = {"forbidden": False, "consent": word == "yes", "required": word != "no"}[self.whose]
                 assert self.consents.admits(name, source) == wanted
+                # Only what was sent where it has always been recorded may go in however late it comes.
+                assert self.consents.reserved(name, source) == (self.promised or (name, source) in self.refused)
                 assert self.consents.may_publish(name, source) == (self.whose != "required" or word != "no")
                 assert counted.get(name, {}).get(source, False) == (word == "yes"), "the words kept come to the same"
 

@@ -23,6 +23,8 @@ class Lossy:
 
     def __init__(self, sender: RTCRtpSender) -> None:
         self.down = False
+        self.first: int | None = None
+        """The timestamp of the first packet."""
         self.lost: dict[int, int] = {}
         """Timestamp by sequence number."""
         self.again: set[int] = set()
@@ -34,6 +36,8 @@ class Lossy:
     async def _pass(self, data: bytes) -> None:
         if data[1] not in RTCP:
             sequence, timestamp, ssrc = struct.unpack_from("!HII", data, 2)
+            if ssrc == self._ssrc and self.first is None:
+                self.first = timestamp
             if ssrc == self._ssrc and self.down:
                 self.lost[sequence] = timestamp
                 return
@@ -76,5 +80,22 @@ def test_what_was_lost_before_the_consent_is_in_no_file(site: Open) -> None:
                 behind = (segment.first_rtp - last) & 0xFFFFFFFF
                 assert 0 < behind < 1 << 31, "the file begins with what was lost before the consent"
             assert (await detail(s, live["recording"]))["tracks"][0]["segments"]
+
+    run(main())
+
+
+def test_where_nobody_has_to_be_asked_the_first_picture_is_in_the_file(site: Open) -> None:
+    async def main() -> None:
+        async with site(recording=RecordingSettings(policy="on", whose="required")) as s:
+            cart = await s.doctor("Cart", "cart")
+            peer, names = await publish(cart, {"camera": VideoStreamTrack()})
+            (sender,) = peer.getSenders()
+            line = Lossy(sender)
+            live = await tracks(cart, names["camera"], state="on")
+            s.server.rooms["r"].close()
+            await ended(s)
+            await peer.close()
+            (track,) = (await s.server.archive.get(live["recording"])).tracks
+            assert track.segments[0].first_rtp & 0xFFFFFFFF == line.first
 
     run(main())

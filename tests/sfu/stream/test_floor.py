@@ -48,8 +48,8 @@ class Line(Simulcast):
         self.repairs = 0
         self.ring = TapRing(4096)
 
-    def consent(self) -> int:
-        self.engine.add_tap(TAP, TRACK, self.ring)
+    def consent(self, *, from_now: bool = True) -> int:
+        self.engine.add_tap(TAP, TRACK, self.ring, from_now=from_now)
         self.engine.advance(self.now)
         return self.now
 
@@ -154,6 +154,41 @@ def test_a_refused_key_picture_is_asked_for_again() -> None:
     line.resend(line.lost[0])
     line.wait(700 * MS)
     assert SSRCS["f"] in line.asked()
+
+
+@pytest.mark.parametrize(("from_now", "limit_ms"), [(True, 200), (False, 70)])
+def test_the_first_key_picture_that_may_come_in_is_the_one_that_is_asked_for(from_now: bool, limit_ms: int) -> None:
+    """A publisher that answers at once with a key picture."""
+    line = Line()
+    line.send_picture("f", key=True)
+    for _ in range(40):
+        line.wait(33 * MS)
+        line.send_picture("f")
+    line.asked()
+    opened = line.consent(from_now=from_now)
+    keys = []
+    while not keys or line.now - opened < SECOND:
+        line.wait(33 * MS)
+        wanted = SSRCS["f"] in line.asked()
+        if wanted:
+            keys.append(line.now)
+        line.send_picture("f", key=wanted)
+    got = [at for _, at in line.taken()]
+    assert len(keys) == 1, "no picture was made for nothing"
+    assert keys[0] - opened <= limit_ms * MS
+    assert keys[0] in got
+
+
+def test_of_a_source_that_is_still_the_key_picture_is_asked_for_all_the_same() -> None:
+    line = Line()
+    line.send_picture("f", key=True)
+    line.wait(33 * MS)
+    line.asked()
+    line.consent()
+    line.wait(100 * MS)
+    assert line.asked() == set()
+    line.wait(200 * MS)
+    assert line.asked() == {SSRCS["f"]}
 
 
 @pytest.mark.parametrize("stuck", [True, False])
