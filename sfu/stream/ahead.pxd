@@ -8,10 +8,15 @@ from mediaserver.sfu.policy.bwe.sentlog cimport sentlog_ahead
 from mediaserver.sfu.stream.state cimport Leg, Peer, Sender
 from mediaserver.sfu.wire.gcm cimport gcm_ahead
 from mediaserver.sfu.wire.lines cimport LINE, ahead_bytes, prefetch
+from mediaserver.sfu.wire.packet cimport EXT_TWCC
 
 cdef enum:
     AHEAD_STEPS = 4          # of ahead_leg, each needs what the one before it has asked for
     AHEAD_TURNS = 2          # legs that are served meanwhile: what comes from the memory takes as long
+
+cdef inline int is_told_of(const Leg* leg) noexcept nogil:
+    """When its packets came: then the estimator keeps account of them."""
+    return leg.config.stamp == EXT_TWCC or leg.config.named
 
 cdef inline void ahead_leg(const Leg* leg, int step) noexcept nogil:
     """What forwarding a packet touches."""
@@ -32,12 +37,14 @@ cdef inline void ahead_leg(const Leg* leg, int step) noexcept nogil:
     if step == 2:
         if peer.tx != NULL:
             prefetch(&peer.tx.rtp)
-        if sender != NULL:
+        if sender != NULL and is_told_of(leg):
             ahead_bytes(&sender.numbered, <const uint8_t*>(&sender.estimator.sent + 1) - &sender.numbered)
+        elif sender != NULL:
+            prefetch(&sender.numbered)
         return
     if peer.tx != NULL:
         gcm_ahead(peer.tx.rtp.gcm)
-    if sender != NULL:
+    if sender != NULL and is_told_of(leg):
         sentlog_ahead(&sender.estimator.log)
 
 cdef inline void ahead_peer(const Peer* peer) noexcept nogil:

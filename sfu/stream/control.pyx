@@ -14,6 +14,7 @@ from mediaserver.sfu.stream.history cimport history_close, history_init
 from mediaserver.sfu.stream.keyframes cimport leg_wants_keyframe, want_keyframe
 from mediaserver.sfu.stream.leg cimport leg_configure, leg_restart
 from mediaserver.sfu.stream.mirror cimport mirror_close, mirror_open
+from mediaserver.sfu.stream.numbering cimport number_leg
 from mediaserver.sfu.stream.outlet cimport outlets_close
 from mediaserver.sfu.stream.outbox cimport DATAGRAM_MAX, outbox_add, outbox_room
 from mediaserver.sfu.stream.renumber cimport renumber_close, renumber_init
@@ -42,7 +43,7 @@ from mediaserver.sfu.stream.table cimport table_get, table_put, table_remove
 from mediaserver.sfu.stream.tap cimport TapQueue, tap_reclaim
 from mediaserver.sfu.stream.watch cimport watch_muted
 from mediaserver.sfu.wire.lines cimport lines_new
-from mediaserver.sfu.wire.packet cimport EXT_TWCC, read_u16
+from mediaserver.sfu.wire.packet cimport read_u16
 from mediaserver.sfu.wire.srtp cimport srtp_free, srtp_new
 
 cdef enum:
@@ -372,16 +373,13 @@ cdef void drop_leg(Leg** legs, uint32_t* count, Leg* leg) noexcept nogil:
             return
 
 
-cdef void note_line(EngineState* engine, Peer* peer, const Leg* leg) noexcept nogil:
+cdef void note_line(EngineState* engine, Peer* peer, Leg* leg) noexcept nogil:
     """A viewer's line is estimated as soon as feedback speaks of one of its legs. Without memory it is not."""
     if peer.sender == NULL:
         peer.sender = sender_new(engine.now)
     if peer.sender == NULL:
         return
-    if leg.config.stamp == EXT_TWCC or leg.config.named:
-        peer.sender.numbered = 1
-    if leg.config.named:
-        peer.sender.named = 1  # for good: a browser that has begun with it does not leave it
+    number_leg(engine, leg)
 
 
 cdef void free_leg(Leg* leg) noexcept nogil:

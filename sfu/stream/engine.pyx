@@ -23,6 +23,7 @@ from mediaserver.sfu.stream.fanout cimport fanout_flush, fanout_tend
 from mediaserver.sfu.stream.feedback cimport read_rtcp, send_reports, serve_hot
 from mediaserver.sfu.stream.ingest cimport ingest
 from mediaserver.sfu.stream.mirror cimport mirrors_take, mirrors_tend
+from mediaserver.sfu.stream.numbering cimport tend_numbers
 from mediaserver.sfu.stream.outlet cimport outlets_serve
 from mediaserver.sfu.stream.outbox cimport outbox_clear, outbox_close, outbox_init
 from mediaserver.sfu.stream.report cimport REPORT_DTLS, report, report_close, report_flush
@@ -165,6 +166,8 @@ cdef void round_over_peers(EngineState* engine) noexcept nogil:
             tell_moved(engine, peer)
             send_reports(engine, peer)
             share_line(engine, peer)
+            if peer.sender != NULL and (peer.sender.numbered or peer.sender.capped):
+                tend_numbers(engine, peer)  # without a picture the others wait for a report
             track = peer.tracks
             while track != NULL:
                 fanout_tend(engine, track)

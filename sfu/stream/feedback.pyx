@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from mediaserver.sfu.policy.bwe.estimator cimport estimator_ccfb, estimator_loss, estimator_remb, estimator_transport
 from mediaserver.sfu.policy.missing cimport MissingRound, MissingTerms, missing_round, missing_terms
-from mediaserver.sfu.policy.round_trip cimport round_trip_add
+from mediaserver.sfu.policy.round_trip cimport ROUND_TRIP_MAX_US, round_trip_add
 from mediaserver.sfu.stream.agenda cimport AGAIN_US, agenda_leave, agenda_set, earlier, make_hot
 from mediaserver.sfu.stream.catchup cimport leg_begin_again
 from mediaserver.sfu.stream.clocks cimport engine_ntp
@@ -17,6 +17,7 @@ from mediaserver.sfu.stream.inbound cimport (
 )
 from mediaserver.sfu.stream.keyframes cimport ask_keyframe
 from mediaserver.sfu.stream.leg cimport leg_sender_report
+from mediaserver.sfu.stream.numbering cimport note_reception
 from mediaserver.sfu.stream.outlet cimport outlets_report
 from mediaserver.sfu.stream.repairing cimport leg_asked
 from mediaserver.sfu.stream.rtcp_out cimport send_rtcp
@@ -157,7 +158,7 @@ cdef void serve_hot(EngineState* engine) noexcept nogil:
             agenda_leave(engine, peer)
 
 
-cdef void note_reception(Encoding* encoding) noexcept nogil:
+cdef void note_losses(Encoding* encoding) noexcept nogil:
     """The track's figures: losses of all encodings, the jitter of its highest."""
     cdef Track* track = encoding.track
     cdef int i
@@ -183,7 +184,7 @@ cdef void report_to_publisher(EngineState* engine, Peer* peer) noexcept nogil:
             continue
         inbound_report(source, engine.now, &reports[count])
         count += 1
-        note_reception(encoding)
+        note_losses(encoding)
     if count == 0:
         return
     size = rtcp_write_rr(out, sizeof(out), peer.feedback_ssrc, reports, count)
@@ -261,7 +262,7 @@ cdef void read_blocks(EngineState* engine, Peer* peer, const RtcpItem* item) noe
     cdef RtcpReport block
     cdef Leg* leg
     cdef size_t index = 0
-    cdef int64_t round_trip
+    cdef int64_t round_trip = -1
     cdef int worst = -1
     while rtcp_report(item, index, &block):
         index += 1
@@ -273,11 +274,14 @@ cdef void read_blocks(EngineState* engine, Peer* peer, const RtcpItem* item) noe
             worst = block.fraction_lost
         if block.last_sr and block.last_sr == leg.report_mid:
             round_trip = engine.now - leg.report_sent - <int64_t>(<uint64_t>block.delay * 1000000 // 65536)
-            if 0 <= round_trip < 10000000:
+            if round_trip < 0 or round_trip >= ROUND_TRIP_MAX_US:
+                round_trip = -1
+            else:
                 leg.stats.rtt = <uint64_t>round_trip
                 round_trip_add(&peer.round_trip, round_trip)
                 peer.stats.rtt_us = <uint64_t>round_trip
     if worst >= 0 and peer.sender != NULL:
+        note_reception(engine, peer, worst, round_trip)
         estimator_loss(&peer.sender.estimator, <uint8_t>worst, <int64_t>peer.stats.rtt_us, engine.now)
 
 

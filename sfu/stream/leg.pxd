@@ -20,6 +20,8 @@ cdef struct Shape:
 
 # Lays out what does not change from packet to packet. Call after each change of the configuration.
 cdef void leg_configure(Leg* leg, const LegConfig* config) noexcept nogil
+# With `numbered` its packets bear transport-wide numbers where these were agreed, as after leg_configure; else none.
+cdef void leg_number(Leg* leg, int numbered) noexcept nogil
 # Forwards one packet: header, encryption, outbox.
 cdef void leg_forward(EngineState* engine, Leg* leg, Packet* packet) noexcept nogil
 # The source has changed, or packets were left out: go on without a gap, at a picture that can be decoded.

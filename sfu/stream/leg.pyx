@@ -137,26 +137,37 @@ cdef inline int leaves_once(const Leg* leg, uint8_t payload_type) noexcept nogil
     return leg.peer.sender != NULL and (has_repair(leg, payload_type) or not leaves_as(&leg.config, payload_type).nack)
 
 
-cdef void leg_configure(Leg* leg, const LegConfig* config) noexcept nogil:
+cdef void lay_out(Leg* leg, int stamp) noexcept nogil:
     cdef ExtValues values
-    cdef int kind, size
+    cdef int size
+    memset(&values, 0, sizeof(values))
+    leg.config.stamp = <uint8_t>stamp
+    set_own(&leg.config, &values)
+    set_stamp(leg, &values, NOTHING)
+    size = ext_write(leg.config.fixed_ext, FIXED_EXT_MAX, &values, leg.config.ext_ids, values.present)
+    leg.config.fixed_ext_size = <uint8_t>size if size > 0 else 0
+    find_stamp(&leg.config)
+
+
+cdef void leg_configure(Leg* leg, const LegConfig* config) noexcept nogil:
+    cdef int kind
     leg.config = config[0]
     leg.config.recent.incoming = 255
     leg.config.passed = 0
     for kind in range(1, 32):
         if (PASSED >> kind) & 1 and leg.config.ext_ids[kind]:
             leg.config.passed |= <uint32_t>1 << kind
-    memset(&values, 0, sizeof(values))
-    leg.config.stamp = 0
     if leg.config.ext_ids[<int>EXT_TWCC]:
-        leg.config.stamp = EXT_TWCC
+        lay_out(leg, EXT_TWCC)
     elif leg.config.ext_ids[<int>EXT_ABS_SEND_TIME]:
-        leg.config.stamp = EXT_ABS_SEND_TIME
-    set_own(&leg.config, &values)
-    set_stamp(leg, &values, NOTHING)
-    size = ext_write(leg.config.fixed_ext, FIXED_EXT_MAX, &values, leg.config.ext_ids, values.present)
-    leg.config.fixed_ext_size = <uint8_t>size if size > 0 else 0
-    find_stamp(&leg.config)
+        lay_out(leg, EXT_ABS_SEND_TIME)
+    else:
+        lay_out(leg, 0)
+
+
+cdef void leg_number(Leg* leg, int numbered) noexcept nogil:
+    if leg.config.ext_ids[<int>EXT_TWCC]:
+        lay_out(leg, EXT_TWCC if numbered else 0)
 
 
 cdef int write_header(Leg* leg, uint8_t* out, const Packet* packet, const Shape* made, uint8_t payload_type,

@@ -250,5 +250,5 @@ class Plane(Protocol):
         of the layers that it is given frames a second, width and height (0: not known); empty when unknown."""
 
     def peer_stats(self, peer: int) -> Mapping[str, int]:
-        """The line to a viewer: estimate_bps, allocated_bps, backlog_us, rtt_us, lost_permille, padding_bytes,
-        repair_bytes; empty when unknown."""
+        """The line to a viewer: estimate_bps (0: none is made), allocated_bps, backlog_us, rtt_us, lost_permille,
+        padding_bytes, repair_bytes; empty when unknown."""

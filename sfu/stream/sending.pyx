@@ -293,7 +293,7 @@ cdef void note_leaves(EngineState* engine, Leg* leg, uint32_t size, int once, ui
     if sender == NULL:
         return
     size += HEADERS
-    if once and (sender.named or leg.config.stamp == EXT_TWCC):
+    if once and (leg.config.stamp == EXT_TWCC or sender.named):
         estimator_sent(&sender.estimator, size, engine.now, kind)
         if sender.named:
             estimator_name(&sender.estimator, ssrc, sequence)
@@ -302,6 +302,8 @@ cdef void note_leaves(EngineState* engine, Leg* leg, uint32_t size, int once, ui
             make_hot(engine, leg.peer, engine.now)
     elif sender_limits(engine, sender):
         estimator_untracked(&sender.estimator, size, engine.now)
+    elif sender.waiting_count == 0:
+        return                  # nothing is paced
     sender.credit -= <int64_t>size * 8 * 1000000
 
 

@@ -258,7 +258,7 @@ cdef struct Sender:
     uint64_t allocated_for   # estimate of the last allocation
     Waiting* first[LANES]
     # What each packet touches, up to what the estimator has of that.
-    uint8_t numbered         # of a leg's packets it is told when they came: the estimate is founded
+    uint8_t numbered         # of a leg's packets it is told when they came: the estimate is founded. See numbering
     uint8_t named            # by their own numbers (RFC 8888), perhaps
     uint8_t capped           # the viewer has said that it is sent more than it can take (REMB): that bounds it
     uint8_t lean             # copies of sound are left out
@@ -280,6 +280,11 @@ cdef struct Sender:
     double tried_remb        # and what it said then
     int64_t lenient_until    # µs: what is lowered before may be raised again at once
     int64_t lean_since       # µs of the last change
+    uint8_t agreed           # transport-wide numbers are, with a leg
+    int64_t numbers_until    # µs: as long at least packets bear them
+    int64_t way_us           # shortest round trip by receiver reports of this minute and of the one before
+    int64_t way_before_us
+    int64_t way_since
 
 # What each packet to it needs is its first line, what each from it needs the next.
 cdef struct Peer:

@@ -174,9 +174,11 @@ class Link:
     def for_loop(self) -> tuple[int, bytes, bytes, int]:
         return self.socket.getsockname()[1], self.key, self.salt, self.ssrc
 
-    def params(self, codec: int, senders: tuple[Any, ...] = (), receivers: tuple[Any, ...] = ()) -> PeerParams:
+    def params(
+        self, codec: int, extensions: tuple[tuple[int, int], ...], senders: tuple[Any, ...], receivers: tuple[Any, ...]
+    ) -> PeerParams:
         keys = Keys(PROFILE_AEAD_AES_128_GCM, self.key, self.salt, self.key, self.salt)
-        return PeerParams(keys, IceParams("bare", "bare", "bare"), ((codec, 0),), _EXTENSIONS, senders, receivers)
+        return PeerParams(keys, IceParams("bare", "bare", "bare"), ((codec, 0),), extensions, senders, receivers)
 
 
 @contextlib.contextmanager
@@ -207,7 +209,9 @@ def bare_loop(scenario: Scenario, swarm: Swarm, library: str, *, patient: bool) 
     gcm.choose("auto")  # the swarm is the same in every run
     loop.start()
     for number, (link, codec, stream, senders, receivers) in enumerate(players, 1):
-        params = link.params(codec.payload_type, senders, receivers)
+        # As the server does, the loop sends sound alone without transport-wide numbers, and gets no feedback on it.
+        extensions = tuple(one for one in _EXTENSIONS if stream.video or one[1] != ExtKind.EXT_TWCC)
+        params = link.params(codec.payload_type, extensions, senders, receivers)
         codecs = ((codec.payload_type, int(codec_from_name(stream.codec))),)
         swarm.add_peer(number, link.socket, msgspec.structs.replace(params, codecs=codecs))
     try:

@@ -196,9 +196,12 @@ class Consultation:
         named: bool = False,
         remb: bool = False,
         shakes_hands: bool = False,
+        repairs_sound: bool = True,
+        without: Sequence[str] = (),
     ) -> Viewer:
-        """A doctor joins and views everything. `named`: it tells of packets as RFC 8888 does; `remb`: of none,
-        but what it takes its line to carry. `shakes_hands`: see LabPeer."""
+        """A doctor joins and views everything but the sources `without`. `named`: it tells of packets as RFC 8888 does;
+        `remb`: of none, but what it takes its line to carry. `shakes_hands`: see LabPeer. `repairs_sound`: lost sound
+        may be asked for again, as our own pages have it and browsers by themselves have not."""
         laboratory, number = self.laboratory, FIRST_DOCTOR + len(self.doctors)
         doctor = Viewer(
             laboratory.engine,
@@ -215,11 +218,15 @@ class Consultation:
         doctor.shakes_hands = shakes_hands
         laboratory.add(doctor)
         self.doctors.append(doctor)
-        for index, spec in enumerate(self.sources):
-            self._subscribe(doctor, index, spec)
+        for spec in self.sources:
+            if spec.source not in without:
+                self.view(doctor, spec.source, repairs_sound=repairs_sound)
         return doctor
 
-    def _subscribe(self, doctor: Viewer, index: int, spec: SourceSpec) -> None:
+    def view(self, doctor: Viewer, source: str, *, repairs_sound: bool = True) -> None:
+        """The doctor views that source too."""
+        index = next(index for index, spec in enumerate(self.sources) if spec.source == source)
+        spec = self.sources[index]
         medium = spec.medium
         ssrc = doctor.number * 1_000 + 10 * index
         video = isinstance(medium, VideoSpec)
@@ -227,7 +234,9 @@ class Consultation:
             doctor.add_picture(medium.codec, ssrc, ssrc + 1)
         else:
             doctor.add_sound(ssrc)
-        payloads = tuple(LegPayload(one, one, one + 1 if video else 0, nack=True) for one in payload_types(medium))
+        payloads = tuple(
+            LegPayload(one, one, one + 1 if video else 0, nack=video or repairs_sound) for one in payload_types(medium)
+        )
         params = LegParams(
             mid=str(index),
             ssrc=ssrc,

@@ -168,6 +168,7 @@ class Viewer(LabPeer):
         self.by_rtx: dict[int, VideoReceiver] = {}
         self.unknown = self.nacks = self.plis = self.padding = 0
         self.feedback = True
+        self.report_us = SECOND
         self.arrivals: Arrivals | None = None
         self.estimate: ReceiverEstimate | None = None
         self._losses: dict[int, Losses] = {}
@@ -176,7 +177,7 @@ class Viewer(LabPeer):
         self._fresh: list[int] = []
         self._highest = -1
         self._next_base = -1
-        self._feedback_count = 0
+        self.feedback_count = 0
         self._next_feedback = self._next_report = self._next_repair = FOREVER
 
     def add_picture(self, codec: Codec, ssrc: int, rtx_ssrc: int) -> VideoReceiver:
@@ -313,18 +314,18 @@ class Viewer(LabPeer):
         while first <= self._highest:
             arrivals = [self._arrived.get(number) for number in range(first, self._highest + 1)]
             message, used = rtcp_packets.write_transport(
-                OWN_SSRC, OWN_SSRC, self._feedback_count & 0xFF, first & 0xFFFF, arrivals, capacity=1200
+                OWN_SSRC, OWN_SSRC, self.feedback_count & 0xFF, first & 0xFFFF, arrivals, capacity=1200
             )
             first += used
             if message:
-                self._feedback_count += 1
+                self.feedback_count += 1
                 self.post_rtcp(message, now)
         self._next_base = self._highest + 1
         if len(self._arrived) > 2 * FEEDBACK_MOST:
             self._arrived = {number: at for number, at in self._arrived.items() if number > self._highest - 1_000}
 
     def _send_report(self, now: int) -> None:
-        self._next_report = now + SECOND
+        self._next_report = now + self.report_us
         blocks = []
         for ssrc, losses in self._losses.items():
             receiver = self.pictures.get(ssrc) or self.sounds.get(ssrc)

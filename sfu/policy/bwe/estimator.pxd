@@ -17,6 +17,8 @@ cpdef enum SentKind:
 # 0, or -1 without memory (then nothing needs closing).
 cdef int estimator_init(Estimator* e, int64_t now) noexcept nogil
 cdef void estimator_close(Estimator* e) noexcept nogil
+# All that is known of the line is forgotten. Numbers go on where they were: the far end takes lower ones for late packets.
+cdef void estimator_restart(Estimator* e, int64_t now) noexcept nogil
 # A packet leaves now: its transport-wide number, which it must bear. Not for packets without one.
 cdef uint16_t estimator_sent(Estimator* e, uint32_t size, int64_t now, int kind) noexcept nogil
 # The packet that estimator_sent was called for last, as RFC 8888 feedback will name it. Only where that was agreed on.

@@ -11,7 +11,7 @@ from mediaserver.sfu.policy.bwe.meter cimport meter_add
 from mediaserver.sfu.policy.bwe.probe cimport probe_beside
 from mediaserver.sfu.policy.bwe.probing cimport probing_sent
 from mediaserver.sfu.policy.bwe.sentlog cimport (
-    sentlog_add, sentlog_clear, sentlog_close, sentlog_init, sentlog_name, sentlog_shrink,
+    SentLog, sentlog_add, sentlog_clear, sentlog_close, sentlog_init, sentlog_name, sentlog_shrink,
 )
 from mediaserver.sfu.wire.rtcp cimport RtcpItem
 
@@ -27,6 +27,16 @@ cdef int estimator_init(Estimator* e, int64_t now) noexcept nogil:
         return -1
     control_init(e, now)
     return 0
+
+
+cdef void estimator_restart(Estimator* e, int64_t now) noexcept nogil:
+    cdef SentLog log
+    sentlog_clear(&e.log)
+    log = e.log
+    log.origin = log.next
+    memset(e, 0, sizeof(Estimator))
+    e.log = log
+    control_init(e, now)
 
 
 cdef void estimator_close(Estimator* e) noexcept nogil:
