@@ -181,6 +181,7 @@ def generator_figures(part: Part) -> dict[str, float]:
     totals = part.totals
     return {
         "busy_share": totals.busy / 1e9 / part.seconds,
+        "opened_one_in": totals.received / totals.opened if totals.opened else 0.0,
         "cpu_us_per_packet": part.cpu_seconds * 1e6 / max(1, totals.sent + totals.received),
         "sender_lateness_p50_ms": totals.sender_lateness.percentile(50) / 1e6,
         "sender_lateness_p99_ms": totals.sender_lateness.percentile(99) / 1e6,
