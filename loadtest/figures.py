@@ -157,6 +157,7 @@ def server_figures(outcome: Outcome) -> dict[str, float]:
         cpu = after.cpu_seconds - before.cpu_seconds
         ticks = after.user_seconds + after.system_seconds - before.user_seconds - before.system_seconds
         figures["cpu_cores"] = cpu / part.seconds
+        figures["busiest_thread_cores"] = after.busiest_thread(before) / part.seconds
         figures["cpu_us_per_forwarded_packet"] = cpu * 1e6 / max(1, part.totals.received)
         figures["user_share"] = (after.user_seconds - before.user_seconds) / ticks if ticks > 0 else 0.0
         figures["resident_mib"] = after.resident_bytes / 2**20
