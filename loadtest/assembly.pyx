@@ -103,6 +103,9 @@ cdef int fill_peer(Peer* peer, params, address, int64_t now) except -1:
     peer.port = address[1]
     peer.tie_breaker = secrets.randbits(64)
     peer.ssrc = secrets.randbits(32)
+    if not 1 <= params.open_every <= 65536:
+        raise ValueError(f"open_every: one packet in {params.open_every} can't be opened, 1 to 65,536 can")
+    peer.open_every = params.open_every
     peer.last_consent = now
     peer.next_check = now + secrets.randbelow(4 * SECOND)
     peer.next_report = now + secrets.randbelow(SECOND)
@@ -126,6 +129,7 @@ cdef int fill_peer(Peer* peer, params, address, int64_t now) except -1:
         for receiver in params.receivers:
             fill_receiver(&peer.ins[peer.in_count], receiver)
             peer.in_count += 1
+        peer.picture_due = 1
     return 0
 
 

@@ -92,6 +92,16 @@ def loadtest(
     spin: Annotated[
         bool, typer.Option("--spin", help="Never sleep, so that the server does not pay for waking us. Takes a core.")
     ] = False,
+    open_every: Annotated[
+        int,
+        typer.Option(
+            "--open",
+            help="Open (authenticate and decrypt) one viewer in so many whole, of the others one packet in so many and "
+            "all that comes out of turn; 1: everything.",
+            min=1,
+            max=65536,
+        ),
+    ] = 16,
     max_loss: Annotated[
         float | None, typer.Option(help="Loss after repair to allow, as a fraction: 0.", min=0, max=1)
     ] = None,
@@ -142,7 +152,8 @@ def loadtest(
         named = _named_target(url, secret, token, room, played.consultations, server_pid)
         if target == "whip":
             named, played = _whip_target(whip, whep, auth_header, token, server_pid, played)
-        options = Options(processes, spin, not insecure, room if token and target == "mediaserver" else "")
+        own_room = room if token and target == "mediaserver" else ""
+        options = Options(processes, spin, not insecure, own_room, open_every)
         if played.storm and (processes > 1 or search):
             raise ScenarioError("storm: a storm is made by one process, and there is nothing to search for")
         if search:

@@ -104,14 +104,21 @@ def print_report(console: Console, report: Report) -> None:
         console.print("The generator was in trouble itself: nothing is proved of the server.", style="yellow")
 
 
+SATURATED = 0.9
+"""Of a core, from which on a thread of the server may be said to have been at its limit."""
+
+
 def print_search(console: Console, found: Found) -> None:
     """The steps of a search and what it found."""
-    table = _table("consultations", "packets/s out", "server cores", "generator busy", "verdict", "broken")
+    table = _table(
+        "consultations", "packets/s out", "server cores", "busiest thread", "generator busy", "verdict", "broken"
+    )
     for step in found.steps:
         table.add_row(
             f"{step.consultations}",
             f"{step.packets_out:,.0f}",
             f"{step.server_cores:.2f}",
+            f"{step.busiest_thread:.0%}",
             f"{step.generator_busy:.0%}",
             step.verdict,
             ", ".join(step.broken[:3]),
@@ -119,10 +126,17 @@ def print_search(console: Console, found: Found) -> None:
     console.print(table)
     what = {
         "server": "more break a budget of the server",
-        "generator": "then the generator gave out: the server may carry more",
+        "generator": "then the generator gave out, not the server, which may carry more",
         "end of the search": "no more were tried",
     }[found.limit]
     console.print(f"{found.most} consultations within budget; {what}", style="bold", highlight=False)
+    busiest = max((step.busiest_thread for step in found.steps), default=0.0)
+    if 0 < busiest < SATURATED:
+        console.print(
+            f"No thread of the server took more than {busiest:.0%} of a core: its own limit was not reached.",
+            style="yellow",
+            highlight=False,
+        )
 
 
 def _table(*columns: str) -> Table:

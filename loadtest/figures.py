@@ -157,6 +157,7 @@ def server_figures(outcome: Outcome) -> dict[str, float]:
         cpu = after.cpu_seconds - before.cpu_seconds
         ticks = after.user_seconds + after.system_seconds - before.user_seconds - before.system_seconds
         figures["cpu_cores"] = cpu / part.seconds
+        figures["busiest_thread_cores"] = after.busiest_thread(before) / part.seconds
         figures["cpu_us_per_forwarded_packet"] = cpu * 1e6 / max(1, part.totals.received)
         figures["user_share"] = (after.user_seconds - before.user_seconds) / ticks if ticks > 0 else 0.0
         figures["resident_mib"] = after.resident_bytes / 2**20
@@ -181,6 +182,7 @@ def generator_figures(part: Part) -> dict[str, float]:
     totals = part.totals
     return {
         "busy_share": totals.busy / 1e9 / part.seconds,
+        "opened_one_in": totals.received / totals.opened if totals.opened else 0.0,
         "cpu_us_per_packet": part.cpu_seconds * 1e6 / max(1, totals.sent + totals.received),
         "sender_lateness_p50_ms": totals.sender_lateness.percentile(50) / 1e6,
         "sender_lateness_p99_ms": totals.sender_lateness.percentile(99) / 1e6,

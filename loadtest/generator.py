@@ -16,7 +16,8 @@ import msgspec
 from mediaserver.loadtest.measure import ProcessSample, scrape
 from mediaserver.loadtest.media import Library
 from mediaserver.loadtest.outcome import Outcome, Part, Second, ServerSecond, merge_parts, merge_seconds
-from mediaserver.loadtest.run import LoadRun, Tell
+from mediaserver.loadtest.peers import OPEN_EVERY
+from mediaserver.loadtest.run import Conductor, LoadRun, Tell
 from mediaserver.loadtest.scenario import Room, Scenario, rooms_of
 from mediaserver.loadtest.target import Target, TargetError
 
@@ -25,12 +26,14 @@ BACKLOG_SECONDS = 5.0
 
 
 class Options(msgspec.Struct, frozen=True):
-    """How to play a scenario, whatever it says. `room` is the one room of a token that is good for that room alone."""
+    """How to play a scenario, whatever it says. `room` is the one room of a token that is good for that room alone. Of
+    received packets, and of viewers, one in `open_every` is opened, beside all that has to be."""
 
     processes: int = 1
     spin: bool = False
     verify: bool = True
     room: str = ""
+    open_every: int = OPEN_EVERY
 
 
 async def play(scenario: Scenario, target: Target, tell: Tell, options: Options) -> Outcome:
@@ -44,7 +47,7 @@ async def play(scenario: Scenario, target: Target, tell: Tell, options: Options)
     watch = _ServerWatch(target, options)
     try:
         if options.processes == 1:
-            run = LoadRun(scenario, rooms, target, library, tell, watch, spin=options.spin, verify=options.verify)
+            run = _make_run(scenario, rooms, target, library, tell, watch, options)
             part = await run.run()
         else:
             part = await _play_apart(scenario, rooms, target, tell, watch, options)
@@ -58,6 +61,28 @@ async def play(scenario: Scenario, target: Target, tell: Tell, options: Options)
         counters=watch.counters,
         server=watch.seconds,
         processes=min(options.processes, len(rooms)),
+    )
+
+
+def _make_run(
+    scenario: Scenario,
+    rooms: list[Room],
+    target: Target,
+    library: Library,
+    tell: Tell,
+    conductor: Conductor,
+    options: Options,
+) -> LoadRun:
+    return LoadRun(
+        scenario,
+        rooms,
+        target,
+        library,
+        tell,
+        conductor,
+        spin=options.spin,
+        verify=options.verify,
+        open_every=options.open_every,
     )
 
 
@@ -253,11 +278,7 @@ def _child(connection: Connection, scenario: Scenario, rooms: list[Room], target
             connection.send(("second", news))
 
     async def run() -> Part:
-        library = Library()
-        load = LoadRun(
-            scenario, rooms, target, library, tell, _Echo(connection), spin=options.spin, verify=options.verify
-        )
-        return await load.run()
+        return await _make_run(scenario, rooms, target, Library(), tell, _Echo(connection), options).run()
 
     try:
         connection.send(("part", uvloop.run(run())))

@@ -112,6 +112,7 @@ class Gate:
         *,
         verify: bool = True,
         urls: WhipUrls | None = None,
+        open_every: int = 1,
     ) -> None:
         self._http = http
         self._url = url.rstrip("/")
@@ -119,7 +120,9 @@ class Gate:
         self._verify = verify
         self._urls = urls or our_urls(self._url)
         self._identity = Identity()
+        self._open_every = open_every
         self._numbers = itertools.count(1)
+        self._viewers = itertools.count()
 
     # By the WebSocket
 
@@ -260,7 +263,17 @@ class Gate:
         receivers: tuple[ReceiverParams, ...] = (),
     ) -> int:
         number = next(self._numbers)
-        params = PeerParams(connected.keys, connected.ice, _codecs(answer), _extensions(answer), senders, receivers)
+        # Of the viewers, too, one in so many opens everything, the first among them.
+        whole = bool(receivers) and next(self._viewers) % self._open_every == 0
+        params = PeerParams(
+            keys=connected.keys,
+            ice=connected.ice,
+            codecs=_codecs(answer),
+            extensions=_extensions(answer),
+            senders=senders,
+            receivers=receivers,
+            open_every=1 if whole else self._open_every,
+        )
         try:
             self._swarm.add_peer(number, connected.socket, params)
         except BaseException:

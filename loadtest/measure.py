@@ -14,7 +14,8 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class ProcessSample(msgspec.Struct, frozen=True):
-    """`cpu_seconds` is exact to the nanosecond, over all threads; user and system time come in clock ticks."""
+    """`cpu_seconds` is exact to the nanosecond, over all threads, and `by_thread` for each by its number; user and
+    system time come in clock ticks."""
 
     cpu_seconds: float
     user_seconds: float
@@ -22,6 +23,12 @@ class ProcessSample(msgspec.Struct, frozen=True):
     resident_bytes: int
     descriptors: int
     threads: int
+    by_thread: dict[int, float] = {}
+
+    def busiest_thread(self, earlier: ProcessSample) -> float:
+        """CPU seconds since then of the thread that took the most of those that were there then."""
+        spent = (now - earlier.by_thread[tid] for tid, now in self.by_thread.items() if tid in earlier.by_thread)
+        return max(spent, default=0.0)
 
 
 class Process:
@@ -35,14 +42,15 @@ class Process:
         """Raises `OSError` when the process is gone or another user's."""
         # After the command's name, which may hold anything but ends with the last bracket (proc(5)).
         fields = (self._root / "stat").read_text().rpartition(")")[2].split()
-        tasks = list((self._root / "task").iterdir())
+        by_thread = {int(task.name): _run_time(task) / 1e9 for task in (self._root / "task").iterdir()}
         return ProcessSample(
-            cpu_seconds=sum(map(_run_time, tasks)) / 1e9,
+            cpu_seconds=sum(by_thread.values()),
             user_seconds=int(fields[11]) / _TICKS,
             system_seconds=int(fields[12]) / _TICKS,
             resident_bytes=int((self._root / "statm").read_text().split()[1]) * _PAGE,
             descriptors=len(list((self._root / "fd").iterdir())),
-            threads=len(tasks),
+            threads=len(by_thread),
+            by_thread=by_thread,
         )
 
 

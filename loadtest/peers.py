@@ -64,13 +64,17 @@ class IceParams(msgspec.Struct, frozen=True):
     local_password: str
 
 
+OPEN_EVERY = 16
+"""Of the packets that a viewer receives, one in so many is opened, if it is not one of the viewers that open all."""
+
 RTX = 255
 """In `PeerParams.codecs`: this payload type carries retransmissions."""
 
 
 class PeerParams(msgspec.Struct, frozen=True):
     """A connected peer. `codecs` pairs payload types with `mediaserver.codecs.payload.Codec`, or RTX; `extensions`
-    pairs negotiated ids with `mediaserver.sfu.wire.packet.ExtKind`."""
+    pairs negotiated ids with `mediaserver.sfu.wire.packet.ExtKind`. Of received packets that need not be opened
+    (authenticated and decrypted), one in `open_every` is."""
 
     keys: Keys
     ice: IceParams
@@ -79,6 +83,7 @@ class PeerParams(msgspec.Struct, frozen=True):
     senders: tuple[SenderParams, ...] = ()
     receivers: tuple[ReceiverParams, ...] = ()
     cname: str = "swarm"
+    open_every: int = 1
 
 
 class PeerEnd(IntEnum):
@@ -152,12 +157,14 @@ class PeerStats(NamedTuple):
 
 class Totals(NamedTuple):
     """`send_failures` and `dropped` are the generator's own losses, `feedbacks` transport-wide ones. `busy` in ns.
-    `untimed` packets left too late for their stamp to say how late, so that nothing can be said of the server."""
+    `untimed` packets left too late for their stamp to say how late, so that nothing can be said of the server. Of the
+    `received` packets, `opened` ones were authenticated and decrypted."""
 
     sent: int
     sent_octets: int
     received: int
     received_octets: int
+    opened: int
     datagrams: int
     send_failures: int
     dropped: int

@@ -69,6 +69,7 @@ class LoadRun:
         *,
         spin: bool = False,
         verify: bool = True,
+        open_every: int = 1,
     ) -> None:
         self._scenario = scenario
         self._rooms = rooms
@@ -77,6 +78,7 @@ class LoadRun:
         self._tell = tell
         self._conductor = conductor
         self._verify = verify
+        self._open_every = open_every
         self._swarm = Swarm(spin=spin)
         self._places = asyncio.Semaphore(scenario.at_once)
         self._lines: Lines | None = None
@@ -104,7 +106,14 @@ class LoadRun:
             self._swarm.watch_skew((SOURCES.index(first), SOURCES.index(second)) for first, second in PAIRS)
             self._swarm.start()
             try:
-                gate = Gate(http, self._target.url, self._swarm, verify=self._verify, urls=self._target.urls)
+                gate = Gate(
+                    http,
+                    self._target.url,
+                    self._swarm,
+                    verify=self._verify,
+                    urls=self._target.urls,
+                    open_every=self._open_every,
+                )
                 await self._let_all_in(gate)
                 if self._glass.wanted:
                     self._glass.start()  # now already: a decoder has to wait for a key picture

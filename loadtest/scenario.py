@@ -89,10 +89,12 @@ class Viewers(_Section, kw_only=True, frozen=True):
 
 
 class Group(_Section, kw_only=True, frozen=True):
-    """Consultations that are alike: `share` of all of them, each with so many `rooms`."""
+    """Consultations that are alike: `share` of all of them, each with so many `rooms`. A group that is `beside` another
+    has no share: its rooms are further ones of that group's consultations."""
 
     name: str
     share: Annotated[float, Meta(gt=0, le=1)] = 1
+    beside: str = ""
     rooms: Annotated[int, Meta(ge=1)] = 1
     cart_line: str = ""
     sources: dict[SourceName, SourceSpec]
@@ -222,7 +224,14 @@ def check(scenario: Scenario) -> None:
     """What no type says. Raises `ScenarioError`."""
     if not scenario.groups:
         raise ScenarioError("groups: a scenario needs a group")
-    shares = sum(group.share for group in scenario.groups)
+    main = [group for group in scenario.groups if not group.beside]
+    for group in scenario.groups:
+        if group.beside and group.beside not in [other.name for other in main]:
+            known = ", ".join(other.name for other in main) or "none"
+            raise ScenarioError(
+                f'groups.{group.name}.beside: no group with a share is named "{group.beside}"; there is {known}'
+            )
+    shares = sum(group.share for group in main)
     if abs(shares - 1) > 0.001:
         raise ScenarioError(f"groups: the shares add up to {shares:g}, and should to 1")
     for group in scenario.groups:
@@ -268,14 +277,15 @@ def complete(source: str, spec: SourceSpec) -> SourceSpec:
 
 def rooms_of(scenario: Scenario) -> list[Room]:
     """All rooms, as they open: each next consultation is of the group that lacks most of its share."""
-    counts = [0] * len(scenario.groups)
+    main = [group for group in scenario.groups if not group.beside]
+    counts = [0] * len(main)
     rooms: list[Room] = []
     for number in range(scenario.consultations):
-        owed = [group.share * (number + 1) - count for group, count in zip(scenario.groups, counts, strict=True)]
+        owed = [group.share * (number + 1) - count for group, count in zip(main, counts, strict=True)]
         chosen = owed.index(max(owed))
         counts[chosen] += 1
-        group = scenario.groups[chosen]
-        rooms += [Room(f"load-{len(rooms) + more}", group, len(rooms) + more) for more in range(group.rooms)]
+        for group in (main[chosen], *(other for other in scenario.groups if other.beside == main[chosen].name)):
+            rooms += [Room(f"load-{len(rooms) + more}", group, len(rooms) + more) for more in range(group.rooms)]
     return rooms
 
 

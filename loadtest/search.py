@@ -16,13 +16,15 @@ Verdict = Literal["within budget", "budget broken", "generator's limit"]
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One try: `broken` names the budgets, and whose they are."""
+    """One try: `broken` names the budgets, and whose they are. `busiest_thread` is the share of a core that the
+    server's busiest thread took, which is that of the worker where there is one."""
 
     consultations: int
     verdict: Verdict
     broken: list[str]
     packets_out: float
     server_cores: float
+    busiest_thread: float
     generator_busy: float
 
 
@@ -80,6 +82,7 @@ class Searcher:
                 broken,
                 report.packets_per_second["out"],
                 report.server.get("cpu_cores", 0.0),
+                report.server.get("busiest_thread_cores", 0.0),
                 report.generator["busy_share"],
             )
         )

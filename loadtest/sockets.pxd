@@ -46,6 +46,7 @@ cdef extern from "<sys/epoll.h>" nogil:
     int epoll_create1(int flags)
     int epoll_ctl(int epoll, int operation, int fd, epoll_event* event)
     int epoll_pwait2(int epoll, epoll_event* events, int room, const timespec* timeout, const void* signals)
+    int epoll_wait(int epoll, epoll_event* events, int room, int milliseconds)
     int EPOLL_CLOEXEC
     int EPOLL_CTL_ADD
     int EPOLL_CTL_DEL

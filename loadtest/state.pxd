@@ -86,7 +86,7 @@ cdef struct InStream:
     uint64_t first          # index of the first packet
     uint64_t highest
     uint64_t received       # distinct packets
-    uint64_t octets
+    uint64_t octets         # of payload; with padding where a packet was not opened
     uint64_t repaired
     uint64_t duplicates
     uint64_t lost           # given up
@@ -132,19 +132,27 @@ cdef struct InStream:
     uint64_t reported_expected
 
 cdef struct Peer:
+    # What the clock asks of each peer stands side by side.
     int fd
     uint32_t number         # the caller's name for it
     uint8_t gone            # 0, or why: PeerEnd
-    uint8_t codecs[128]     # by payload type: mediaserver.codecs.payload.Codec, RTX_TYPE, or 0 for what was not agreed
     uint8_t nack_due
-    SrtpContext* tx
-    SrtpContext* rx
-    ExtMap extensions
-    OutStream* outs
-    InStream* ins
+    uint8_t picture_due     # a stream waits for a keyframe
+    uint8_t feedback_started
+    uint8_t feedback_count
     uint32_t out_count
     uint32_t in_count
+    uint32_t open_every     # of received packets, one in so many is opened that need not be
+    int64_t next_check
+    int64_t next_feedback
+    int64_t next_report
+    SrtpContext* tx
+    SrtpContext* rx
+    OutStream* outs
+    InStream* ins
     uint32_t ssrc           # of our own reports
+    uint8_t codecs[128]     # by payload type: mediaserver.codecs.payload.Codec, RTX_TYPE, or 0 for what was not agreed
+    ExtMap extensions
     char cname[MAX_CNAME]
     uint8_t cname_size
     # ICE
@@ -159,17 +167,12 @@ cdef struct Peer:
     uint16_t port
     uint64_t tie_breaker
     uint8_t txid[12]
-    int64_t next_check
     int64_t last_consent
-    int64_t next_report
     # transport-wide feedback
     uint16_t transport_sequence  # of the next packet that we send
     uint64_t feedback_base       # the first number that the next feedback tells of
     uint64_t feedback_highest
-    uint8_t feedback_started
-    uint8_t feedback_count
     int64_t last_feedback
-    int64_t next_feedback
     uint64_t numbered_octets     # of what came since the last feedback
     int64_t arrivals[ARRIVALS]   # us by number, RTCP_LOST
     uint32_t overflow       # the kernel's count of what it dropped at this socket
@@ -186,6 +189,7 @@ cdef struct Totals:
     uint64_t sent_octets
     uint64_t received
     uint64_t received_octets
+    uint64_t opened         # of the received ones: authenticated and decrypted
     uint64_t datagrams
     uint64_t send_failures  # the kernel took no more: the generator's own loss
     uint64_t dropped        # the kernel had no room for what came: the generator's own loss

@@ -318,8 +318,8 @@ cdef class Swarm:
         totals = self.engine.totals
         self.give_lock()
         return peers.Totals(
-            totals.sent, totals.sent_octets, totals.received, totals.received_octets, totals.datagrams,
-            totals.send_failures, totals.dropped, totals.unknown, totals.feedbacks, totals.feedback_octets, totals.busy,
+            totals.sent, totals.sent_octets, totals.received, totals.received_octets, totals.opened,
+            totals.datagrams, totals.send_failures, totals.dropped, totals.unknown, totals.feedbacks, totals.feedback_octets, totals.busy,
             totals.untimed, totals.untaped,
             histogram_view(&totals.sender_lateness), histogram_view(&totals.receiver_lateness),
         )

@@ -7,6 +7,7 @@ read it.
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import sys
 import tempfile
@@ -23,6 +24,8 @@ from tests.bench import instructions, server
 
 PARTS = ("kernels", "forwarding", "capacity", "memory", "city")
 LOG_WIDTH = 150
+CITY_PER_CORE = 4
+"""Consultations of the mixed load for each core of the machine, which the generator and the recorder share."""
 
 
 def show_kernels(console: Console, *, update: bool) -> tuple[dict[str, Any], bool]:
@@ -103,38 +106,48 @@ def show_forwarding(console: Console, runs: int, seconds: float, quick: bool) ->
 
 
 def show_capacity(console: Console, seconds: float, quick: bool) -> dict[str, Any]:
-    found = server.find_capacity(seconds, 2 if quick else 64, console.print)
+    found = server.find_capacity(lambda carts: server.step(carts, seconds), 2 if quick else 64, console.print)
+    found = server.beside_bare(found, seconds)
     table = Table("load", title="How much one worker carries: video of 2.5 Mbit/s, 50 viewers of each cart")
     for heading in (
         "carts",
         "packets/s",
         "of a core",
-        "packets/s of a whole core",
+        "of a whole one",
         "lost",
         "p50",
         "p99",
         "p99.9",
+        "bare p99",
+        "CPU to bare",
         "generator late, ms",
     ):
         table.add_column(heading, justify="right")
-    rows: list[tuple[str, server.Step | None]] = [(f"step {number}", one) for number, one in enumerate(found.steps, 1)]
+    rows: list[tuple[str, server.Step | None]] = [("tried", one) for one in found.steps]
     rows += [("under 0.1 % loss", found.lossless), ("and p99 under 2 ms", found.prompt), *found.at.items()]
     for name, one in rows:
         if one is not None:
             latency = [f"{one.latency_ms[rank]:.2f}" for rank in ("p50", "p99", "p99.9")]
+            bare, ratio = (found.bare.get(one.carts), found.ratio(one)) if name != "tried" else (None, None)
+            latency += [f"{bare.latency_ms['p99']:.2f}" if bare else "", f"{ratio:.2f}" if ratio else ""]
             table.add_row(
                 name,
                 str(one.carts),
                 f"{one.packets_out:,.0f}",
                 f"{one.core:.2f}",
-                f"{one.packets_out / one.core:,.0f}",
+                f"{one.whole_core:,.0f}",
                 f"{one.lost_share:.3%}",
                 *latency,
-                f"{one.generator_late_ms:.1f}",
+                f"{one.generator_late_ms:.1f}" + (" !" if one.own else ""),
             )
     console.print(table)
     console.print(f"The search ended by {found.ended_by}.")
-    return dict(msgspec.to_builtins(found))
+    if found.busiest < server.SATURATED:
+        console.print(
+            f"[yellow]The worker took {found.busiest:.2f} of a core at most: its own limit is not shown. Packets/s "
+            "of a whole one are what its cost at that load would make of a core."
+        )
+    return dict(msgspec.to_builtins(found, str_keys=True))
 
 
 def show_memory(console: Console, quick: bool) -> dict[str, Any]:
@@ -148,7 +161,7 @@ def show_memory(console: Console, quick: bool) -> dict[str, Any]:
 
 def show_city(console: Console, seconds: float, quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        found = server.city(2 if quick else 8, seconds, Path(folder))
+        found = server.city(2 if quick else CITY_PER_CORE * (os.cpu_count() or 2), seconds, Path(folder))
     table = Table("", "", title="A city's evening (a quarter with ultrasound), recorded")
     for name, value in found.items():
         if name == "sources":

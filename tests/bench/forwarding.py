@@ -27,7 +27,7 @@ from mediaserver.loadtest.histogram import HistogramView, merge
 from mediaserver.loadtest.measure import Process, ProcessSample
 from mediaserver.loadtest.media import Library
 from mediaserver.loadtest.offer import CODECS
-from mediaserver.loadtest.peers import IceParams, Keys, PeerParams, ReceiverParams, SenderParams
+from mediaserver.loadtest.peers import OPEN_EVERY, IceParams, Keys, PeerParams, ReceiverParams, SenderParams
 from mediaserver.loadtest.scenario import SOURCES, Scenario, of_profile
 from mediaserver.loadtest.swarm import Swarm
 from mediaserver.loadtest.target import own_server
@@ -52,7 +52,9 @@ class Cpu(msgspec.Struct, frozen=True):
 
 class Run(msgspec.Struct, frozen=True):
     """What one run has shown. CPU is in µs a forwarded packet: of the forwarding thread, and of the whole process with
-    its control plane. Latencies are in ms, from when a packet really left the publisher."""
+    its control plane. Latencies are in ms, from when a packet really left the publisher. `generator_lost` datagrams did
+    not leave the generator or found no room at its sockets; `refused` participants were not let
+    in, the first for the reason `refusal`."""
 
     kind: str
     library: str
@@ -67,6 +69,9 @@ class Run(msgspec.Struct, frozen=True):
     lost: int
     sent: int
     generator_late_ms: float
+    generator_lost: int = 0
+    refused: int = 0
+    refusal: str = ""
     resident_mib: float = 0.0
     messages: float = 0.0
     """datagrams of one message to the kernel, on average"""
@@ -147,6 +152,9 @@ async def measure_server(scenario: Scenario, library: str, settings: dict[str, s
         lost=sum(leg.lost for leg in part.legs),
         sent=packets,
         generator_late_ms=part.totals.sender_lateness.percentile(99) / 1e6,
+        generator_lost=part.totals.send_failures + part.totals.dropped,
+        refused=len(part.refused),
+        refusal=part.refused[0] if part.refused else "",
         resident_mib=after.resident_bytes / 2**20,
         messages=outcome.counters.get(_DATAGRAMS, 0) / max(1, outcome.counters.get(_MESSAGES, 0)),
     )
@@ -178,7 +186,10 @@ class Link:
         self, codec: int, extensions: tuple[tuple[int, int], ...], senders: tuple[Any, ...], receivers: tuple[Any, ...]
     ) -> PeerParams:
         keys = Keys(PROFILE_AEAD_AES_128_GCM, self.key, self.salt, self.key, self.salt)
-        return PeerParams(keys, IceParams("bare", "bare", "bare"), ((codec, 0),), extensions, senders, receivers)
+        ice = IceParams("bare", "bare", "bare")
+        return PeerParams(
+            keys, ice, ((codec, 0),), extensions, senders=senders, receivers=receivers, open_every=OPEN_EVERY
+        )
 
 
 @contextlib.contextmanager

@@ -25,6 +25,14 @@ CASES = {
 }
 """Profile of the load test, carts, viewers of each. Video is 2.5 Mbit/s with 30 frames, sound 50 packets a second."""
 QUICK = ("video to 50", "sound to 200")
+VIEWERS = 50
+"""Of each cart of the search."""
+WIDE_OPEN = ("MEDIASERVER_LIMITS_BUSY_PERCENT=100", "MEDIASERVER_LIMITS_RESERVE_PERCENT=50")
+"""The search goes beyond what a server would let in."""
+SATURATED = 0.9
+"""Of a core, from which on the worker may be said to have been at its limit."""
+BEHIND_MS = 1000 / 30
+"""A generator that is later than this (p99) sends less than it should."""
 MAX_LOSS = 0.001
 MAX_P99_MS = 2.0
 LATE_MS = 2.0
@@ -66,7 +74,9 @@ class Compared(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One load of the search. `core` is the share of a core that the forwarding thread took."""
+    """One load of the search. `core` is the share of a core that the forwarding thread took. `ended_by` says what kept
+    it from being carried, "" when it was; `own` that the generator was in trouble then, so that it says nothing of the
+    server."""
 
     carts: int
     packets_out: float
@@ -74,23 +84,44 @@ class Step(msgspec.Struct, frozen=True):
     lost_share: float
     latency_ms: dict[str, float]
     generator_late_ms: float
+    ended_by: str = ""
+    own: bool = False
+
+    @property
+    def prompt(self) -> bool:
+        return not self.ended_by and self.latency_ms["p99"] < MAX_P99_MS
+
+    @property
+    def whole_core(self) -> float:
+        """Packets a second at this cost, if the thread had a whole core: what no step has shown."""
+        return self.packets_out / self.core if self.core else 0.0
 
 
 class Capacity(msgspec.Struct, frozen=True):
     """The most that was carried at under 0.1 % loss, and with the 99th percentile under 2 ms as well. `ended_by` says
-    what kept the search from going further. `at` are steps at 10, 50 and 80 % of the latter."""
+    what kept the search from going further, `busiest` how much of a core the worker took at most: where that is under
+    `SATURATED`, its own limit was not shown. `at` are steps at 10, 50 and 80 % of the prompt one. `bare` is, by number
+    of carts, the same load through the bare loop."""
 
     lossless: Step | None
     prompt: Step | None
     ended_by: str
+    busiest: float
     at: dict[str, Step]
     steps: list[Step]
+    bare: dict[int, Run] = {}
+
+    def ratio(self, one: Step) -> float | None:
+        """CPU of the worker to that of the bare loop, a forwarded packet, at this step's load."""
+        bare = self.bare.get(one.carts)
+        return one.core * 1e6 / one.packets_out / bare.thread_us if bare is not None and one.packets_out else None
 
 
-def forward(kind: str, profile: str, carts: int, viewers: int, seconds: float, library: str) -> Run:
-    """One run in a process of its own. Raises RuntimeError with what it said when it failed."""
+def forward(kind: str, profile: str, carts: int, viewers: int, seconds: float, library: str, *settings: str) -> Run:
+    """One run in a process of its own; `settings` are variables of the server's environment. Raises RuntimeError with
+    what it said when it failed."""
     command = [sys.executable, "-m", "tests.bench.forwarding", kind, profile, str(carts), str(viewers), str(seconds)]
-    command += ["--library", library]
+    command += ["--library", library, *(part for setting in settings for part in ("--set", setting))]
     done = subprocess.run(command, capture_output=True, cwd=ROOT, timeout=_RUN_SECONDS + 10 * seconds, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command[1:])}:\n{done.stderr.decode(errors='replace')[-2000:]}")
@@ -146,40 +177,83 @@ def compare(name: str, pairs: int, seconds: float, library: str) -> Compared:
 
 
 def step(carts: int, seconds: float) -> Step:
-    run = forward("server", "video", carts, 50, seconds, "auto")
+    run = forward("server", "video", carts, VIEWERS, seconds, "auto", *WIDE_OPEN)
+    own = run.generator_lost > 0 or run.generator_late_ms > LATE_MS
+    lost_share = run.lost / max(1, run.sent + run.lost)
+    ended_by = ""
+    if run.refused:
+        ended_by = f"{run.refused} who did not come in ({run.refusal})"
+    elif lost_share >= MAX_LOSS:
+        ended_by = f"loss of {lost_share:.2%}"
+    elif run.generator_late_ms > BEHIND_MS:
+        ended_by = f"{run.packets_in:,.0f} packets/s sent, which is not all"
+    if ended_by and own:
+        ended_by += (
+            f", with the generator in trouble: one frame in a hundred {run.generator_late_ms:.1f} ms late, "
+            f"{run.generator_lost} datagrams lost at its own sockets"
+        )
     return Step(
         carts=carts,
         packets_out=run.packets_out,
         core=run.thread_us * run.packets_out / 1e6,
-        lost_share=run.lost / max(1, run.sent + run.lost),
+        lost_share=lost_share,
         latency_ms=run.latency_ms,
         generator_late_ms=run.generator_late_ms,
+        ended_by=ended_by,
+        own=own,
     )
 
 
-def find_capacity(seconds: float, most: int, tell: Tell) -> Capacity:
-    """Carts of 2.5 Mbit/s with 50 viewers each, doubled until more than 0.1 % is lost or the generator can't go on."""
-    steps: list[Step] = []
-    ended_by = f"the limit of {most} carts"
+def find_capacity(play: Callable[[int], Step], most: int, tell: Tell) -> Capacity:
+    """Carts of 2.5 Mbit/s with 50 viewers each: doubled until one step is not carried, then what lies between is halved
+    to within an eighth, for what is carried at all and for what is carried promptly. `play` tries so many carts."""
+    tried: dict[int, Step] = {}
+
+    def attempt(carts: int) -> Step:
+        if carts not in tried:
+            tried[carts] = one = play(carts)
+            p99 = one.latency_ms["p99"]
+            tell(
+                f"{carts} carts with {VIEWERS} viewers each: p99 {p99:.2f} ms"
+                + (f"; {one.ended_by}" if one.ended_by else "")
+            )
+        return tried[carts]
+
     carts = 1
-    while carts <= most:
-        tell(f"{carts} carts with 50 viewers each")
-        steps.append(step(carts, seconds))
-        if steps[-1].lost_share >= MAX_LOSS:
-            ended_by = "loss"
-            break
-        if steps[-1].generator_late_ms > LATE_MS and carts > 1:
-            ended_by = f"the generator: one frame in a hundred left {steps[-1].generator_late_ms:.1f} ms late"
-            break
-        carts *= 2
-    lossless = [one for one in steps if one.lost_share < MAX_LOSS]
-    prompt = [one for one in lossless if one.latency_ms["p99"] < MAX_P99_MS]
+    while not attempt(carts).ended_by and carts < most:
+        carts = min(2 * carts, most)
+    lossless = _greatest(attempt, tried, lambda one: not one.ended_by)
+    prompt = _greatest(attempt, tried, lambda one: one.prompt)
+    beyond = min((one for one in tried.values() if one.ended_by), key=lambda one: one.carts, default=None)
     at = {}
-    if prompt:
+    if prompt is not None:
         for percent in (10, 50, 80):
-            share = max(1, round(prompt[-1].carts * percent / 100))
-            at[f"{percent} %"] = next((one for one in steps if one.carts == share), None) or step(share, seconds)
-    return Capacity(lossless[-1] if lossless else None, prompt[-1] if prompt else None, ended_by, at, steps)
+            at[f"{percent} %"] = attempt(max(1, round(prompt.carts * percent / 100)))
+    return Capacity(
+        lossless=lossless,
+        prompt=prompt,
+        ended_by=beyond.ended_by if beyond is not None else f"the limit of {most} carts",
+        busiest=max(one.core for one in tried.values()),
+        at=at,
+        steps=[tried[carts] for carts in sorted(tried)],
+    )
+
+
+def beside_bare(found: Capacity, seconds: float) -> Capacity:
+    """The same with the bare loop's runs at the loads that are quoted."""
+    quoted = {one.carts for one in (found.prompt, *found.at.values()) if one is not None}
+    runs = {carts: forward("bare", "video", carts, VIEWERS, seconds, "auto") for carts in sorted(quoted)}
+    return msgspec.structs.replace(found, bare=runs)
+
+
+def _greatest(attempt: Callable[[int], Step], tried: dict[int, Step], good: Callable[[Step], bool]) -> Step | None:
+    """The most carts that are good, to within an eighth; None where not even the fewest are."""
+    while True:
+        most = max((one.carts for one in tried.values() if good(one)), default=0)
+        least = min((one.carts for one in tried.values() if one.carts > most), default=0)
+        if not most or not least or least - most <= max(1, most // 8):
+            return tried.get(most)
+        attempt((most + least) // 2)
 
 
 # What it takes

@@ -69,6 +69,7 @@ TOTALS = Totals(
     sent_octets=1_200_000,
     received=3000,
     received_octets=3_600_000,
+    opened=300,
     datagrams=3100,
     send_failures=0,
     dropped=0,

@@ -69,6 +69,11 @@ def test_those_that_are_documented_ship() -> None:
         ('[[groups]]\nname = "x"\n[groups.sources]\ncamera = { fps = 29 }', "groups[0].sources"),
         ('seconds = "long"\n[[groups]]\nname = "x"\n[groups.sources]\ncamera = {}', "seconds: Expected `float`"),
         ("groups = []", "a scenario needs a group"),
+        (
+            '[[groups]]\nname = "x"\n[groups.sources]\ncamera = {}\n'
+            '[[groups]]\nname = "y"\nbeside = "z"\n[groups.sources]\ncamera = {}',
+            'no group with a share is named "z"; there is x',
+        ),
         ("=", "Invalid"),
         (
             "seconds = 5\n[outage]\nat_seconds = 4\nseconds = 2\nlines = []\n"
@@ -105,6 +110,13 @@ def test_consultations_are_shared_out_evenly() -> None:
     assert len({room.name for room in rooms}) == 7
     many = rooms_of(override(parse(WHOLE), {"consultations": 40}, None, None))
     assert sum(room.group.name == "examined" for room in many) == 10
+
+
+def test_a_group_beside_another_adds_rooms_to_its_consultations() -> None:
+    evening = override(load("city-evening"), {"consultations": 8}, None, None)
+    names = [room.group.name for room in rooms_of(evening)]
+    assert {name: names.count(name) for name in names} == {"ultrasound": 2, "doctors": 4, "plain": 12}
+    assert len({room.name for room in rooms_of(evening)}) == 18
 
 
 def test_flags_go_before_the_file() -> None:

@@ -84,6 +84,7 @@ async def link(
     receivers: tuple[ReceiverParams, ...],
     through: Callable[[Address], Address] = lambda address: address,
     numbers: tuple[int, int] = (1, 2),
+    open_every: int = 1,
 ) -> tuple[int, int]:
     """A publisher and a viewer, connected as through a server that does nothing; their numbers."""
     answerer, credentials = Answerer(server), Credentials.make()
@@ -98,7 +99,8 @@ async def link(
     connected, (keys, ice) = await asyncio.gather(
         connect(answer, credentials, client), answerer.accept(credentials, client.fingerprint)
     )
-    swarm.add_peer(numbers[1], answerer.socket, PeerParams(keys, ice, CODECS, EXTENSIONS, receivers=receivers))
+    params = PeerParams(keys, ice, CODECS, EXTENSIONS, receivers=receivers, open_every=open_every)
+    swarm.add_peer(numbers[1], answerer.socket, params)
     swarm.add_peer(
         numbers[0], connected.socket, PeerParams(connected.keys, connected.ice, CODECS, EXTENSIONS, senders=senders)
     )
@@ -142,6 +144,54 @@ async def test_every_packet_arrives_under_each_profile(profile: str, picture: Cl
 
 
 @asynchronous
+async def test_closed_packets_are_counted_and_timed_as_opened_ones(identity: Identity, picture: Clip) -> None:
+    async with running() as swarm:
+        await link(swarm, identity, identity, *video(picture), open_every=16)
+        await until(lambda: viewer(swarm).frames > 60)
+        swarm.halt()
+        await until(lambda: swarm.sent_since(1, 0, viewer(swarm).last_stamp) == 0)
+        sent, seen, totals = swarm.peer(1).senders[0], viewer(swarm), swarm.totals()
+    assert (seen.received, seen.frames, seen.octets) == (sent.packets, sent.frames, sent.octets)
+    assert (seen.lost, seen.missing, seen.missed, seen.duplicates, seen.refused) == (0, 0, 0, 0, 0)
+    assert seen.stamped + totals.untimed == seen.received
+    assert seen.keyframe_requests <= 1
+    # One in sixteen, and those before the first key picture.
+    assert seen.received / 17 < totals.opened < seen.received / 2
+
+
+@asynchronous
+async def test_a_closed_packet_that_comes_twice_counts_once(identity: Identity, picture: Clip) -> None:
+    relay = LossyRelay(lambda: False, copies=2)
+    async with running() as swarm:
+        await link(swarm, identity, identity, *video(picture), through=relay.through, open_every=16)
+        await until(lambda: viewer(swarm).frames > 30)
+        swarm.halt()
+        await until(lambda: swarm.sent_since(1, 0, viewer(swarm).last_stamp) == 0)
+        sent, seen = swarm.peer(1).senders[0], viewer(swarm)
+    await relay.close()
+    assert seen.received == sent.packets
+    assert seen.refused > sent.packets / 2
+    assert (seen.lost, seen.missed, seen.duplicates) == (0, 0, 0)
+
+
+@asynchronous
+async def test_a_server_with_wrong_keys_is_found_by_the_samples(identity: Identity, voice: Clip) -> None:
+    wrong = Keys(1, *(bytes([n]) * size for n, size in enumerate((16, 14, 16, 14), 1)))
+    right = Keys(1, *(bytes([n]) * size for n, size in enumerate((16, 14, 16, 14), 7)))
+    sending, receiving = bound_socket(), bound_socket()
+    sending.connect(receiving.getsockname())
+    receiving.connect(sending.getsockname())
+    ice = IceParams("a:b", "c" * 22, "d" * 22)
+    async with running() as swarm:
+        receivers = (ReceiverParams(1, "a", False, 48_000, 21),)
+        swarm.add_peer(2, receiving, PeerParams(right, ice, CODECS, EXTENSIONS, receivers=receivers, open_every=16))
+        senders = (SenderParams(voice, 1, "a", 21, 111),)
+        swarm.add_peer(1, sending, PeerParams(wrong, ice, CODECS, EXTENSIONS, senders=senders))
+        await until(lambda: viewer(swarm).refused > 5)
+        assert viewer(swarm).received == 0  # nothing is believed before a first packet was opened
+
+
+@asynchronous
 async def test_spinning_changes_nothing_but_the_waiting(identity: Identity, picture: Clip) -> None:
     async with running(spin=True) as swarm:
         await link(swarm, identity, identity, *video(picture))
@@ -150,10 +200,12 @@ async def test_spinning_changes_nothing_but_the_waiting(identity: Identity, pict
 
 
 class LossyRelay:
-    """Stands between one client and an answerer, and loses of the media on the way there what `lose` says."""
+    """Stands between one client and an answerer: of the media on the way there it loses what `lose` says, and sends
+    each packet so often."""
 
-    def __init__(self, lose: Callable[[], bool]) -> None:
+    def __init__(self, lose: Callable[[], bool], copies: int = 1) -> None:
         self._lose = lose
+        self._copies = copies
         self._socket = bound_socket()
         self._task: asyncio.Task[None] | None = None
         self.lost = 0
@@ -184,7 +236,8 @@ class LossyRelay:
             if is_media and self._lose():
                 self.lost += 1
             else:
-                self._socket.sendto(data, there)
+                for _ in range(self._copies if is_media else 1):
+                    self._socket.sendto(data, there)
 
 
 def bound_socket() -> socket.socket:
