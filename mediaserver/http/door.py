@@ -17,6 +17,8 @@ IDLE_SECONDS = 75.0
 """How long one may stay so. A proxy before the server should end its own sooner."""
 TLS_SECONDS = 10.0
 """How long a TLS handshake may take."""
+ENDED_MOST = 32
+"""Connections that have ended are forgotten when there are more than so many, and than those that stand."""
 ROOM_PERCENT = 10
 """Of the idle ones go when there are too many: looking for them costs time for each that is there."""
 
@@ -31,12 +33,18 @@ class Door:
         self._most = most
         self._idle: dict[web.RequestHandler, None] = {}
         """by age; some may have ended"""
+        self._look_at = min(most, ENDED_MOST)
         self._listeners: list[asyncio.Server] = []
 
     @property
     def idle(self) -> int:
         """Connections on which nothing is asked."""
         return sum(one.connected for one in self._idle)
+
+    @property
+    def remembered(self) -> int:
+        """The same with those that have ended since, and have not been forgotten yet."""
+        return len(self._idle)
 
     async def listen(
         self, server: web.Server, sockets: Iterable[socket], context: ssl.SSLContext | None, backlog: int
@@ -78,12 +86,14 @@ class Door:
 
     def _wait(self, connection: web.RequestHandler) -> None:
         self._idle[connection] = None
-        if len(self._idle) <= self._most:
+        if len(self._idle) <= self._look_at:
             return
+        full = len(self._idle) > self._most
         # A connection that is being made has no transport yet: it is the last.
         self._idle = {one: None for one in self._idle if one.connected or one is connection}
-        if len(self._idle) > self._most * (100 - ROOM_PERCENT) // 100:
+        if full and len(self._idle) > self._most * (100 - ROOM_PERCENT) // 100:
             for one in list(self._idle)[: max(1, self._most * ROOM_PERCENT // 100)]:
                 if one is not connection:
                     del self._idle[one]
                     one.force_close()
+        self._look_at = min(self._most, len(self._idle) + max(ENDED_MOST, len(self._idle)))

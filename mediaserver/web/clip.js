@@ -48,6 +48,8 @@ export class Clip {
   /** @type {"fresh" | "again"} */
   #start = "fresh";
   #soughtAt = -Infinity;
+  /** Media time in s up to which it has played or been stepped through since it was loaded. */
+  #reached = 0;
   /** When it was told to play, at which media time (s) and speed, until it is steady. @type {any} */
   #begins = null;
   #source;
@@ -130,7 +132,9 @@ export class Clip {
   seek(position) {
     if (!this.usable || !this.covers(position)) return;
     this.#load();
-    this.#goTo(Math.max(0, this.mediaTime(position)) / 1000);
+    const seconds = Math.max(0, this.mediaTime(position)) / 1000;
+    if (this.kind === "video" && seconds < Math.max(this.#reached, this.media.currentTime)) this.#renew();
+    this.#goTo(seconds);
     this.#soughtAt = performance.now();
   }
 
@@ -189,6 +193,16 @@ export class Clip {
     return found === null ? null : this.offset(found * 1000);
   }
 
+  /**
+   * Reads the file from anew: where Chromium had read to before a seek back it leaves out the rest of the group of
+   * pictures, as it comes by there again, and the picture stands (docs/archive.md).
+   */
+  #renew() {
+    this.#begins = this.shown = null;
+    this.#reached = 0;
+    this.media.src = this.#source;
+  }
+
   release() {
     const { media } = this;
     if (!media) return;
@@ -217,6 +231,12 @@ export class Clip {
   #play(speed) {
     const { media } = this;
     if (!media.paused || media.ended) return;
+    if (this.kind === "video" && media.currentTime < this.#reached) {
+      const seconds = media.currentTime;
+      this.#renew();
+      this.#goTo(seconds);
+      return;
+    }
     media.playbackRate = speed;
     this.#begins = { at: performance.now(), from: media.currentTime, speed, start: this.#start };
     this.#start = "again";
@@ -256,6 +276,7 @@ export class Clip {
   }
 
   #goTo(seconds) {
+    this.#reached = Math.max(this.#reached, this.media.currentTime);
     this.media.currentTime = seconds;
     this.#start = "fresh";
   }

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from mediaserver.http.door import Door
+from mediaserver.http.door import ENDED_MOST, Door
 from mediaserver.net import listen
 from mediaserver.settings import Endpoint
 from tests.mediaserver.conftest import run
@@ -114,5 +114,18 @@ def test_those_that_have_ended_take_nobodys_place() -> None:
                 await to_passing.wait_closed()
             assert await ask(writer, reader) == "here"
             writer.close()
+
+    run(main())
+
+
+def test_those_that_have_ended_are_forgotten() -> None:
+    async def main() -> None:
+        async with Hall(4096) as hall:
+            for _ in range(200):
+                passing, to_passing = await hall.come()
+                assert await ask(to_passing, passing) == "here"
+                to_passing.close()
+                await to_passing.wait_closed()
+            assert hall.door.remembered <= 2 * ENDED_MOST
 
     run(main())
