@@ -54,6 +54,8 @@ export class Clip {
   #begins = null;
   #source;
   #make;
+  /** Whether the browser goes by the file's own index of its groups of pictures. */
+  #indexed;
 
   /**
    * @param {any} segment of the timeline
@@ -68,6 +70,7 @@ export class Clip {
     this.end = segment.offset_ms + segment.duration_ms + LAST_FRAME_MS;
     this.#source = source;
     this.#make = made;
+    this.#indexed = kind === "video" && segment.type.startsWith("video/mp4");
     this.playable = document.createElement(kind).canPlayType(segment.type) !== "";
   }
 
@@ -133,7 +136,7 @@ export class Clip {
     if (!this.usable || !this.covers(position)) return;
     this.#load();
     const seconds = Math.max(0, this.mediaTime(position)) / 1000;
-    if (this.kind === "video" && seconds < Math.max(this.#reached, this.media.currentTime)) this.#renew();
+    if (this.#indexed && seconds < Math.max(this.#reached, this.media.currentTime)) this.#renew();
     this.#goTo(seconds);
     this.#soughtAt = performance.now();
   }
@@ -194,7 +197,7 @@ export class Clip {
   }
 
   /**
-   * Reads the file from anew: where Chromium had read to before a seek back it leaves out the rest of the group of
+   * Reads an MP4 from anew: where Chromium had read to before a seek back it leaves out the rest of the group of
    * pictures, as it comes by there again, and the picture stands (docs/archive.md).
    */
   #renew() {
@@ -231,7 +234,7 @@ export class Clip {
   #play(speed) {
     const { media } = this;
     if (!media.paused || media.ended) return;
-    if (this.kind === "video" && media.currentTime < this.#reached) {
+    if (this.#indexed && media.currentTime < this.#reached) {
       const seconds = media.currentTime;
       this.#renew();
       this.#goTo(seconds);

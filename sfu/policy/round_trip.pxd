@@ -1,4 +1,4 @@
-"""How long an answer takes: smoothed, with its variation (RFC 6298)."""
+"""How long an answer takes: smoothed, with its variation (RFC 6298), and at the shortest."""
 
 from libc.stdint cimport int64_t, uint32_t
 
@@ -35,3 +35,23 @@ cdef inline int64_t round_trip_wait(const RoundTrip* self) noexcept nogil:
     """After so many µs an answer that has not come is not on its way any more."""
     cdef int64_t margin = 4 * self.variation
     return self.smoothed + (margin if margin > ROUND_TRIP_MARGIN_US else ROUND_TRIP_MARGIN_US)
+
+
+# The shortest of a span and of the one before it: what is longer has waited somewhere. Zeroed: nothing is known.
+cdef struct Shortest:
+    int64_t latest_us
+    int64_t before_us
+    int64_t since
+
+cdef inline void shortest_add(Shortest* self, int64_t sample, int64_t span, int64_t now) noexcept nogil:
+    """One measurement; a new span of so many µs begins when the last one is over."""
+    if self.latest_us == 0 or now - self.since > span:
+        self.before_us = self.latest_us if self.latest_us else sample
+        self.latest_us = sample
+        self.since = now
+    elif sample < self.latest_us:
+        self.latest_us = sample
+
+cdef inline int64_t shortest(const Shortest* self) noexcept nogil:
+    """µs; 0: nothing is known."""
+    return self.latest_us if self.latest_us < self.before_us else self.before_us

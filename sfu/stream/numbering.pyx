@@ -9,6 +9,7 @@ trouble. With its first picture they begin, as for a peer that has just come: no
 from libc.stdint cimport int64_t, uint32_t
 
 from mediaserver.sfu.policy.bwe.estimator cimport estimator_restart
+from mediaserver.sfu.policy.round_trip cimport shortest, shortest_add
 from mediaserver.sfu.stream.agenda cimport make_hot
 from mediaserver.sfu.stream.leg cimport leg_number
 from mediaserver.sfu.stream.state cimport Sender
@@ -98,13 +99,8 @@ cdef void number_leg(EngineState* engine, Leg* leg) noexcept nogil:
 cdef int is_longer(Sender* sender, int64_t round_trip, int64_t now) noexcept nogil:
     """Packets wait, here or there: by more than what a long way varies by itself."""
     cdef int64_t least
-    if sender.way_us == 0 or now - sender.way_since > WAY_US:
-        sender.way_before_us = sender.way_us if sender.way_us else round_trip
-        sender.way_us = round_trip
-        sender.way_since = now
-    elif round_trip < sender.way_us:
-        sender.way_us = round_trip
-    least = min(sender.way_us, sender.way_before_us)
+    shortest_add(&sender.way, round_trip, WAY_US, now)
+    least = shortest(&sender.way)
     return round_trip - least > max(<int64_t>LONGER_US, least // 2)
 
 

@@ -11,7 +11,7 @@ from mediaserver.sfu.policy.layers cimport LayerGate
 from mediaserver.sfu.policy.repair cimport RepairShare, RepairState
 from mediaserver.sfu.policy.untouched cimport SoundWatch
 from mediaserver.sfu.policy.voice cimport Voice
-from mediaserver.sfu.policy.round_trip cimport RoundTrip
+from mediaserver.sfu.policy.round_trip cimport RoundTrip, Shortest
 from mediaserver.sfu.stream.buffers cimport Packet, PacketPool
 from mediaserver.sfu.stream.history cimport History
 from mediaserver.sfu.stream.inbound cimport Inbound
@@ -282,9 +282,7 @@ cdef struct Sender:
     int64_t lean_since       # µs of the last change
     uint8_t agreed           # transport-wide numbers are, with a leg
     int64_t numbers_until    # µs: as long at least packets bear them
-    int64_t way_us           # shortest round trip by receiver reports of this minute and of the one before
-    int64_t way_before_us
-    int64_t way_since
+    Shortest way             # round trip by receiver reports, by spans of a minute
 
 # What each packet to it needs is its first line, what each from it needs the next.
 cdef struct Peer:

@@ -17,6 +17,7 @@ from mediaserver.sfu.policy.bwe.probing cimport (
     probing_begin, probing_cancel, probing_failed, probing_pause, probing_take_result, probing_want, queue_free,
 )
 from mediaserver.sfu.policy.bwe.state cimport BY_LOSS, BY_PACKETS, BY_REMB
+from mediaserver.sfu.policy.round_trip cimport shortest, shortest_add
 
 cdef enum:
     # Delay
@@ -234,15 +235,6 @@ cdef void control_moved(Estimator* e, int64_t now) noexcept nogil:
     control_update(e, now)
 
 
-cdef void note_way(Estimator* e, int64_t round_trip, int64_t now) noexcept nogil:
-    if e.way_us == 0 or now - e.way_since > DELAY_BASE_US:
-        e.way_before_us = e.way_us if e.way_us else round_trip
-        e.way_us = round_trip
-        e.way_since = now
-    elif round_trip < e.way_us:
-        e.way_us = round_trip
-
-
 cdef double whole(double reported, double untracked, double sent) noexcept nogil:
     """All that passes a line that has become much too thin, by what of it is reported on: each gets its part of it."""
     if untracked >= sent / 2:
@@ -259,7 +251,7 @@ cdef void control_report(Estimator* e, int64_t now) noexcept nogil:
     e.last_report = now
     e.mode = BY_PACKETS
     e.round_trip = round_trip if e.round_trip == 0 else e.round_trip + (round_trip - e.round_trip) // 8
-    note_way(e, round_trip, now)
+    shortest_add(&e.way, round_trip, DELAY_BASE_US, now)
     if e.outage:
         end_outage(e, now)
     delay_report(&e.delay, now)
@@ -402,7 +394,7 @@ cdef double allowed(const Estimator* e, int64_t now) noexcept nogil:
 cdef uint64_t window(const Estimator* e, double bps) noexcept nogil:
     """What may be in flight while a queue of ours drains: as much as the way holds, what a report may keep back, and a
     queue that is no longer than what pictures wait for in any case."""
-    cdef int64_t way = e.way_us if e.way_us < e.way_before_us else e.way_before_us
+    cdef int64_t way = shortest(&e.way)
     if e.resume_bps <= 0 or e.contended_since or e.outage or e.delay.queue_us < DRAINED_US:
         return 0
     if e.delay.queue_us > WINDOW_LONG_US:

@@ -8,6 +8,7 @@ from mediaserver.sfu.policy.bwe.loss cimport LossFilter
 from mediaserver.sfu.policy.bwe.meter cimport Meter
 from mediaserver.sfu.policy.bwe.probe cimport Prober
 from mediaserver.sfu.policy.bwe.sentlog cimport SentLog
+from mediaserver.sfu.policy.round_trip cimport Shortest
 
 # Which feedback leads.
 cdef enum FeedbackMode:
@@ -68,9 +69,7 @@ cdef struct Estimator:
     double cap_bps               # that losses reported by a receiver allow, where they lead
     int64_t last_report          # of feedback about packets, 0 none yet
     int64_t interval             # between two of these, smoothed
-    int64_t way_us               # shortest round trip of these 10 s and of those before
-    int64_t way_before_us
-    int64_t way_since
+    Shortest way                 # round trip, by spans of 10 s
     int64_t standing_since       # since when the queue stands, 0: it does not
     int64_t standing_us          # the longest that it was since
     int64_t row_since            # the first of the last cuts in a row for delay, 0 none
